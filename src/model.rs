@@ -1,0 +1,18 @@
+//! The nouns: values only, no I/O, no lock, no clock. What exists here is valid; [`crate::config`]
+//! has checked it.
+
+mod id;
+mod process;
+mod revision;
+mod scaling;
+mod service;
+mod reason;
+
+pub use id::{EndpointId, ObjectName, RevisionId, ServiceId};
+pub use process::{
+    EnvVar, Mount, Probe, ProbeAction, Probes, ProcessSpec, Volume, VolumeFile, Workload,
+};
+pub use reason::{Problem, Reason};
+pub use revision::{ContainerConcurrency, NoWake, Protocol, QueueSettings, RevisionSpec, Timeouts};
+pub use scaling::{Aggregation, Metric, ScalingSpec};
+pub use service::{ServiceSpec, Tag, TrafficTarget, World};

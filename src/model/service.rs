@@ -1,0 +1,61 @@
+//! Services: hosts and traffic.
+
+use std::sync::Arc;
+
+use super::{Problem, RevisionId, RevisionSpec, ServiceId};
+
+/// A share of a service's traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficTarget {
+    /// Where it goes.
+    pub revision: RevisionId,
+    /// Per cent, 1–100; a service's targets add up to 100.
+    pub percent: u8,
+}
+
+/// A tag: an own host that leads to one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Hosts, lower case, without port or trailing dot.
+    pub hosts: Vec<Arc<str>>,
+    /// Where it leads.
+    pub revision: RevisionId,
+}
+
+/// A service as the router needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Its name.
+    pub id: ServiceId,
+    /// Hosts, lower case, without port or trailing dot; the first is the one shown to people.
+    pub hosts: Vec<Arc<str>>,
+    /// Shares of traffic; revisions are distinct, percents at least 1. Empty only when
+    /// `problem` is set.
+    pub traffic: Vec<TrafficTarget>,
+    /// Tags, by name.
+    pub tags: Vec<Tag>,
+    /// Whether the `Knative-Serving-Tag` header chooses a tag (`tag-header-based-routing`).
+    pub tag_header_routing: bool,
+    /// Set when the service cannot serve (for example `revision_missing` with no traffic before).
+    pub problem: Option<Problem>,
+    /// Conditions worth showing that do not stop it, one line each (for example that the newest
+    /// traffic is not in effect).
+    pub warnings: Vec<Arc<str>>,
+}
+
+/// Everything one configuration says: replaced as a whole. Unchanged parts keep their `Arc`, so
+/// that a change is found by comparing pointers.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Services by name.
+    pub services: Vec<Arc<ServiceSpec>>,
+    /// Revisions by name; every revision that a service's traffic or tag names is among them.
+    pub revisions: Vec<Arc<RevisionSpec>>,
+    /// Service for a Host that is `localhost` or an IP address.
+    pub default_service: Option<ServiceId>,
+    /// Objects of the newest configuration that were not admitted and keep their former self:
+    /// one text each, as printed by `tidegate validate`.
+    pub rejected: Vec<Arc<str>>,
+}

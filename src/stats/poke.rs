@@ -1,0 +1,31 @@
+//! Pokes: revisions the autoscaler is to look at before its next tick.
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::model::RevisionId;
+
+/// Revisions poked since the autoscaler last looked. Its length is bounded by the number of
+/// revisions: each is in it at most once.
+#[derive(Debug, Default)]
+pub struct Pokes {
+    revisions: Mutex<Vec<RevisionId>>,
+    notify: Notify,
+}
+
+impl Pokes {
+    pub(super) fn push(&self, revision: RevisionId) {
+        self.revisions.lock().push(revision);
+        self.notify.notify_one();
+    }
+
+    /// Waits until a revision was poked. Cancel safe.
+    pub async fn poked(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes the poked revisions, in the order of their pokes.
+    pub fn take(&self) -> Vec<RevisionId> {
+        std::mem::take(&mut *self.revisions.lock())
+    }
+}
