@@ -1,1 +1,25 @@
-//! TODO.
+//! One request, in order: the edge's checks, the route, the queue, the headers, the endpoint, the
+//! response. Worker per core: each worker is one thread with its own runtime, its own connections
+//! on both sides, and counters nobody else writes.
+
+mod access_log;
+mod body;
+mod connection;
+mod edge;
+mod exchange;
+mod forward;
+mod forwarded;
+mod headers;
+mod listen;
+mod refusal;
+mod retry;
+mod route;
+mod shared;
+mod sweep;
+mod upgrade;
+mod worker;
+
+pub use access_log::AccessLog;
+pub use listen::{Acceptor, Door};
+pub use shared::{DrainState, Settings, Shared};
+pub use worker::{Message, Worker};

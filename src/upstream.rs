@@ -1,1 +1,17 @@
-//! TODO.
+//! Connections to endpoints: connect, pool, send, and what a failed attempt allows.
+//!
+//! hyper's low-level connections, each driven by a task on the worker's own runtime; pools belong
+//! to one worker and are not shared. Whether a request may be tried again is decided by what was
+//! written and read, which the socket counts: the library cannot tell.
+
+mod body;
+mod connect;
+mod error;
+mod pool;
+mod socket;
+
+pub use body::{ContinueGate, RequestBody, Returned};
+pub use connect::{Connector, MemoryNetwork};
+pub use error::{SendError, Sent};
+pub use pool::{Attempt, EndpointPool, Lease};
+pub use socket::{SharedIo, Socket, Traffic};

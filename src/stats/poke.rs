@@ -14,7 +14,8 @@ pub struct Pokes {
 }
 
 impl Pokes {
-    pub(super) fn push(&self, revision: RevisionId) {
+    /// Adds one. The caller sees to it that each is in it at most once.
+    pub fn push(&self, revision: RevisionId) {
         self.revisions.lock().push(revision);
         self.notify.notify_one();
     }

@@ -1,0 +1,289 @@
+//! The control loop: updates come in, tables and queues change, counts go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::autoscaler::{Autoscaler, Statement};
+use crate::model::{Problem, RevisionId, RevisionSpec, Workload, World};
+use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
+use crate::proxy::{DrainState, Shared};
+use crate::revision::{Revision, Setting};
+use crate::snapshot::Registry;
+use crate::stats::{Pokes, RevisionStats};
+
+/// How often victims, meters and ejections are looked after.
+const TEND_EVERY: Duration = Duration::from_millis(100);
+
+/// What the control loop works with.
+#[derive(Debug)]
+pub struct ControlParts<T> {
+    /// What workers share.
+    pub shared: Arc<Shared>,
+    /// What revisions share.
+    pub setting: Setting,
+    /// Told of held requests.
+    pub pokes: Arc<Pokes>,
+    /// Makes replicas.
+    pub target: T,
+    /// Makes choices reproducible.
+    pub seed: u64,
+}
+
+/// The control loop's state.
+#[derive(Debug)]
+pub struct Control<T> {
+    parts: ControlParts<T>,
+    autoscaler: Arc<Autoscaler>,
+    registry: Registry,
+    /// Revisions that are gone from the configuration, until their replicas are too.
+    leaving: BTreeMap<RevisionId, Arc<Revision>>,
+    desired: BTreeMap<RevisionId, u32>,
+    counts: BTreeMap<RevisionId, ReplicaCounts>,
+    /// Revisions with victims that still work.
+    working: BTreeSet<RevisionId>,
+    live: Arc<Live>,
+}
+
+/// What the admin listener may look at.
+#[derive(Debug, Default)]
+pub struct Live {
+    revisions: Mutex<BTreeMap<RevisionId, Arc<Revision>>>,
+    counts: Mutex<BTreeMap<RevisionId, (u32, ReplicaCounts)>>,
+    failures: Mutex<BTreeMap<RevisionId, Problem>>,
+    world: Mutex<Arc<World>>,
+}
+
+impl Live {
+    /// Live revisions, by name.
+    pub fn revisions(&self) -> Vec<Arc<Revision>> {
+        self.revisions.lock().values().map(Arc::clone).collect()
+    }
+
+    /// One live revision.
+    pub fn revision(&self, id: &RevisionId) -> Option<Arc<Revision>> {
+        self.revisions.lock().get(id).map(Arc::clone)
+    }
+
+    /// Desired count and replicas of a revision.
+    pub fn counts(&self, id: &RevisionId) -> (u32, ReplicaCounts) {
+        self.counts.lock().get(id).copied().unwrap_or_default()
+    }
+
+    /// Why the last start of a revision's replica failed, until one is ready.
+    pub fn failure(&self, id: &RevisionId) -> Option<Problem> {
+        self.failures.lock().get(id).cloned()
+    }
+
+    /// The configuration in effect.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world.lock())
+    }
+}
+
+impl<T: ScaleTarget> Control<T> {
+    /// Nothing configured yet.
+    pub fn new(parts: ControlParts<T>, autoscaler: Arc<Autoscaler>) -> Self {
+        Self {
+            parts,
+            autoscaler,
+            registry: Registry::default(),
+            leaving: BTreeMap::new(),
+            desired: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            working: BTreeSet::new(),
+            live: Arc::default(),
+        }
+    }
+
+    /// What the admin listener may look at.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// Runs until `updates` ends. `changed` is called when workers are to look.
+    pub async fn run(
+        &mut self,
+        mut updates: mpsc::Receiver<Update>,
+        mut statements: mpsc::Receiver<Statement>,
+        changed: impl Fn(),
+    ) {
+        let mut tend = tokio::time::interval(TEND_EVERY);
+        tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let replans = Arc::clone(&self.parts.setting.replans);
+        loop {
+            tokio::select! {
+                biased;
+                update = updates.recv() => {
+                    let Some(update) = update else { return };
+                    self.update(update).await;
+                    changed();
+                }
+                Some(statement) = statements.recv() => {
+                    self.desired.insert(statement.revision.clone(), statement.desired);
+                    self.state(&statement.revision).await;
+                }
+                () = replans.poked() => {
+                    for id in replans.take() {
+                        if let Some(revision) = self.revision(&id) {
+                            revision.take_replan();
+                        }
+                        self.state(&id).await;
+                    }
+                }
+                _ = tend.tick() => self.tend().await,
+            }
+        }
+    }
+
+    async fn update(&mut self, update: Update) {
+        match update {
+            Update::World(world) => self.world(&world).await,
+            Update::Replicas { revision, endpoints, counts } => {
+                self.replicas(&revision, &endpoints, counts).await;
+            }
+            Update::StartFailed { revision, problem } => {
+                if let Some(live) = self.revision(&revision) {
+                    let told = live.fail_waiters(&problem);
+                    tracing::error!(%revision, waiting = told, "{}: {}", problem.reason,
+                        problem.message);
+                }
+                self.live.failures.lock().insert(revision, problem);
+            }
+            Update::ColdStart { revision, spawn, ready } => {
+                if let Some(live) = self.revision(&revision) {
+                    live.cold_started(spawn + ready);
+                }
+            }
+        }
+    }
+
+    fn revision(&self, id: &RevisionId) -> Option<Arc<Revision>> {
+        self.registry.revision(id).or_else(|| self.leaving.get(id)).map(Arc::clone)
+    }
+
+    async fn world(&mut self, world: &Arc<World>) {
+        let parts = &self.parts;
+        let make = |spec: &Arc<RevisionSpec>| {
+            let stats = RevisionStats::new(
+                spec.id.clone(),
+                parts.shared.clock,
+                parts.setting.workers,
+                Arc::clone(&parts.pokes),
+            );
+            let seed = parts.seed ^ foldhash_of(&spec.id);
+            Revision::new(Arc::clone(spec), stats, &parts.setting, seed)
+        };
+        let (snapshot, changes) = self.registry.apply(world, make, parts.seed);
+        parts.shared.snapshot.store(Arc::new(snapshot));
+        *self.live.revisions.lock() =
+            self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
+        *self.live.world.lock() = Arc::clone(world);
+        for revision in &changes.removed {
+            self.autoscaler.remove(revision.id());
+            self.desired.remove(revision.id());
+            self.leaving.insert(revision.id().clone(), Arc::clone(revision));
+            self.state(&revision.id().clone()).await;
+        }
+        for revision in changes.added.iter().chain(&changes.changed) {
+            let spec = revision.spec();
+            let static_replicas = matches!(spec.workload, Workload::Static(_));
+            self.autoscaler.upsert(spec, Arc::clone(revision.stats()));
+            if static_replicas {
+                // They exist already; stating any count makes the platform report them.
+                self.state(&revision.id().clone()).await;
+            }
+        }
+        self.parts.shared.set_drain_state(DrainState::Serving);
+    }
+
+    async fn replicas(
+        &mut self,
+        id: &RevisionId,
+        endpoints: &[Endpoint],
+        counts: ReplicaCounts,
+    ) {
+        self.counts.insert(id.clone(), counts);
+        let desired = self.desired.get(id).copied().unwrap_or(0);
+        self.live.counts.lock().insert(id.clone(), (desired, counts));
+        if counts.ready > 0 {
+            self.live.failures.lock().remove(id);
+        }
+        let Some(revision) = self.revision(id) else { return };
+        let now = self.parts.shared.clock.now();
+        let endpoints: Vec<_> =
+            endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
+        let before = revision.stats().ready() + revision.stats().starting();
+        revision.stats().set_replicas(counts.ready, counts.starting);
+        revision.set_endpoints(&endpoints, now);
+        if before == 0 && counts.ready + counts.starting > 0 {
+            revision.stats().poke();
+        }
+        if counts == ReplicaCounts::default() && self.leaving.remove(id).is_some() {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: &RevisionId) {
+        self.counts.remove(id);
+        self.working.remove(id);
+        if self.registry.revision(id).is_none() {
+            self.live.counts.lock().remove(id);
+            self.live.failures.lock().remove(id);
+        }
+    }
+
+    /// States a revision's count to the platform, as desired, or with victims that still work.
+    async fn state(&mut self, id: &RevisionId) {
+        let Some(revision) = self.revision(id) else { return };
+        let desired = self.desired.get(id).copied().unwrap_or(0);
+        let counts = self.counts.get(id).copied().unwrap_or_default();
+        self.live.counts.lock().insert(id.clone(), (desired, counts));
+        let spec = revision.spec();
+        let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());
+        if plan.waits {
+            self.working.insert(id.clone());
+        } else {
+            self.working.remove(id);
+        }
+        let order = ScaleOrder { replicas: plan.replicas, spare: plan.spare };
+        if let Err(error) = self.parts.target.scale(&spec, order).await {
+            // Stated again on the next tick.
+            tracing::warn!(revision = %id, %error, "the count could not be stated");
+        }
+    }
+
+    /// What only time changes.
+    async fn tend(&mut self) {
+        let now = self.parts.shared.clock.now();
+        for id in self.working.clone() {
+            self.state(&id).await;
+        }
+        let leaving = self.leaving.values();
+        for revision in self.registry.revisions().chain(leaving) {
+            if revision.stats().waiting() > 0 {
+                revision.tick(now);
+            }
+            if revision.has_ejected() {
+                for probe in revision.due_probes(now) {
+                    let revision = Arc::clone(revision);
+                    let shared = Arc::clone(&self.parts.shared);
+                    tokio::task::spawn_local(async move {
+                        let made = shared.settings.connector.connect(probe.address).await;
+                        revision.probed(probe.key, made.is_ok(), shared.clock.now());
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A number from a name, the same in every run.
+fn foldhash_of(id: &RevisionId) -> u64 {
+    use std::hash::BuildHasher as _;
+    foldhash::fast::FixedState::default().hash_one(id)
+}

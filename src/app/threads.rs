@@ -1,0 +1,107 @@
+//! Worker threads.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::thread::JoinHandle;
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, watch};
+
+use crate::proxy::{Acceptor, Door, Message, Shared, Worker};
+
+/// Messages a worker may be behind; accepted connections are most of them.
+const MESSAGES: usize = 1024;
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    /// One channel per worker.
+    pub senders: Vec<mpsc::Sender<Message>>,
+    closing: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// No new connections are accepted.
+    pub fn close_doors(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Every worker looks at what changed. One that is too far behind looks anyway.
+    pub fn refresh(&self) {
+        for sender in &self.senders {
+            if sender.try_send(Message::Refresh).is_err() {
+                tracing::trace!("a worker is behind");
+            }
+        }
+    }
+
+    /// Ends the workers and what they still do.
+    pub fn stop(self) {
+        drop(self.senders);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+/// Starts `count` workers; the first one accepts connections at the doors.
+pub fn start_workers(
+    count: usize,
+    shared: &Arc<Shared>,
+    doors: Vec<Door>,
+    seed: u64,
+) -> io::Result<Workers> {
+    let (closing, closed) = watch::channel(false);
+    let loads: Vec<Arc<AtomicU32>> = (0..count).map(|_| Arc::default()).collect();
+    let mut channels: Vec<_> = (0..count).map(|_| mpsc::channel(MESSAGES)).collect();
+    let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
+    let mut doors = Some(doors);
+    let mut threads = Vec::with_capacity(count);
+    for (index, (_, receiver)) in channels.drain(..).enumerate() {
+        let shared = Arc::clone(shared);
+        let loads = loads.clone();
+        let others = senders[1..].to_vec();
+        let doors = doors.take();
+        let closed = closed.clone();
+        let run = move |runtime: LocalRuntime| {
+            runtime.block_on(async move {
+                let load = Arc::clone(&loads[index]);
+                let worker = Worker::new(index, shared, load, seed.wrapping_add(index as u64));
+                if let Some(doors) = doors {
+                    let acceptor = Acceptor::new(others, loads);
+                    for door in doors {
+                        let accept =
+                            Rc::clone(&acceptor).run(door, Rc::clone(&worker), closed.clone());
+                        tokio::task::spawn_local(async move {
+                            if let Err(error) = accept.await {
+                                tracing::error!(%error, "a listener ended");
+                            }
+                        });
+                    }
+                } else {
+                    drop(others);
+                }
+                worker.run(receiver).await;
+            });
+        };
+        threads.push(spawn(&format!("worker-{index}"), run)?);
+    }
+    Ok(Workers { senders, closing, threads })
+}
+
+fn spawn(
+    name: &str,
+    run: impl FnOnce(LocalRuntime) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => run(runtime),
+            Err(error) => tracing::error!(%error, "a worker cannot start its event loop"),
+        }
+    })
+}

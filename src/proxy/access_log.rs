@@ -1,0 +1,102 @@
+//! The access log: one JSON line a request, with the fields of Knative's request log template.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Uri, Version};
+
+use crate::model::{Reason, RevisionId, ServiceId};
+
+/// Settings of the access log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Share of requests that are logged, 0–1. Refused ones are always logged.
+    pub sample: f64,
+}
+
+/// What is known of a request when it arrives; kept until it ends.
+#[derive(Debug)]
+pub(super) struct Record {
+    method: Method,
+    url: String,
+    protocol: Version,
+    host: String,
+    user_agent: String,
+    referer: String,
+    client: IpAddr,
+    request_id: String,
+    trace_parent: String,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) struct Ending<'a> {
+    pub(super) status: Option<u16>,
+    pub(super) reason: Option<Reason>,
+    pub(super) bytes: u64,
+    pub(super) took: Duration,
+    pub(super) waited: Duration,
+    pub(super) revision: &'a RevisionId,
+    pub(super) service: Option<&'a ServiceId>,
+    pub(super) configuration: &'a str,
+    pub(super) endpoint: Option<std::net::SocketAddr>,
+}
+
+impl Record {
+    pub(super) fn new(
+        method: &Method,
+        uri: &Uri,
+        version: Version,
+        headers: &HeaderMap,
+        host: &str,
+        client: IpAddr,
+    ) -> Box<Self> {
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+                .unwrap_or_default()
+        };
+        Box::new(Self {
+            method: method.clone(),
+            url: uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            protocol: version,
+            host: host.to_owned(),
+            user_agent: text("user-agent"),
+            referer: text("referer"),
+            client,
+            request_id: text("x-request-id"),
+            trace_parent: text("traceparent"),
+        })
+    }
+
+    /// Writes the line.
+    pub(super) fn write(&self, ending: &Ending<'_>) {
+        let line = serde_json::json!({
+            "httpRequest": {
+                "requestMethod": self.method.as_str(),
+                "requestUrl": self.url,
+                "requestHost": self.host,
+                "status": ending.status,
+                "responseSize": ending.bytes.to_string(),
+                "userAgent": self.user_agent,
+                "remoteIp": self.client.to_string(),
+                "serverIp": ending.endpoint.map(|e| e.to_string()),
+                "referer": self.referer,
+                "latency": format!("{:.6}s", ending.took.as_secs_f64()),
+                "protocol": format!("{:?}", self.protocol),
+            },
+            "traceId": self.trace_parent,
+            "requestId": self.request_id,
+            "queueWait": format!("{:.6}s", ending.waited.as_secs_f64()),
+            "reason": ending.reason.map(Reason::token),
+            "revision": {
+                "name": &*ending.revision.name,
+                "namespace": &*ending.revision.namespace,
+                "service": ending.service.map(|s| &*s.name),
+                "configuration": ending.configuration,
+            },
+        });
+        tracing::info!(target: "access", "{line}");
+    }
+}

@@ -1,0 +1,342 @@
+//! One client connection: which protocol it speaks, and its clocks. hyper has none before the
+//! version is known and none for an idle connection that would not be armed per request.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use crate::model::Reason;
+use crate::stats::Nanos;
+use crate::upstream::{SharedIo, Socket};
+
+use super::forward::{Gone, handle};
+use super::forwarded::Client;
+use super::shared::{DrainState, Shared};
+use super::sweep::{Swept, Timer};
+use super::worker::Worker;
+use super::exchange::Clockwork;
+
+/// Largest head of a request, HTTP/1 and HTTP/2 alike.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Streams of one HTTP/2 connection. Times the stream window it is what a held connection may
+/// take in memory, and what its window must allow, or held uploads would stop the others.
+const STREAMS_MAX: u32 = 256;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// What is read of an upload after it was refused, so that the client sees why.
+const DISCARD_BYTES: u64 = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the sweep tells a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    None,
+    /// Finish what is in flight, then close.
+    Finish,
+    /// Close now.
+    Abort,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) io: SharedIo,
+    pub(super) client: Client,
+    http2: Cell<bool>,
+    timer: Swept<Self>,
+    active: Cell<u32>,
+    served: Cell<bool>,
+    quiet_since: Cell<Nanos>,
+    bytes_when_quiet: Cell<u64>,
+    head_since: Cell<Option<Nanos>>,
+    keep_alive: Duration,
+    command: Cell<Command>,
+    waker: RefCell<Option<Waker>>,
+    refused_upload: Cell<bool>,
+    /// The timer of the HTTP/2 stream that hyper is about to spawn.
+    next_stream: RefCell<Option<Rc<Timer>>>,
+}
+
+/// Counts a request of a connection while it lives.
+#[derive(Debug)]
+pub(super) struct Active {
+    connection: Rc<Connection>,
+    clock: crate::stats::Clock,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.active.set(connection.active.get() - 1);
+        if connection.active.get() == 0 {
+            connection.quiet_since.set(self.clock.now());
+            connection.bytes_when_quiet.set(connection.io.traffic().bytes_read());
+            connection.head_since.set(None);
+        }
+    }
+}
+
+impl Connection {
+    fn new(worker: &Worker, io: SharedIo, ip: IpAddr, timer: Swept<Self>) -> Rc<Self> {
+        let settings = &worker.shared.settings;
+        let client = Client::new(ip, &settings.trusted_proxies);
+        let keep_alive =
+            if client.trusted { settings.keep_alive_trusted } else { settings.keep_alive };
+        Rc::new(Self {
+            io,
+            client,
+            http2: Cell::new(false),
+            timer,
+            active: Cell::new(0),
+            served: Cell::new(false),
+            quiet_since: Cell::new(worker.shared.clock.now()),
+            bytes_when_quiet: Cell::new(0),
+            head_since: Cell::new(None),
+            keep_alive,
+            command: Cell::new(Command::None),
+            waker: RefCell::new(None),
+            refused_upload: Cell::new(false),
+            next_stream: RefCell::new(None),
+        })
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.get()
+    }
+
+    /// A request begins.
+    fn begin(self: &Rc<Self>, worker: &Worker) -> (Active, Clockwork) {
+        self.active.set(self.active.get() + 1);
+        self.served.set(true);
+        let active = Active { connection: Rc::clone(self), clock: worker.shared.clock };
+        if self.http2.get() {
+            let timer = worker.sweeper.timer();
+            *self.next_stream.borrow_mut() = Some(Rc::clone(&timer.timer));
+            (active, Clockwork::Own(timer))
+        } else {
+            (active, Clockwork::Connection(Rc::clone(&self.timer.timer)))
+        }
+    }
+
+    /// An upload was refused that the client may still be sending.
+    pub(super) fn refused_upload(&self) {
+        self.refused_upload.set(true);
+    }
+
+    /// Finishes what is in flight, then closes.
+    pub(super) fn close(&self) {
+        self.tell(Command::Finish);
+    }
+
+    fn tell(&self, command: Command) {
+        self.command.set(command);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Looks at the clocks of the connection itself.
+    pub(super) fn look(&self, shared: &Shared, now: Nanos) {
+        if self.active.get() > 0 {
+            if !self.http2.get() && self.timer.timer.is_stuck() {
+                self.io.reset_on_close();
+                self.tell(Command::Abort);
+            }
+            return;
+        }
+        let read = self.io.traffic().bytes_read() != self.bytes_when_quiet.get();
+        let head = !self.http2.get() && read || !self.served.get();
+        if head {
+            // A head has begun, or the first one is awaited.
+            let since = match self.head_since.get() {
+                Some(since) => since,
+                None if self.served.get() => now,
+                None => self.quiet_since.get(),
+            };
+            self.head_since.set(Some(since));
+            if now.since(since) >= shared.settings.head_timeout {
+                shared.refused(Reason::HeadTimeout);
+                self.tell(Command::Abort);
+            }
+        } else if now.since(self.quiet_since.get()) >= self.keep_alive {
+            self.close();
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+}
+
+/// Serves a client connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, socket: Socket) {
+    let _counted = worker.shared.count_connection();
+    let ip = socket.peer().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
+    let io = SharedIo::new(socket);
+    let timer = worker.sweeper.timer();
+    let connection = Connection::new(&worker, io, ip, timer);
+    let watched = worker.sweeper.watch(connection);
+    let connection = &watched.connection;
+    if worker.shared.drain_state() >= DrainState::Closing {
+        return;
+    }
+    let Some(http2) = until_abort(connection, sniff(&connection.io)).await else { return };
+    let result = match http2 {
+        Ok(true) => serve_http2(&worker, connection).await,
+        Ok(false) => serve_http1(&worker, connection).await,
+        Err(_) => return,
+    };
+    if let Some(Err(error)) = result {
+        note_error(&worker.shared, &error);
+    }
+    if connection.refused_upload.get() {
+        connection.io.clone().discard(DISCARD_BYTES, DISCARD_TIME).await;
+    }
+}
+
+/// Whether the connection begins with HTTP/2's preface.
+async fn sniff(io: &SharedIo) -> std::io::Result<bool> {
+    let mut buffer = [0_u8; PREFACE.len()];
+    loop {
+        let n = io.peek(&mut buffer).await?;
+        if n == 0 || buffer[..n] != PREFACE[..n] {
+            return Ok(false);
+        }
+        if n == PREFACE.len() {
+            return Ok(true);
+        }
+        // Part of a preface: readiness does not tell when there is more.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn until_abort<F: Future>(connection: &Rc<Connection>, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        if connection.command.get() != Command::None {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        connection.register(cx.waker());
+        Poll::Pending
+    })
+    .await
+}
+
+/// Drives a connection, listening to the sweep. None if it was aborted.
+async fn drive<C: Future>(
+    connection: &Rc<Connection>,
+    driven: C,
+    finish: impl Fn(Pin<&mut C>),
+) -> Option<C::Output> {
+    let mut driven = std::pin::pin!(driven);
+    std::future::poll_fn(|cx| {
+        match connection.command.replace(Command::None) {
+            Command::None => {}
+            Command::Finish => finish(driven.as_mut()),
+            Command::Abort => return Poll::Ready(None),
+        }
+        if let Poll::Ready(output) = driven.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        connection.register(cx.waker());
+        Poll::Pending
+    })
+    .await
+}
+
+async fn serve_http1(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+) -> Option<hyper::Result<()>> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (active, clockwork) = connection.begin(worker);
+        handle(Rc::clone(worker), Rc::clone(connection), request, active, clockwork)
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(HEAD_BYTES_MAX).header_read_timeout(None);
+    let driven = builder
+        .serve_connection(TokioIo::new(connection.io.clone()), service)
+        .with_upgrades();
+    drive(connection, driven, |driven| driven.graceful_shutdown()).await
+}
+
+async fn serve_http2(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+) -> Option<hyper::Result<()>> {
+    connection.http2.set(true);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (active, clockwork) = connection.begin(worker);
+        let response =
+            handle(Rc::clone(worker), Rc::clone(connection), request, active, clockwork);
+        // A stream whose client is gone is dropped by hyper; it has nobody to tell.
+        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|Gone| Gone::response())) }
+    });
+    let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(connection)));
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        // An honest gateway may cancel all its streams in one go.
+        .max_pending_accept_reset_streams(STREAMS_MAX as usize);
+    let driven = builder.serve_connection(TokioIo::new(connection.io.clone()), service);
+    drive(connection, driven, |driven| driven.graceful_shutdown()).await
+}
+
+/// What hyper refused by itself: only the connection's error tells.
+fn note_error(shared: &Shared, error: &hyper::Error) {
+    if error.is_parse_too_large() {
+        shared.refused(Reason::HeadTooLarge);
+    } else if error.is_parse() {
+        shared.refused(Reason::BadRequest);
+    }
+    tracing::trace!(%error, "client connection ended");
+}
+
+/// Runs HTTP/2 streams on the worker's own runtime, and drops one whose time was over a while ago
+/// and that does not end because its client takes nothing: the stream is reset.
+#[derive(Clone, Debug)]
+struct StreamExecutor(Rc<Connection>);
+
+impl<F> hyper::rt::Executor<F> for StreamExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        let timer = self.0.next_stream.borrow_mut().take();
+        tokio::task::spawn_local(async move {
+            let mut future = std::pin::pin!(future);
+            std::future::poll_fn(|cx: &mut Context<'_>| {
+                if timer.as_ref().is_some_and(|timer| timer.is_stuck()) {
+                    return Poll::Ready(());
+                }
+                if future.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                if let Some(timer) = &timer {
+                    timer.register_stuck(cx.waker());
+                }
+                Poll::Pending
+            })
+            .await;
+        });
+    }
+}

@@ -1,0 +1,232 @@
+//! One request and its response: what it takes, given back when it ends, however it ends.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::model::{Problem, Reason};
+use crate::revision::Permit;
+use crate::stats::Nanos;
+use crate::upstream::{Lease, Returned, SharedIo};
+
+use super::access_log::{Ending, Record};
+use super::body::Cut;
+use super::connection::Connection;
+use super::sweep::{Swept, Timer};
+use super::worker::{LocalEndpoint, LocalRevision, Worker};
+
+/// The place a request has on an endpoint.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// None yet.
+    Nothing,
+    /// Counted by this worker alone: the revision has no limit and the endpoint is warm.
+    Free(Rc<LocalEndpoint>),
+    /// A slot.
+    Slot(Permit, Rc<LocalEndpoint>),
+}
+
+impl Hold {
+    pub(super) fn endpoint(&self) -> Option<&Rc<LocalEndpoint>> {
+        match self {
+            Self::Nothing => None,
+            Self::Free(endpoint) | Self::Slot(_, endpoint) => Some(endpoint),
+        }
+    }
+}
+
+/// The deadlines of a request: its connection's for HTTP/1, which has one at a time.
+#[derive(Debug)]
+pub(super) enum Clockwork {
+    Connection(Rc<Timer>),
+    Own(Swept<Connection>),
+}
+
+/// One request on its way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) local: Rc<LocalRevision>,
+    pub(super) arrived: Nanos,
+    pub(super) counted: bool,
+    pub(super) hold: Hold,
+    pub(super) lease: Option<Lease>,
+    pub(super) returned: Option<Rc<Returned>>,
+    pub(super) log: Option<Box<Record>>,
+    /// The client's socket, where a cut response must be a reset to be seen.
+    pub(super) reset_if_cut: Option<SharedIo>,
+    pub(super) waited: Duration,
+    clockwork: Clockwork,
+    status: Option<u16>,
+    reason: Option<Reason>,
+    bytes: u64,
+    answered: bool,
+    paused: bool,
+}
+
+impl Exchange {
+    /// A request arrived.
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        local: Rc<LocalRevision>,
+        arrived: Nanos,
+        clockwork: Clockwork,
+        counted: bool,
+    ) -> Box<Self> {
+        if counted {
+            local.revision.stats().arrive(worker.index, arrived);
+        }
+        local.retries.borrow_mut().request(arrived);
+        let exchange = Box::new(Self {
+            worker: Rc::clone(worker),
+            local,
+            arrived,
+            counted,
+            hold: Hold::Nothing,
+            lease: None,
+            returned: None,
+            log: None,
+            reset_if_cut: None,
+            waited: Duration::ZERO,
+            clockwork,
+            status: None,
+            reason: None,
+            bytes: 0,
+            answered: false,
+            paused: false,
+        });
+        let timeouts = exchange.local.with_spec(|spec| spec.timeouts);
+        let response_start = timeouts.response_start.map(|t| arrived.plus(t));
+        exchange.timer().start(arrived.plus(timeouts.request), response_start);
+        exchange
+    }
+
+    pub(super) fn timer(&self) -> &Rc<Timer> {
+        match &self.clockwork {
+            Clockwork::Connection(timer) => timer,
+            Clockwork::Own(swept) => &swept.timer,
+        }
+    }
+
+    /// Takes a timer of its own: the connection's ends with the connection.
+    pub(super) fn outlive_connection(&mut self) {
+        self.timer().stop();
+        self.clockwork = Clockwork::Own(self.worker.sweeper.timer());
+    }
+
+    /// The response's status is known.
+    pub(super) fn respond(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// tidegate answers itself.
+    pub(super) fn refuse(&mut self, problem: &Problem) {
+        self.status = Some(problem.reason.status());
+        self.reason = Some(problem.reason);
+        self.local.revision.stats().refused(problem.reason);
+    }
+
+    /// Bytes went to the client.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.timer().touch(bytes);
+    }
+
+    /// The replica answered with a whole response, or began to.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// The response ended in order.
+    pub(super) fn complete(mut self) {
+        self.answered = true;
+        let uploaded = self.returned.as_ref().is_none_or(|r| r.is_finished());
+        if let Some(lease) = self.lease.take() {
+            // One whose upload has not ended is closed instead: it may never end.
+            if uploaded {
+                lease.finish();
+            }
+        }
+    }
+
+    /// The response had begun and cannot be finished.
+    pub(super) fn cut(&mut self, cut: &Cut) {
+        let reason = match cut {
+            Cut::Upstream(_) | Cut::Short => Reason::UpstreamBroke,
+            Cut::Timeout(reason) => *reason,
+        };
+        self.reason = Some(reason);
+        self.local.revision.stats().refused(reason);
+        if let Some(io) = &self.reset_if_cut {
+            io.reset_on_close();
+        }
+    }
+
+    /// An upgraded connection was silent for long enough not to count, or is no longer.
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        if !self.counted || self.paused == paused {
+            return;
+        }
+        self.paused = paused;
+        let now = self.worker.shared.clock.now();
+        let stats = self.local.revision.stats();
+        if paused {
+            stats.pause(self.worker.index, now);
+        } else {
+            stats.resume(self.worker.index, now);
+        }
+    }
+
+    /// Gives the place on an endpoint back.
+    pub(super) fn release(&mut self) {
+        match std::mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Nothing => {}
+            Hold::Free(endpoint) => {
+                if endpoint.state.leave(self.worker.index) {
+                    self.local.revision.free_left(&endpoint.state);
+                }
+            }
+            Hold::Slot(mut permit, _) => {
+                if self.answered {
+                    permit.answered();
+                }
+            }
+        }
+    }
+
+    fn write_log(&mut self, now: Nanos, endpoint: Option<SocketAddr>) {
+        let Some(record) = self.log.take() else { return };
+        self.local.with_spec(|spec| {
+            record.write(&Ending {
+                status: self.status,
+                reason: self.reason,
+                bytes: self.bytes,
+                took: now.since(self.arrived),
+                waited: self.waited,
+                revision: &spec.id,
+                service: spec.service.as_ref(),
+                configuration: &spec.configuration,
+                endpoint,
+            });
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = self.worker.shared.clock.now();
+        let endpoint = self.hold.endpoint().map(|e| e.state.address());
+        self.timer().stop();
+        // Closes a connection that is in the middle of something, before its slot is free.
+        self.lease = None;
+        self.set_paused(false);
+        self.release();
+        let stats = self.local.revision.stats();
+        if self.counted {
+            stats.leave(self.worker.index, self.arrived, now, self.status);
+        } else {
+            stats.ended_uncounted(self.worker.index, self.arrived, now, self.status);
+        }
+        self.write_log(now, endpoint);
+    }
+}

@@ -1,0 +1,183 @@
+//! Who the client is, told to the replica: `X-Forwarded-*` and `Forwarded` (RFC 7239), and a
+//! request id. What an untrusted client says about itself is replaced.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{FORWARDED, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id that is kept.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The client of one connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) ip: IpAddr,
+    pub(super) trusted: bool,
+    ip_text: HeaderValue,
+    /// `Forwarded` for the host that was asked for last: clients rarely change it.
+    last: RefCell<Option<(HeaderValue, HeaderValue)>>,
+}
+
+impl Client {
+    pub(super) fn new(ip: IpAddr, trusted_proxies: &[IpNet]) -> Self {
+        let ip = ip.to_canonical();
+        let trusted = trusted_proxies.iter().any(|net| net.contains(&ip));
+        let ip_text = HeaderValue::from_str(&ip.to_string())
+            .unwrap_or_else(|_never| HeaderValue::from_static("unknown"));
+        Self { ip, trusted, ip_text, last: RefCell::new(None) }
+    }
+
+    /// Writes the headers for a request to `host`.
+    pub(super) fn write(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
+        let forwarded = self.forwarded(host);
+        if self.trusted {
+            append(headers, &X_FORWARDED_FOR, &self.ip_text);
+            append(headers, &FORWARDED, &forwarded);
+            if !headers.contains_key(&X_FORWARDED_PROTO) {
+                headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+            }
+            if let Some(host) = host
+                && !headers.contains_key(&X_FORWARDED_HOST)
+            {
+                headers.insert(X_FORWARDED_HOST.clone(), host.clone());
+            }
+            return;
+        }
+        headers.insert(X_FORWARDED_FOR.clone(), self.ip_text.clone());
+        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+        match host {
+            Some(host) => drop(headers.insert(X_FORWARDED_HOST.clone(), host.clone())),
+            None => drop(headers.remove(&X_FORWARDED_HOST)),
+        }
+        headers.insert(FORWARDED, forwarded);
+    }
+
+    fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
+        let none = HeaderValue::from_static("");
+        let host = host.unwrap_or(&none);
+        let mut last = self.last.borrow_mut();
+        if let Some((for_host, value)) = &*last
+            && for_host == host
+        {
+            return value.clone();
+        }
+        let value = element(self.ip, host.to_str().unwrap_or_default());
+        *last = Some((host.clone(), value.clone()));
+        value
+    }
+}
+
+/// One element of `Forwarded`; IPv6 addresses and hosts with a port are quoted (RFC 7239 §4, §6).
+fn element(ip: IpAddr, host: &str) -> HeaderValue {
+    let mut text = match ip {
+        IpAddr::V4(ip) => format!("for={ip}"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+    };
+    if !host.is_empty() {
+        let token = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        let quote = if token { "" } else { "\"" };
+        text.push_str(&format!(";host={quote}{host}{quote}"));
+    }
+    text.push_str(";proto=http");
+    HeaderValue::from_str(&text).unwrap_or_else(|_never| HeaderValue::from_static("proto=http"))
+}
+
+/// Appends to a list header, in one line.
+fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    let mut parts: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    parts.push(value.as_bytes());
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b", "[..])) {
+        headers.insert(name.clone(), joined);
+    }
+}
+
+/// The request's id: kept if it has a usable one, else made.
+pub(super) fn request_id(headers: &mut HeaderMap, rng: &mut fastrand::Rng) {
+    let usable = headers.get(&X_REQUEST_ID).is_some_and(|id| {
+        let bytes = id.as_bytes();
+        !bytes.is_empty()
+            && bytes.len() <= REQUEST_ID_BYTES_MAX
+            && bytes.iter().all(|b| b.is_ascii_graphic())
+    });
+    if usable {
+        return;
+    }
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let number = rng.u128(..);
+    let mut text = [0_u8; 32];
+    for (index, digit) in text.iter_mut().enumerate() {
+        *digit = DIGITS[(number >> (index * 4)) as usize & 15];
+    }
+    if let Ok(id) = HeaderValue::from_bytes(&text) {
+        headers.insert(X_REQUEST_ID.clone(), id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(ip: &str, trusted: bool, given: &[(&'static str, &'static str)]) -> Vec<String> {
+        let nets: Vec<IpNet> =
+            if trusted { vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()] } else { vec![] };
+        let client = Client::new(ip.parse().unwrap(), &nets);
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        client.write(&mut headers, Some(&HeaderValue::from_static("hello.example:8080")));
+        let mut lines: Vec<_> =
+            headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed() {
+        let given = [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1")];
+        assert_eq!(
+            seen("::1", false, &given),
+            [
+                "forwarded: for=\"[::1]\";host=\"hello.example:8080\";proto=http",
+                "x-forwarded-for: ::1",
+                "x-forwarded-host: hello.example:8080",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_appended_to() {
+        let given = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")];
+        assert_eq!(
+            seen("::ffff:10.0.0.1", true, &given),
+            [
+                "forwarded: for=10.0.0.1;host=\"hello.example:8080\";proto=http",
+                "x-forwarded-for: 1.1.1.1, 10.0.0.1",
+                "x-forwarded-host: hello.example:8080",
+                "x-forwarded-proto: https",
+            ]
+        );
+    }
+
+    #[test]
+    fn request_ids_are_made_or_kept() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut headers = HeaderMap::new();
+        request_id(&mut headers, &mut rng);
+        let made = headers[&X_REQUEST_ID].clone();
+        assert_eq!(made.len(), 32);
+        request_id(&mut headers, &mut rng);
+        assert_eq!(headers[&X_REQUEST_ID], made, "kept");
+        headers.insert(X_REQUEST_ID.clone(), HeaderValue::from_static("with space"));
+        request_id(&mut headers, &mut rng);
+        assert_ne!(headers[&X_REQUEST_ID], "with space");
+    }
+}

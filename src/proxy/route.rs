@@ -1,0 +1,109 @@
+//! From the Host of a request to a revision.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::model::{Problem, Reason};
+use crate::revision::Revision;
+use crate::snapshot::{HostKind, Route, ServiceRoute, Snapshot};
+
+use super::edge::Checked;
+use super::headers::TAG;
+use super::worker::{LocalRevision, Worker};
+
+/// Hosts named in the answer to an unknown one.
+const HOSTS_NAMED_MAX: usize = 20;
+
+impl Worker {
+    /// The revision that a request is for: by tag, or drawn by percentage.
+    pub(super) fn route(
+        &self,
+        checked: &Checked<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Rc<LocalRevision>, Problem> {
+        self.with_snapshot(|snapshot| {
+            let revision = find(snapshot, checked, headers, self.shared.settings.one_machine)?;
+            Ok(self.local(revision))
+        })
+    }
+
+    /// Whether a host is a service's own, not just one that the default service takes.
+    pub(super) fn knows(&self, host: &str) -> bool {
+        self.with_snapshot(|snapshot| snapshot.route(host).is_some())
+    }
+}
+
+fn find<'a>(
+    snapshot: &'a Arc<Snapshot>,
+    checked: &Checked<'_>,
+    headers: &HeaderMap,
+    name_hosts: bool,
+) -> Result<&'a Arc<Revision>, Problem> {
+    let (service, tag) = match &checked.host {
+        Some((host, kind)) => match snapshot.route(host) {
+            Some(Route { service, tag }) => (service, *tag),
+            None if *kind == HostKind::Local => match snapshot.default_service() {
+                Some(service) => (service, None),
+                None => return Err(no_default(snapshot, host, name_hosts)),
+            },
+            None => return Err(no_route(snapshot, host, name_hosts)),
+        },
+        None => match snapshot.default_service() {
+            Some(service) => (service, None),
+            None => return Err(no_default(snapshot, "", name_hosts)),
+        },
+    };
+    if let Some((_, revision)) = tag.and_then(|tag| service.tags.get(tag)) {
+        return Ok(revision);
+    }
+    if service.spec.tag_header_routing
+        && let Some(tag) = headers.get(&TAG).and_then(|value| value.to_str().ok())
+        && let Some(revision) = service.tagged(tag)
+    {
+        return Ok(revision);
+    }
+    drawn(service)
+}
+
+fn drawn(service: &ServiceRoute) -> Result<&Arc<Revision>, Problem> {
+    service.split.draw().ok_or_else(|| {
+        service.spec.problem.clone().unwrap_or_else(|| {
+            Problem::new(
+                Reason::RevisionMissing,
+                format!("service {} has no revision that could serve", service.spec.id),
+            )
+        })
+    })
+}
+
+fn no_route(snapshot: &Snapshot, host: &str, name_hosts: bool) -> Problem {
+    let hosts = if name_hosts { hosts(snapshot) } else { String::new() };
+    Problem::new(Reason::NoRoute, format!("no service has the host {host:?}{hosts}"))
+}
+
+fn no_default(snapshot: &Snapshot, host: &str, name_hosts: bool) -> Problem {
+    let hosts = if name_hosts { hosts(snapshot) } else { String::new() };
+    Problem::new(
+        Reason::NoRoute,
+        format!(
+            "the host {host:?} is nobody's and there is no default service; send a service's \
+             host, or start with --default-service NAME{hosts}"
+        ),
+    )
+}
+
+fn hosts(snapshot: &Snapshot) -> String {
+    let names: Vec<&str> =
+        snapshot.services().iter().filter_map(|s| Some(&**s.spec.hosts.first()?)).collect();
+    let mut text = String::from("\nhosts:");
+    for name in names.iter().take(HOSTS_NAMED_MAX) {
+        text.push_str("\n  ");
+        text.push_str(name);
+    }
+    if names.len() > HOSTS_NAMED_MAX {
+        text.push_str("\n  …");
+    }
+    text
+}

@@ -1,0 +1,170 @@
+//! What all workers of a process share; written rarely.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use crate::model::Reason;
+use crate::snapshot::Snapshot;
+use crate::stats::Clock;
+use crate::upstream::Connector;
+
+use super::AccessLog;
+
+/// Settings of the data listeners.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A further path that answers like `/.tidegate/ready` where no service could be meant.
+    pub health_path: Option<String>,
+    /// Peers whose forwarding headers are kept and appended to.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether answers may name hosts and what programs printed: on one machine only.
+    pub one_machine: bool,
+    /// Access log, if wanted.
+    pub access_log: Option<AccessLog>,
+    /// How endpoints are reached.
+    pub connector: Connector,
+    /// Time for a request's head to arrive.
+    pub head_timeout: Duration,
+    /// Time an idle client connection is kept.
+    pub keep_alive: Duration,
+    /// The same for connections of trusted proxies, which must not see us close first.
+    pub keep_alive_trusted: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            health_path: None,
+            trusted_proxies: Vec::new(),
+            one_machine: true,
+            access_log: None,
+            connector: Connector::Tcp,
+            head_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            keep_alive_trusted: Duration::from_secs(620),
+        }
+    }
+}
+
+/// How far the process is on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainState {
+    /// The first configuration is not in effect yet.
+    Starting,
+    /// Serving.
+    Serving,
+    /// Not ready any more, still serving; responses close their connections.
+    Draining,
+    /// No new connections or requests.
+    Closing,
+}
+
+impl DrainState {
+    const ALL: [Self; 4] = [Self::Starting, Self::Serving, Self::Draining, Self::Closing];
+
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "ready",
+            Self::Draining => "draining",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings.
+    pub settings: Settings,
+    /// The routing table.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The clock of all stats.
+    pub clock: Clock,
+    drain: AtomicU8,
+    refused: [AtomicU64; Reason::ALL.len()],
+    connections: AtomicU32,
+    tunnels: AtomicU32,
+}
+
+impl Shared {
+    /// The state at start: no routes, not ready.
+    pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            snapshot: Arc::default(),
+            clock,
+            drain: AtomicU8::new(DrainState::Starting as u8),
+            refused: Default::default(),
+            connections: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
+        })
+    }
+
+    /// How far the process is on its way down.
+    pub fn drain_state(&self) -> DrainState {
+        DrainState::ALL[usize::from(self.drain.load(Ordering::Relaxed))]
+    }
+
+    /// Goes a step on; never back.
+    pub fn set_drain_state(&self, state: DrainState) {
+        self.drain.fetch_max(state as u8, Ordering::Relaxed);
+    }
+
+    /// Counts an answer that belongs to no revision.
+    pub fn refused(&self, reason: Reason) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers that belong to no revision, by reason; only those above zero.
+    pub fn refusals(&self) -> Vec<(Reason, u64)> {
+        Reason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.refused[reason as usize].load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// Client connections that are open, tunnels not included.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Upgraded connections that are open.
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_connection(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |shared| &shared.connections)
+    }
+
+    pub(super) fn count_tunnel(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |shared| &shared.tunnels)
+    }
+}
+
+/// One of a count, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Counted {
+    shared: Arc<Shared>,
+    of: fn(&Shared) -> &AtomicU32,
+}
+
+impl Counted {
+    fn new(shared: &Arc<Shared>, of: fn(&Shared) -> &AtomicU32) -> Self {
+        of(shared).fetch_add(1, Ordering::AcqRel);
+        Self { shared: Arc::clone(shared), of }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.of)(&self.shared).fetch_sub(1, Ordering::AcqRel);
+    }
+}

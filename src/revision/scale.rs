@@ -1,0 +1,107 @@
+//! Scaling down names its victims.
+//!
+//! The autoscaler states a number; which replicas go is decided here, by what they have to do.
+//! A victim gets nothing new, and the platform is told to stop it only when its last request has
+//! ended or `timeoutSeconds` has passed. Until then the stated count includes it, and new load or
+//! a higher count takes it back.
+
+use crate::model::EndpointId;
+use crate::stats::Nanos;
+
+use super::Revision;
+use super::state::{Entry, Phase};
+
+/// What to state to the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Replicas, victims that still work included.
+    pub replicas: u32,
+    /// Endpoints in the order to spare them.
+    pub spare: Vec<EndpointId>,
+    /// Whether victims still work: look again when one is empty or its time is over.
+    pub waits: bool,
+}
+
+impl Revision {
+    /// Turns a desired count into a statement for the platform, choosing, sparing and condemning
+    /// victims. `starting` replicas go before any ready one.
+    pub fn plan(&self, desired: u32, starting: u32, now: Nanos) -> Plan {
+        let timeout = self.spec().timeouts.request;
+        let mut state = self.state.lock();
+        let entries = &mut state.entries;
+        reprieve(entries, desired);
+        // Condemned and draining ones are the platform's already.
+        let mut alive: Vec<usize> = (0..entries.len())
+            .filter(|i| matches!(entries[*i].phase, Phase::Ready | Phase::Victim { .. }))
+            .collect();
+        // Those with most to do are spared; among equals the older victim goes first.
+        alive.sort_by_key(|i| {
+            let entry = &entries[*i];
+            let victim = matches!(entry.phase, Phase::Victim { .. });
+            (std::cmp::Reverse(entry.load()), victim, entry.endpoint.key())
+        });
+        let total = u32::try_from(alive.len()).unwrap_or(u32::MAX).saturating_add(starting);
+        let excess = total.saturating_sub(desired).saturating_sub(starting);
+        let keep = alive.len() - (excess as usize).min(alive.len());
+        let (mut changed, mut working) = (false, 0_u32);
+        for index in &alive[..keep] {
+            changed |= spare(&mut entries[*index]);
+        }
+        for index in &alive[keep..] {
+            let entry = &mut entries[*index];
+            let since = match entry.phase {
+                Phase::Victim { since } => since,
+                Phase::Ready | Phase::Condemned | Phase::Draining => {
+                    entry.phase = Phase::Victim { since: now };
+                    entry.endpoint.set_leaving(true);
+                    changed = true;
+                    now
+                }
+            };
+            // Published at least once before it can be condemned: a worker that read the former
+            // set may be about to use it, which shows in its counter by the next look.
+            if since < now && (entry.load() == 0 || now.since(since) >= timeout) {
+                entry.phase = Phase::Condemned;
+            } else {
+                working += 1;
+            }
+        }
+        let mut spare: Vec<EndpointId> = Vec::with_capacity(alive.len());
+        for wanted in [false, true] {
+            spare.extend(
+                alive
+                    .iter()
+                    .filter(|i| (entries[**i].phase == Phase::Condemned) == wanted)
+                    .map(|i| entries[*i].endpoint.id().clone()),
+            );
+        }
+        if changed {
+            self.publish(entries);
+        }
+        Plan { replicas: desired.saturating_add(working), spare, waits: working > 0 }
+    }
+}
+
+/// Takes a victim back; true if it was one.
+fn spare(entry: &mut Entry) -> bool {
+    let was_victim = matches!(entry.phase, Phase::Victim { .. });
+    if was_victim {
+        entry.phase = Phase::Ready;
+        entry.endpoint.set_leaving(false);
+    }
+    was_victim
+}
+
+/// Condemned endpoints that the platform still reports are taken back when too few are left
+/// without them; it would otherwise keep them, counted but never used.
+fn reprieve(entries: &mut [Entry], desired: u32) {
+    let alive = entries
+        .iter()
+        .filter(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. }))
+        .count();
+    let missing = (desired as usize).saturating_sub(alive);
+    for entry in entries.iter_mut().filter(|e| e.phase == Phase::Condemned).take(missing) {
+        // The caller sees a victim taken back, and publishes.
+        entry.phase = Phase::Victim { since: Nanos(0) };
+    }
+}

@@ -1,0 +1,600 @@
+//! The owner of slots and queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::model::{
+    ContainerConcurrency, EndpointId, Problem, Reason, RevisionId, RevisionSpec, Workload,
+};
+use crate::stats::{Nanos, Pokes, RevisionStats};
+
+use super::endpoint::{EndpointSet, EndpointState};
+use super::meter::{Limit, Meter};
+use super::permit::{Admission, Grant, Permit, Ticket};
+use super::picker::pick;
+use super::queue::{Full, Outcome, ProcessQueue, Waiters};
+
+/// Connect failures in a row after which an endpoint is set aside.
+const FAILURES_TO_EJECT: u32 = 3;
+const EJECTION_MIN: Duration = Duration::from_secs(1);
+const EJECTION_MAX: Duration = Duration::from_secs(30);
+/// `Retry-After` of a full queue when no cold start was measured yet, and its bounds.
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=30;
+
+/// How far an endpoint is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Takes requests.
+    Ready,
+    /// Chosen to go: nothing new, unless new load takes it back.
+    Victim {
+        since: Nanos,
+    },
+    /// The platform was told to stop it: no way back.
+    Condemned,
+    /// No longer reported; kept while it has requests.
+    Draining,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) endpoint: Arc<EndpointState>,
+    /// Permits out.
+    pub(super) held: u32,
+    pub(super) phase: Phase,
+    pub(super) limit: Limit,
+    /// Set aside until then; the duration of the present ejection.
+    ejected: Option<(Nanos, Duration)>,
+    probing: bool,
+}
+
+impl Entry {
+    /// Requests on it, with and without a slot.
+    pub(super) fn load(&self) -> u32 {
+        self.held + self.endpoint.free_load()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) entries: Vec<Entry>,
+    waiters: Waiters,
+    removed: bool,
+    rng: Option<fastrand::Rng>,
+}
+
+/// An endpoint as shown to people.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    /// Which replica.
+    pub id: EndpointId,
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+    /// Requests on it.
+    pub in_flight: u32,
+    /// `ready`, `victim`, `stopping`, `draining` or `ejected`.
+    pub state: &'static str,
+}
+
+/// An ejected endpoint whose time is over: to be probed.
+#[derive(Clone, Debug)]
+pub struct DueProbe {
+    /// Which endpoint.
+    pub key: u64,
+    /// Where to connect to.
+    pub address: std::net::SocketAddr,
+}
+
+/// What all revisions of a process share.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Number of worker threads.
+    pub workers: usize,
+    /// The bound of waiting requests.
+    pub process: Arc<ProcessQueue>,
+    /// Told of revisions whose victims became empty.
+    pub replans: Arc<Pokes>,
+}
+
+/// Live state of one revision.
+#[derive(Debug)]
+pub struct Revision {
+    spec: ArcSwap<RevisionSpec>,
+    stats: Arc<RevisionStats>,
+    fixed_limit: Option<u32>,
+    process: Arc<ProcessQueue>,
+    workers: usize,
+    open: ArcSwap<EndpointSet>,
+    /// Changes whenever `open` does, so that workers notice with one load.
+    version: AtomicU64,
+    pub(super) state: Mutex<State>,
+    last_cold_start_ms: AtomicU64,
+    replans: Arc<Pokes>,
+    replan_asked: AtomicBool,
+    ejections: AtomicU32,
+}
+
+impl Revision {
+    /// A revision without endpoints. `seed` makes its picks reproducible.
+    pub fn new(
+        spec: Arc<RevisionSpec>,
+        stats: Arc<RevisionStats>,
+        setting: &Setting,
+        seed: u64,
+    ) -> Arc<Self> {
+        let fixed_limit = match spec.container_concurrency {
+            ContainerConcurrency::Unlimited => None,
+            ContainerConcurrency::AtMost(limit) => Some(limit.get()),
+        };
+        let state = State { rng: Some(fastrand::Rng::with_seed(seed)), ..State::default() };
+        Arc::new(Self {
+            spec: ArcSwap::new(spec),
+            stats,
+            fixed_limit,
+            process: Arc::clone(&setting.process),
+            workers: setting.workers,
+            open: ArcSwap::default(),
+            version: AtomicU64::new(1),
+            state: Mutex::new(state),
+            last_cold_start_ms: AtomicU64::new(0),
+            replans: Arc::clone(&setting.replans),
+            replan_asked: AtomicBool::new(false),
+            ejections: AtomicU32::new(0),
+        })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &RevisionId {
+        self.stats.revision()
+    }
+
+    /// Its present settings.
+    pub fn spec(&self) -> Arc<RevisionSpec> {
+        self.spec.load_full()
+    }
+
+    /// Takes new settings; only those that are live may differ.
+    pub fn set_spec(&self, spec: Arc<RevisionSpec>) {
+        self.spec.store(spec);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What is measured about it.
+    pub fn stats(&self) -> &Arc<RevisionStats> {
+        &self.stats
+    }
+
+    /// `containerConcurrency`, if there is a limit.
+    pub fn limit(&self) -> Option<u32> {
+        self.fixed_limit
+    }
+
+    /// Changes whenever [`Self::open`] or the settings may have changed.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Endpoints that take requests without asking the queue.
+    pub fn open(&self) -> Arc<EndpointSet> {
+        self.open.load_full()
+    }
+
+    /// Asks for a slot: granted, queued or refused. Also for a retry, which then queues anew.
+    /// `avoid` is an endpoint that just failed; it is taken only if there is no other.
+    pub fn admit(self: &Arc<Self>, now: Nanos, avoid: Option<u64>) -> Admission {
+        if let Workload::Unavailable(problem) = &self.spec.load().workload {
+            return Admission::Refused(problem.clone());
+        }
+        let mut state = self.state.lock();
+        if state.removed {
+            return Admission::Refused(removed());
+        }
+        if state.waiters.is_empty() {
+            if let Some(grant) = self.take_slot(&mut state, now, avoid) {
+                drop(state);
+                return Admission::Granted(Permit::new(Arc::clone(self), grant));
+            }
+        }
+        let joined = state.waiters.join(&self.process);
+        self.stats.set_waiting(state.waiters.len());
+        drop(state);
+        match joined {
+            Ok((number, outcome)) => {
+                self.stats.poke();
+                Admission::Waiting(Ticket::new(Arc::clone(self), number, outcome))
+            }
+            Err(full) => Admission::Refused(self.full(full)),
+        }
+    }
+
+    fn full(&self, full: Full) -> Problem {
+        let (bound, whose) = match full {
+            Full::Revision(bound) => (bound, "this revision"),
+            Full::Process(bound) => (bound, "this process"),
+        };
+        Problem::new(
+            Reason::QueueFull,
+            format!("{bound} requests wait for {whose} already; try again later"),
+        )
+    }
+
+    /// Seconds for `Retry-After`: the last measured cold start, bounded.
+    pub fn retry_after_seconds(&self) -> u64 {
+        let seconds = self.last_cold_start_ms.load(Ordering::Relaxed).div_ceil(1_000);
+        seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end())
+    }
+
+    /// A cold start was measured.
+    pub fn cold_started(&self, took: Duration) {
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.last_cold_start_ms.store(ms, Ordering::Relaxed);
+        self.stats.cold_started(took);
+    }
+
+    /// Takes a free slot of the least loaded of two random endpoints that have one; a victim is
+    /// taken back if nobody else has.
+    fn take_slot(&self, state: &mut State, now: Nanos, avoid: Option<u64>) -> Option<Grant> {
+        let State { entries, rng, .. } = state;
+        for entry in entries.iter_mut() {
+            if let Limit::Metered(meter) = &mut entry.limit {
+                meter.advance(now);
+            }
+        }
+        let usable = |entry: &Entry| {
+            entry.phase == Phase::Ready && entry.ejected.is_none() && entry.limit.admits(entry.held)
+        };
+        let mut free: Vec<usize> = Vec::new();
+        free.extend((0..entries.len()).filter(|i| usable(&entries[*i])));
+        if let Some(avoid) = avoid
+            && free.len() > 1
+        {
+            free.retain(|i| entries[*i].endpoint.key() != avoid);
+        }
+        let rng = rng.get_or_insert_with(fastrand::Rng::new);
+        let index = match pick(free.len(), rng, |i| entries[free[i]].load()) {
+            Some(picked) => free[picked],
+            None => self.take_back(entries)?,
+        };
+        let entry = &mut entries[index];
+        entry.held += 1;
+        Some(Grant { endpoint: Arc::clone(&entry.endpoint) })
+    }
+
+    /// New load takes a victim back, the busiest first: it would have gone last.
+    fn take_back(&self, entries: &mut [Entry]) -> Option<usize> {
+        let victim = entries
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| matches!(e.phase, Phase::Victim { .. }) && e.limit.admits(e.held))
+            .max_by_key(|(_, e)| e.load())
+            .map(|(index, _)| index)?;
+        entries[victim].phase = Phase::Ready;
+        entries[victim].endpoint.set_leaving(false);
+        self.publish(entries);
+        Some(victim)
+    }
+
+    /// A permit ended.
+    pub(super) fn release(&self, endpoint: &Arc<EndpointState>, answered: bool) {
+        let now = self.stats.clock().now();
+        let mut state = self.state.lock();
+        let Some(index) = state.entries.iter().position(|e| e.endpoint.key() == endpoint.key())
+        else {
+            return;
+        };
+        let entry = &mut state.entries[index];
+        entry.held = entry.held.saturating_sub(1);
+        if answered && let Limit::Metered(meter) = &mut entry.limit {
+            meter.answered(now);
+        }
+        let empty = entry.held == 0;
+        match entry.phase {
+            Phase::Draining if empty && entry.load() == 0 => {
+                state.entries.swap_remove(index);
+            }
+            Phase::Victim { .. } if empty => self.ask_replan(),
+            Phase::Ready | Phase::Victim { .. } | Phase::Condemned | Phase::Draining => {}
+        }
+        self.dispatch(state, now);
+    }
+
+    /// A request without a slot ended on an endpoint that is to go.
+    pub fn free_left(&self, endpoint: &EndpointState) {
+        let mut state = self.state.lock();
+        if let Some(index) = state.entries.iter().position(|e| e.endpoint.key() == endpoint.key())
+            && state.entries[index].load() == 0
+        {
+            if state.entries[index].phase == Phase::Draining {
+                state.entries.swap_remove(index);
+            }
+            drop(state);
+            self.ask_replan();
+        }
+    }
+
+    /// A victim is empty: the count to state has changed.
+    fn ask_replan(&self) {
+        if !self.replan_asked.swap(true, Ordering::AcqRel) {
+            self.replans.push(self.id().clone());
+        }
+    }
+
+    /// The plan is made anew now; later changes ask again.
+    pub fn take_replan(&self) -> bool {
+        self.replan_asked.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn give_up(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        let left = state.waiters.give_up(number, &self.process);
+        self.stats.set_waiting(state.waiters.len());
+        left
+    }
+
+    /// Hands free slots to waiters in order. Senders are used after the lock is released: a
+    /// waiter that left meanwhile gives its slot back, which locks again.
+    fn dispatch(&self, mut state: parking_lot::MutexGuard<'_, State>, now: Nanos) {
+        let mut served: Vec<(oneshot::Sender<Outcome>, Grant)> = Vec::new();
+        while !state.waiters.is_empty() {
+            let Some(grant) = self.take_slot(&mut state, now, None) else { break };
+            match state.waiters.serve(&self.process) {
+                Some(sender) => served.push((sender, grant)),
+                None => break,
+            }
+        }
+        self.warm_up(&mut state);
+        self.stats.set_waiting(state.waiters.len());
+        drop(state);
+        for (sender, grant) in served {
+            if let Err(Ok(grant)) = sender.send(Ok(grant)) {
+                self.release(&grant.endpoint, false);
+            }
+        }
+    }
+
+    /// With nobody waiting, endpoints without a limit that proved themselves are warm.
+    fn warm_up(&self, state: &mut State) {
+        if self.fixed_limit.is_some() || !state.waiters.is_empty() {
+            return;
+        }
+        let mut warmed = false;
+        for entry in &mut state.entries {
+            if let Limit::Metered(meter) = entry.limit
+                && meter.is_proven()
+            {
+                entry.limit = Limit::Open;
+                warmed = true;
+            }
+        }
+        if warmed {
+            self.publish(&state.entries);
+        }
+    }
+
+    /// Looks after what only time changes: meters grow, and freed slots go to waiters.
+    pub fn tick(&self, now: Nanos) {
+        let state = self.state.lock();
+        if state.waiters.is_empty() {
+            return;
+        }
+        self.dispatch(state, now);
+    }
+
+    /// The platform reported all ready endpoints.
+    pub fn set_endpoints(&self, endpoints: &[(EndpointId, std::net::SocketAddr)], now: Nanos) {
+        let target = self.spec.load().slots_per_replica();
+        let mut state = self.state.lock();
+        let cold = !state.waiters.is_empty();
+        state.entries.retain_mut(|entry| {
+            let reported = endpoints
+                .iter()
+                .any(|(id, address)| id == entry.endpoint.id() && *address == entry.endpoint.address());
+            match (reported, entry.phase) {
+                (true, Phase::Draining) => entry.phase = Phase::Ready,
+                (false, _) if entry.load() == 0 => return false,
+                (false, _) => entry.phase = Phase::Draining,
+                (true, Phase::Ready | Phase::Victim { .. } | Phase::Condemned) => {}
+            }
+            entry.endpoint.set_leaving(entry.phase != Phase::Ready);
+            true
+        });
+        for (id, address) in endpoints {
+            let known = state.entries.iter().any(|e| {
+                e.endpoint.id() == id && e.endpoint.address() == *address
+            });
+            if !known {
+                let limit = match self.fixed_limit {
+                    Some(limit) => Limit::Fixed(limit),
+                    None if cold => Limit::Metered(Meter::new(target)),
+                    None => Limit::Open,
+                };
+                state.entries.push(Entry {
+                    endpoint: EndpointState::new(
+                        id.clone(),
+                        *address,
+                        self.workers,
+                    ),
+                    held: 0,
+                    phase: Phase::Ready,
+                    limit,
+                    ejected: None,
+                    probing: false,
+                });
+            }
+        }
+        self.publish(&state.entries);
+        self.dispatch(state, now);
+    }
+
+    /// Publishes the endpoints that take requests without asking.
+    pub(super) fn publish(&self, entries: &[Entry]) {
+        let ejected = entries.iter().filter(|e| e.ejected.is_some()).count();
+        self.ejections.store(u32::try_from(ejected).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let open: Vec<_> = if self.fixed_limit.is_some() {
+            Vec::new()
+        } else {
+            entries
+                .iter()
+                .filter(|e| {
+                    e.phase == Phase::Ready && e.ejected.is_none() && e.limit == Limit::Open
+                })
+                .map(|e| Arc::clone(&e.endpoint))
+                .collect()
+        };
+        self.open.store(Arc::new(EndpointSet { open }));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Starting cannot succeed for now: all that wait are told.
+    pub fn fail_waiters(&self, problem: &Problem) -> usize {
+        let mut state = self.state.lock();
+        let senders = state.waiters.dismiss(&self.process);
+        self.stats.set_waiting(0);
+        drop(state);
+        let count = senders.len();
+        for sender in senders {
+            // A waiter that left meanwhile needs no answer.
+            drop(sender.send(Err(problem.clone())));
+        }
+        count
+    }
+
+    /// The revision is gone: waiters get 404, nothing new is taken, endpoints drain.
+    pub fn remove(&self) {
+        let mut state = self.state.lock();
+        state.removed = true;
+        for entry in &mut state.entries {
+            if entry.phase == Phase::Ready {
+                entry.phase = Phase::Victim { since: self.stats.clock().now() };
+                entry.endpoint.set_leaving(true);
+            }
+        }
+        self.publish(&state.entries);
+        drop(state);
+        self.fail_waiters(&removed());
+    }
+
+    /// Whether [`Self::remove`] was called.
+    pub fn is_removed(&self) -> bool {
+        self.state.lock().removed
+    }
+
+    /// A connection to an endpoint failed. After three in a row it is set aside, unless it is the
+    /// last one.
+    pub fn connect_failed(&self, key: u64, now: Nanos) {
+        let mut state = self.state.lock();
+        let usable = state
+            .entries
+            .iter()
+            .filter(|e| e.phase == Phase::Ready && e.ejected.is_none())
+            .count();
+        let Some(entry) = state.entries.iter_mut().find(|e| e.endpoint.key() == key) else {
+            return;
+        };
+        let failures = entry.endpoint.add_failure();
+        if failures >= FAILURES_TO_EJECT && entry.ejected.is_none() && usable > 1 {
+            entry.ejected = Some((now.plus(EJECTION_MIN), EJECTION_MIN));
+            tracing::warn!(revision = %self.id(), endpoint = %entry.endpoint.address(),
+                failures, "endpoint set aside: it refuses connections");
+            self.publish(&state.entries);
+        }
+    }
+
+    /// Whether an endpoint is set aside: a cheap look before [`Self::due_probes`].
+    pub fn has_ejected(&self) -> bool {
+        self.ejections.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ejected endpoints whose time is over; each is given once until its probe's result.
+    pub fn due_probes(&self, now: Nanos) -> Vec<DueProbe> {
+        let mut state = self.state.lock();
+        let mut due = Vec::new();
+        for entry in &mut state.entries {
+            if let Some((until, _)) = entry.ejected
+                && until <= now
+                && !entry.probing
+            {
+                entry.probing = true;
+                due.push(DueProbe {
+                    key: entry.endpoint.key(),
+                    address: entry.endpoint.address(),
+                });
+            }
+        }
+        due
+    }
+
+    /// The result of a probe: back in, or set aside for twice as long.
+    pub fn probed(&self, key: u64, ok: bool, now: Nanos) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.iter_mut().find(|e| e.endpoint.key() == key) else {
+            return;
+        };
+        entry.probing = false;
+        let Some((_, lasted)) = entry.ejected else { return };
+        if ok {
+            entry.ejected = None;
+            entry.endpoint.connected();
+            tracing::info!(revision = %self.id(), endpoint = %entry.endpoint.address(),
+                "endpoint is back: it accepts connections");
+            self.publish(&state.entries);
+            self.dispatch(state, now);
+        } else {
+            let next = (lasted * 2).min(EJECTION_MAX);
+            entry.ejected = Some((now.plus(next), next));
+        }
+    }
+
+    /// Its endpoints, for people.
+    pub fn endpoints(&self) -> Vec<EndpointView> {
+        let state = self.state.lock();
+        let mut views: Vec<_> = state
+            .entries
+            .iter()
+            .map(|e| EndpointView {
+                id: e.endpoint.id().clone(),
+                address: e.endpoint.address(),
+                in_flight: e.load(),
+                state: match e.phase {
+                    Phase::Ready if e.ejected.is_some() => "ejected",
+                    Phase::Ready => "ready",
+                    Phase::Victim { .. } => "victim",
+                    Phase::Condemned => "stopping",
+                    Phase::Draining => "draining",
+                },
+            })
+            .collect();
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        views
+    }
+
+    /// Checks what must always hold; the text names what does not. For tests and simulation.
+    pub fn check(&self) -> Result<(), String> {
+        let state = self.state.lock();
+        for entry in &state.entries {
+            if let Limit::Fixed(limit) = entry.limit
+                && entry.held > limit
+            {
+                return Err(format!(
+                    "{}: {} permits of {limit} slots",
+                    entry.endpoint.id(),
+                    entry.held
+                ));
+            }
+            let takes = entry.phase == Phase::Ready && entry.ejected.is_none();
+            if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
+                return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn removed() -> Problem {
+    Problem::new(Reason::ServiceRemoved, "the service was removed while the request waited")
+}

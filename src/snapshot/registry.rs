@@ -1,0 +1,132 @@
+//! Live revisions by name, and the building of snapshots from a world.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{RevisionId, RevisionSpec, ServiceId, World};
+use crate::revision::Revision;
+
+use super::{ServiceRoute, Snapshot, Split};
+
+/// What a new world changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Revisions that are new.
+    pub added: Vec<Arc<Revision>>,
+    /// Revisions whose live settings changed.
+    pub changed: Vec<Arc<Revision>>,
+    /// Revisions that are gone; they were told so.
+    pub removed: Vec<Arc<Revision>>,
+}
+
+/// The live revisions and routes of the newest world. Only the control side uses it.
+#[derive(Debug, Default)]
+pub struct Registry {
+    revisions: BTreeMap<RevisionId, Arc<Revision>>,
+    specs: BTreeMap<RevisionId, Arc<RevisionSpec>>,
+    routes: BTreeMap<ServiceId, Arc<ServiceRoute>>,
+}
+
+impl Registry {
+    /// A live revision.
+    pub fn revision(&self, id: &RevisionId) -> Option<&Arc<Revision>> {
+        self.revisions.get(id)
+    }
+
+    /// All live revisions, by name.
+    pub fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        self.revisions.values()
+    }
+
+    /// Takes a new world: `make` makes a live revision for a new spec. Routes of services that did
+    /// not change are kept, with their split's counter.
+    pub fn apply(
+        &mut self,
+        world: &World,
+        mut make: impl FnMut(&Arc<RevisionSpec>) -> Arc<Revision>,
+        seed: u64,
+    ) -> (Snapshot, Changes) {
+        let mut changes = Changes::default();
+        let mut revisions = BTreeMap::new();
+        let mut specs = BTreeMap::new();
+        for spec in &world.revisions {
+            let old = self.specs.get(&spec.id);
+            let live = match (self.revisions.remove(&spec.id), old) {
+                (Some(live), Some(old)) if Arc::ptr_eq(old, spec) => live,
+                (Some(live), Some(old)) if same_template(old, spec) => {
+                    live.set_spec(Arc::clone(spec));
+                    changes.changed.push(Arc::clone(&live));
+                    live
+                }
+                (former, _) => {
+                    if let Some(former) = former {
+                        former.remove();
+                        changes.removed.push(former);
+                    }
+                    let live = make(spec);
+                    changes.added.push(Arc::clone(&live));
+                    live
+                }
+            };
+            revisions.insert(spec.id.clone(), live);
+            specs.insert(spec.id.clone(), Arc::clone(spec));
+        }
+        for (_, gone) in std::mem::take(&mut self.revisions) {
+            gone.remove();
+            changes.removed.push(gone);
+        }
+        self.revisions = revisions;
+        self.specs = specs;
+        let snapshot = self.routes(world, seed);
+        (snapshot, changes)
+    }
+
+    fn routes(&mut self, world: &World, seed: u64) -> Snapshot {
+        let mut routes = BTreeMap::new();
+        let mut services = Vec::with_capacity(world.services.len());
+        for (number, spec) in (0_u64..).zip(&world.services) {
+            let route = match self.routes.get(&spec.id) {
+                Some(route) if Arc::ptr_eq(&route.spec, spec) && self.is_current(route) => {
+                    Arc::clone(route)
+                }
+                _ => {
+                    let live = |id: &RevisionId| self.revisions.get(id).map(Arc::clone);
+                    let shares = spec
+                        .traffic
+                        .iter()
+                        .filter_map(|t| Some((t.percent, live(&t.revision)?)))
+                        .collect();
+                    let tags = spec
+                        .tags
+                        .iter()
+                        .filter_map(|t| Some((Arc::clone(&t.name), live(&t.revision)?)))
+                        .collect();
+                    Arc::new(ServiceRoute {
+                        spec: Arc::clone(spec),
+                        split: Split::new(shares, seed ^ number.rotate_left(32)),
+                        tags,
+                    })
+                }
+            };
+            routes.insert(spec.id.clone(), Arc::clone(&route));
+            services.push(route);
+        }
+        self.routes = routes;
+        Snapshot::new(services, world.default_service.as_ref())
+    }
+
+    /// Whether a route still leads to the live revisions of their names.
+    fn is_current(&self, route: &ServiceRoute) -> bool {
+        let current = |revision: &Arc<Revision>| {
+            self.revisions.get(revision.id()).is_some_and(|live| Arc::ptr_eq(live, revision))
+        };
+        route.split.revisions().all(current) && route.tags.iter().all(|(_, r)| current(r))
+    }
+}
+
+/// Whether two specs differ at most in what is live: a revision's replicas need not be replaced.
+fn same_template(old: &RevisionSpec, new: &RevisionSpec) -> bool {
+    old.container_concurrency == new.container_concurrency
+        && old.protocol == new.protocol
+        && old.workload == new.workload
+}

@@ -1,0 +1,355 @@
+//! One worker's connections to one endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::model::{Protocol, Reason};
+
+use super::body::RequestBody;
+use super::connect::Connector;
+use super::error::{SendError, Sent};
+use super::socket::SharedIo;
+
+/// How long an idle connection is reused when the endpoint does not say how long it keeps it:
+/// below the shortest default in use (gunicorn: 2 s).
+const IDLE_DEFAULT: Duration = Duration::from_millis(1_500);
+/// Taken off what the endpoint says, so that its end and our request do not cross.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
+/// Idle connections kept to one endpoint by one worker.
+const IDLE_MAX: usize = 256;
+/// Streams on one HTTP/2 connection; what the endpoint allows may be less.
+const STREAMS_MAX: u32 = 128;
+/// Flow control: small streams in a connection that has room for all of them, so that one that is
+/// not read does not stop the others.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// Largest response head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Ends the task that drives a connection when it is no longer wanted: one whose upload never
+/// ends would outlive its sender.
+#[derive(Debug)]
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    io: SharedIo,
+    _driver: Driver,
+}
+
+#[derive(Debug)]
+struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Cell<u32>>,
+    /// How many the endpoint allows, as its settings say by now.
+    allowed: Rc<Cell<usize>>,
+    io: SharedIo,
+    _driver: Driver,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Http1,
+    until: Instant,
+}
+
+/// One worker's connections to one endpoint.
+#[derive(Debug)]
+pub struct EndpointPool {
+    address: SocketAddr,
+    protocol: Protocol,
+    connector: Connector,
+    idle: RefCell<Vec<Idle>>,
+    http2: RefCell<Vec<Http2>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+/// A connection, or a stream of one, for the life of one response.
+#[must_use = "dropping it closes the connection"]
+#[derive(Debug)]
+pub struct Lease(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Http1 { connection: Http1, keep: Option<Duration>, pool: Rc<EndpointPool> },
+    /// The pool is held because dropping it would end the connection.
+    Http2 { streams: Rc<Cell<u32>>, _pool: Option<Rc<EndpointPool>> },
+}
+
+impl Lease {
+    /// The response, and the request, ended in order: the connection is kept for others.
+    pub fn finish(mut self) {
+        let kind = std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
+        match kind {
+            Kind::Http1 { connection, keep: Some(keep), pool } => {
+                let mut idle = pool.idle.borrow_mut();
+                if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
+                    idle.push(Idle { connection, until: Instant::now() + keep });
+                }
+            }
+            Kind::Http1 { .. } => {}
+            stream @ Kind::Http2 { .. } => self.0 = stream,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Kind::Http2 { streams, .. } = &self.0 {
+            streams.set(streams.get().saturating_sub(1));
+        }
+    }
+}
+
+/// A failed attempt, with the request if it never left.
+pub type Attempt = Result<(Response<Incoming>, Lease), (SendError, Option<Request<RequestBody>>)>;
+
+impl EndpointPool {
+    /// No connections yet.
+    pub fn new(address: SocketAddr, protocol: Protocol, connector: Connector) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            protocol,
+            connector,
+            idle: RefCell::default(),
+            http2: RefCell::default(),
+            connecting: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Closes connections that were idle for too long or that the endpoint has closed.
+    pub fn sweep(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|i| i.until > now && !i.connection.sender.is_closed());
+        self.http2.borrow_mut().retain(|c| !c.sender.is_closed());
+    }
+
+    /// Whether it has no connection.
+    pub fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.http2.borrow().is_empty()
+    }
+
+    /// Sends one request and waits for the response's head.
+    pub async fn send(self: &Rc<Self>, request: Request<RequestBody>) -> Attempt {
+        match self.protocol {
+            Protocol::Http1 => self.send_http1(request).await,
+            Protocol::H2c => self.send_http2(request).await,
+        }
+    }
+
+    async fn send_http1(self: &Rc<Self>, request: Request<RequestBody>) -> Attempt {
+        let (mut connection, reused) = match self.idle_connection() {
+            Some(connection) => (connection, true),
+            None => match self.open_http1().await {
+                Ok(connection) => (connection, false),
+                Err(error) => return Err((error, Some(request))),
+            },
+        };
+        if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
+            // Closed since it was used last: nothing of this request was sent.
+            return Err((broke(&"connection closed", Sent::Nothing), Some(request)));
+        }
+        let traffic = connection.io.traffic();
+        let (written, read) = (traffic.bytes_written(), traffic.bytes_read());
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => {
+                let keep = keep_for(&response);
+                let pool = Rc::clone(self);
+                Ok((response, Lease(Kind::Http1 { connection, keep, pool })))
+            }
+            Err(mut error) => {
+                let message = error.take_message();
+                let traffic = connection.io.traffic();
+                let sent = if message.is_some() || traffic.bytes_written() == written {
+                    Sent::Nothing
+                } else if reused && traffic.bytes_read() == read {
+                    Sent::Unanswered
+                } else {
+                    Sent::Some
+                };
+                Err((broke(error.error(), sent), message))
+            }
+        }
+    }
+
+    /// The connection that was used last and is still good.
+    fn idle_connection(&self) -> Option<Http1> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { connection, until }) = idle.pop() {
+            let fresh = Instant::now() < until;
+            if fresh && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    async fn open(&self) -> Result<SharedIo, SendError> {
+        let socket = self.connector.connect(self.address).await.map_err(|error| SendError {
+            reason: Reason::UpstreamConnect,
+            sent: Sent::Nothing,
+            message: format!("{}: {error}", self.address),
+        })?;
+        Ok(SharedIo::new(socket))
+    }
+
+    async fn open_http1(&self) -> Result<Http1, SendError> {
+        let io = self.open().await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(io.clone()))
+            .await
+            .map_err(|error| broke(&error, Sent::Nothing))?;
+        let driver = spawn(connection.with_upgrades());
+        Ok(Http1 { sender, io, _driver: driver })
+    }
+
+    async fn send_http2(self: &Rc<Self>, request: Request<RequestBody>) -> Attempt {
+        let (mut sender, streams, io) = match self.stream().await {
+            Ok(stream) => stream,
+            Err(error) => return Err((error, Some(request))),
+        };
+        // Counted from here; dropped with the lease, also when the attempt is abandoned.
+        let lease = Lease(Kind::Http2 { streams, _pool: Some(Rc::clone(self)) });
+        let read = io.traffic().bytes_read();
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok((response, lease)),
+            Err(mut error) => {
+                let message = error.take_message();
+                let refused = h2_reason(error.error()) == Some(h2::Reason::REFUSED_STREAM);
+                let sent = if message.is_some() || refused {
+                    Sent::Nothing
+                } else if io.traffic().bytes_read() == read {
+                    Sent::Unanswered
+                } else {
+                    Sent::Some
+                };
+                Err((broke(error.error(), sent), message))
+            }
+        }
+    }
+
+    async fn stream(
+        &self,
+    ) -> Result<(http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo), SendError> {
+        if let Some(stream) = self.free_stream() {
+            return Ok(stream);
+        }
+        // One at a time: those that wait find the new connection.
+        let _one = self.connecting.lock().await;
+        if let Some(stream) = self.free_stream() {
+            return Ok(stream);
+        }
+        let io = self.open().await?;
+        let (sender, mut connection) = http2::Builder::new(LocalExecutor)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .handshake(TokioIo::new(io.clone()))
+            .await
+            .map_err(|error| broke(&error, Sent::Nothing))?;
+        let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let seen = Rc::clone(&allowed);
+        let driver = spawn(std::future::poll_fn(move |cx| {
+            let ended = Pin::new(&mut connection).poll(cx);
+            seen.set(connection.current_max_send_streams());
+            ended
+        }));
+        let connection = Http2 { sender, streams: Rc::default(), allowed, io, _driver: driver };
+        let stream = connection.take();
+        self.http2.borrow_mut().push(connection);
+        Ok(stream)
+    }
+
+    fn free_stream(
+        &self,
+    ) -> Option<(http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo)> {
+        let mut connections = self.http2.borrow_mut();
+        connections.retain(|c| !c.sender.is_closed());
+        connections
+            .iter()
+            .find(|c| {
+                let streams = c.streams.get();
+                streams < STREAMS_MAX && (streams as usize) < c.allowed.get()
+            })
+            .map(Http2::take)
+    }
+}
+
+impl Http2 {
+    fn take(&self) -> (http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo) {
+        self.streams.set(self.streams.get() + 1);
+        (self.sender.clone(), Rc::clone(&self.streams), self.io.clone())
+    }
+}
+
+/// How long a connection may be idle after this response; none if it must not be used again.
+fn keep_for(response: &Response<Incoming>) -> Option<Duration> {
+    let Some(value) = response.headers().get("keep-alive") else { return Some(IDLE_DEFAULT) };
+    let seconds = value.to_str().ok().and_then(|text| {
+        text.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.trim().parse().ok())
+    });
+    match seconds {
+        Some(seconds) => Duration::from_secs(seconds).checked_sub(IDLE_MARGIN),
+        None => Some(IDLE_DEFAULT),
+    }
+}
+
+fn broke(error: &dyn std::fmt::Display, sent: Sent) -> SendError {
+    SendError { reason: Reason::UpstreamBroke, sent, message: error.to_string() }
+}
+
+fn h2_reason(error: &hyper::Error) -> Option<h2::Reason> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason();
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn spawn<F>(connection: F) -> Driver
+where
+    F: Future<Output = hyper::Result<()>> + 'static,
+{
+    let task = tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "upstream connection ended");
+        }
+    });
+    Driver(task.abort_handle())
+}
+
+/// Runs hyper's tasks on the worker's own runtime.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
