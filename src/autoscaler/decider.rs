@@ -160,7 +160,7 @@ fn to_count(count: f64) -> u32 {
     (count as i32).max(0).unsigned_abs()
 }
 
-fn excess_burst(spec: &ScalingSpec, ready: u32, panic_average: f64) -> i64 {
+pub(super) fn excess_burst(spec: &ScalingSpec, ready: u32, panic_average: f64) -> i64 {
     if spec.target_burst_capacity == 0.0 {
         0
     } else if spec.target_burst_capacity < 0.0 {

@@ -181,3 +181,8 @@ fn initial_excess_burst(spec: &ScalingSpec) -> i64 {
     }
     (f64::from(spec.initial_scale) * spec.total_value - burst).trunc() as i64
 }
+
+/// Of a revision without replicas and load.
+pub(super) fn excess_burst_at_rest(spec: &ScalingSpec) -> i64 {
+    super::decider::excess_burst(spec, 0, 0.0)
+}

@@ -125,7 +125,7 @@ impl ZeroState {
         let (count, clamps) = self.clamp(spec, facts.desired);
         let mut step = Step { want: Some(count), write: Some(count), clamps, ..Step::default() };
         if count == 0 {
-            self.to_zero(spec, facts, now, &mut step);
+            self.towards_zero(spec, facts, now, &mut step);
         }
         step.write = step.write.filter(|count| *count != facts.replicas.unwrap_or(1));
         step
@@ -150,7 +150,7 @@ impl ZeroState {
         if applies { spec.initial_scale } else { 0 }
     }
 
-    fn to_zero(&self, spec: &ScalingSpec, facts: StepFacts, now: Duration, step: &mut Step) {
+    fn towards_zero(&self, spec: &ScalingSpec, facts: StepFacts, now: Duration, step: &mut Step) {
         if !spec.scale_to_zero {
             (step.want, step.write) = (Some(1), Some(1));
             step.clamps.add(Clamp::ScaleToZeroDisabled);
