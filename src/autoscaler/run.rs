@@ -1,0 +1,272 @@
+//! The turns of the autoscaler: one timer for all revisions. What is due at a moment is worked
+//! through in one go, without awaiting: seconds (samples, and on even ones the tick's decisions),
+//! pokes, and re-checks of revisions that are short of slots.
+//!
+//! Only active revisions are touched. When none is, there is no timer at all.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::entry::{EAGER_INTERVAL, Entry, second};
+use super::share::{Demand, share};
+use super::{ProcessLimits, Statement};
+use crate::model::{RevisionId, RevisionSpec};
+use crate::stats::{Nanos, Pokes, RevisionStats};
+
+/// Seconds from tick to tick.
+const TICK_S: u64 = 2;
+
+/// All revisions.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    limits: ProcessLimits,
+    entries: Slab<Entry>,
+    by_id: HashMap<RevisionId, usize, foldhash::fast::FixedState>,
+    /// Revisions that are awake, in the order they were added: turns are deterministic.
+    active: BTreeSet<usize>,
+    /// Revisions to look at again between ticks.
+    rechecks: BTreeSet<(Nanos, usize)>,
+    /// Revisions whose count is to be stated in this turn.
+    stating: BTreeSet<usize>,
+    /// Whether a wanted count may have changed in this turn.
+    changed: bool,
+    /// The newest second that was worked through.
+    second: u64,
+}
+
+impl State {
+    pub(super) fn new(limits: ProcessLimits, now: Nanos) -> Self {
+        Self { limits, second: second(now), ..Self::default() }
+    }
+
+    pub(super) fn upsert(
+        &mut self,
+        spec: Arc<RevisionSpec>,
+        stats: Arc<RevisionStats>,
+        initialized: bool,
+        now: Nanos,
+    ) {
+        let index = if let Some(index) = self.by_id.get(&spec.id) {
+            self.entries[*index].update(spec, stats, now);
+            *index
+        } else {
+            let id = spec.id.clone();
+            let index = self.entries.insert(Entry::new(spec, stats, initialized, now));
+            self.by_id.insert(id, index);
+            index
+        };
+        // A request may have come before its revision was known here.
+        self.look(index, now);
+        if self.active.contains(&index) {
+            self.stating.insert(index);
+        }
+        self.changed = true;
+    }
+
+    pub(super) fn remove(&mut self, id: &RevisionId) {
+        let Some(index) = self.by_id.remove(id) else { return };
+        self.forget_recheck(index);
+        self.entries.remove(index);
+        self.active.remove(&index);
+        self.stating.remove(&index);
+        self.changed = true;
+    }
+
+    pub(super) fn get(&self, id: &RevisionId) -> Option<&Entry> {
+        self.by_id.get(id).map(|index| &self.entries[*index])
+    }
+
+    #[cfg(test)]
+    pub(super) fn active_count(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Works through what is due at `now` and gives the counts to state.
+    pub(super) fn turn(&mut self, pokes: &Pokes, now: Nanos) -> Vec<Statement> {
+        let newest = second(now);
+        if newest > self.second {
+            let tick = newest / TICK_S > self.second / TICK_S;
+            self.second = newest;
+            self.pulse(tick, now);
+        }
+        for id in pokes.take() {
+            if let Some(index) = self.by_id.get(&id) {
+                self.poked(*index, now);
+            }
+        }
+        while self.rechecks.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, index)) = self.rechecks.pop_first() else { break };
+            self.recheck(index, now);
+        }
+        if self.changed {
+            self.changed = false;
+            self.share(now);
+        }
+        self.state()
+    }
+
+    /// When the next turn is due; none when nothing is active.
+    pub(super) fn next_turn(&self) -> Option<Nanos> {
+        let pulse = (!self.active.is_empty())
+            .then(|| Nanos((self.second + 1).saturating_mul(1_000_000_000)));
+        let recheck = self.rechecks.first().map(|(due, _)| *due);
+        pulse.into_iter().chain(recheck).min()
+    }
+
+    /// A second has passed: every active revision records a sample, and decides if it is a tick.
+    fn pulse(&mut self, tick: bool, now: Nanos) {
+        let active: Vec<usize> = self.active.iter().copied().collect();
+        for index in active {
+            let entry = &mut self.entries[index];
+            entry.sample(now);
+            if !tick {
+                continue;
+            }
+            entry.tick(now);
+            self.stating.insert(index);
+            self.changed = true;
+            if entry.is_active(now) {
+                if entry.wanted == 0 {
+                    self.release_pokes(index, now);
+                }
+            } else {
+                self.rest(index, now);
+            }
+        }
+    }
+
+    /// At 0 no poke may be held back by a re-check.
+    fn release_pokes(&mut self, index: usize, now: Nanos) {
+        self.forget_recheck(index);
+        let entry = &self.entries[index];
+        entry.stats.take_poke();
+        if entry.is_busy(now) {
+            self.look(index, now);
+        }
+    }
+
+    fn rest(&mut self, index: usize, now: Nanos) {
+        self.forget_recheck(index);
+        let entry = &mut self.entries[index];
+        entry.stats.take_poke();
+        entry.rest(now);
+        self.active.remove(&index);
+    }
+
+    fn poked(&mut self, index: usize, now: Nanos) {
+        let entry = &self.entries[index];
+        if entry.awake.as_ref().is_some_and(|awake| awake.recheck.is_some()) {
+            // Looked at lately: the poke stays taken until then, so that a crowded queue does not
+            // wake this task for each of its requests.
+            return;
+        }
+        self.look(index, now);
+        let held_back = self.entries[index].wanted > 0 && self.schedule_recheck(index, now);
+        if !held_back {
+            self.entries[index].stats.take_poke();
+        }
+    }
+
+    /// While requests wait, it is looked at again and again.
+    fn recheck(&mut self, index: usize, now: Nanos) {
+        let entry = &mut self.entries[index];
+        entry.stats.take_poke();
+        if let Some(awake) = &mut entry.awake {
+            awake.recheck = None;
+        }
+        self.look(index, now);
+        let entry = &self.entries[index];
+        if entry.wanted > 0 && entry.stats.waiting() > 0 {
+            self.schedule_recheck(index, now);
+        }
+    }
+
+    /// Looks at one revision between ticks.
+    fn look(&mut self, index: usize, now: Nanos) {
+        self.wake_if_active(index, now);
+        let entry = &mut self.entries[index];
+        let before = entry.wanted;
+        entry.look(now);
+        if entry.wanted != before || (entry.wanted > 0 && entry.granted == 0) {
+            self.changed = true;
+            self.stating.insert(index);
+        }
+    }
+
+    fn schedule_recheck(&mut self, index: usize, now: Nanos) -> bool {
+        let Some(awake) = &mut self.entries[index].awake else { return false };
+        let due = now.plus(EAGER_INTERVAL);
+        awake.recheck = Some(due);
+        self.rechecks.insert((due, index));
+        true
+    }
+
+    fn forget_recheck(&mut self, index: usize) {
+        if let Some(awake) = &mut self.entries[index].awake
+            && let Some(due) = awake.recheck.take()
+        {
+            self.rechecks.remove(&(due, index));
+        }
+    }
+
+    fn wake_if_active(&mut self, index: usize, now: Nanos) {
+        let entry = &mut self.entries[index];
+        if entry.awake.is_none() && entry.is_active(now) {
+            entry.wake(now);
+            self.active.insert(index);
+        }
+    }
+
+    /// Grants what is wanted, or shares out what the process may have.
+    fn share(&mut self, now: Nanos) {
+        let bounded: Vec<usize> = match self.limits.max_replicas {
+            None => Vec::new(),
+            Some(_) => {
+                let active = self.active.iter().copied();
+                active.filter(|index| self.entries[*index].is_bounded()).collect()
+            }
+        };
+        let wanted: u64 = bounded.iter().map(|i| u64::from(self.entries[*i].wanted)).sum();
+        let limit = self.limits.max_replicas.filter(|limit| wanted > u64::from(*limit));
+        let grants = limit.map(|limit| {
+            let demands: Vec<Demand> =
+                bounded.iter().map(|index| demand(&self.entries[*index], now)).collect();
+            share(limit, &demands, now)
+        });
+        let mut grants = grants.map(|grants| bounded.into_iter().zip(grants).peekable());
+        for index in &self.active {
+            let entry = &mut self.entries[*index];
+            let shared = grants.as_mut().and_then(|grants| grants.next_if(|(i, _)| i == index));
+            let granted = shared.map_or(entry.wanted, |(_, granted)| granted);
+            if granted > entry.granted {
+                entry.granted_at = Some(now);
+            }
+            if granted != entry.granted {
+                entry.granted = granted;
+                self.stating.insert(*index);
+            }
+        }
+    }
+
+    fn state(&mut self) -> Vec<Statement> {
+        let stating = std::mem::take(&mut self.stating);
+        let mut statements = Vec::with_capacity(stating.len());
+        for index in stating {
+            let entry = &mut self.entries[index];
+            entry.settle();
+            statements.push(Statement { revision: entry.spec.id.clone(), desired: entry.granted });
+        }
+        statements
+    }
+}
+
+fn demand(entry: &Entry, now: Nanos) -> Demand {
+    Demand {
+        want: entry.wanted,
+        held: entry.granted,
+        busy: entry.is_busy(now),
+        granted_at: entry.granted_at,
+    }
+}
