@@ -64,7 +64,7 @@ fn wrong_values_say_what_to_write() {
         (&["-f", "a", "--run", "hello"], "python3"),
         (&["-f", "a", "--run", "=x"], "python3"),
         (&["-f", "a", "--drain-timeout", "soon"], "30s"),
-        (&["-f", "a", "--drain-timeout", "-1s"], "30s"),
+        (&["-f", "a", "--drain-timeout=-1s"], "30s"),
         (&["-f", "a", "--trusted-proxies", "ten"], "10.0.0.0/8"),
         (&["-f", "a", "--health-path", "healthz"], "/healthz"),
         (&["-f", "a", "--access-log-sample", "2"], "0.01"),
@@ -99,7 +99,9 @@ fn echo_and_status_and_guard() {
 
 #[test]
 fn every_option_can_come_from_the_environment() {
-    for command in Cli::command().get_subcommands().filter(|c| ["serve", "validate"].contains(&c.get_name())) {
+    for command in
+        Cli::command().get_subcommands().filter(|c| ["serve", "validate"].contains(&c.get_name()))
+    {
         for option in command.get_arguments().filter(|a| a.get_id() != "help") {
             let env = option.get_env().unwrap_or_else(|| panic!("{} has none", option.get_id()));
             let env = env.to_str().unwrap();

@@ -19,7 +19,7 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 /// Every response's body.
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-const FILL: [u8; 65536] = [b'x'; 65536];
+static FILL: [u8; 65536] = [b'x'; 65536];
 
 fn never(error: Infallible) -> BoxError {
     match error {}

@@ -62,8 +62,7 @@ async fn tunnel(
     in_flight: InFlight,
 ) {
     let Ok(io) = upgrade.await else { return };
-    let mut socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, None).await;
+    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, None).await;
     let mut stop = state.stop();
     loop {
         let message = tokio::select! {
