@@ -12,6 +12,8 @@ mod openmetrics;
 mod process;
 mod text;
 
+pub(super) use process::started;
+
 pub use family::{Family, HistogramValue, Kind, Label, Labels, Sample, Unit, Value};
 pub use gather::own_families;
 pub use input::{
