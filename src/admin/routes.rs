@@ -1,0 +1,134 @@
+//! The paths of the admin listener.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::json;
+
+use super::metrics::{Format, classic_families, own_families};
+use super::view::Views;
+use crate::model::RevisionId;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+const INDEX: &str = "\
+tidegate
+/livez                                           the process is alive
+/readyz                                          it accepts traffic
+/metrics                                         for Prometheus
+/metrics/knative                                 the classic names of Knative's dashboards
+/api/v1/services                                 services as JSON
+/api/v1/revisions                                revisions as JSON
+/api/v1/revisions/NAMESPACE/NAME                 one of them
+/api/v1/revisions/NAMESPACE/NAME/decisions       the autoscaler's last decisions
+";
+
+enum Page {
+    Index,
+    Live,
+    Ready,
+    Metrics { classic: bool },
+    Services,
+    Revisions,
+    Revision(RevisionId),
+    Decisions(RevisionId),
+}
+
+impl Page {
+    fn find(path: &str) -> Option<Self> {
+        let segments: Vec<_> = path.split('/').skip(1).collect();
+        Some(match segments[..] {
+            [""] => Self::Index,
+            ["livez"] => Self::Live,
+            ["readyz"] => Self::Ready,
+            ["metrics"] => Self::Metrics { classic: false },
+            ["metrics", "knative"] => Self::Metrics { classic: true },
+            ["api", "v1", "services"] => Self::Services,
+            ["api", "v1", "revisions"] => Self::Revisions,
+            ["api", "v1", "revisions", namespace, name] => {
+                Self::Revision(RevisionId::new(namespace, name))
+            }
+            ["api", "v1", "revisions", namespace, name, "decisions"] => {
+                Self::Decisions(RevisionId::new(namespace, name))
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Answers a request that was let in.
+pub(super) fn answer(method: &Method, path: &str, headers: &HeaderMap, views: &Views) -> Answer {
+    let Some(page) = Page::find(path) else {
+        return error(StatusCode::NOT_FOUND, "no such path; / lists all");
+    };
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "this path is only read: use GET");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match page {
+        Page::Index => text(StatusCode::OK, INDEX),
+        Page::Live => text(StatusCode::OK, "ok\n"),
+        Page::Ready => {
+            let readiness = (views.readiness)();
+            let status =
+                if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            text(status, readiness.state + "\n")
+        }
+        Page::Metrics { classic } => metrics(headers, views, classic),
+        Page::Services => as_json(&(views.services)()),
+        Page::Revisions => as_json(&(views.revisions)()),
+        Page::Revision(id) => found(&id, (views.revision)(&id)),
+        Page::Decisions(id) => found(&id, (views.decisions)(&id)),
+    }
+}
+
+fn metrics(headers: &HeaderMap, views: &Views, classic: bool) -> Answer {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::negotiate(accept);
+    let input = (views.metrics)();
+    let families = if classic { classic_families(&input) } else { own_families(&input) };
+    match format.write(families) {
+        Ok(body) => typed(StatusCode::OK, format.content_type(), body),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written"),
+    }
+}
+
+fn found<T: Serialize>(id: &RevisionId, view: Option<T>) -> Answer {
+    match view {
+        Some(view) => as_json(&view),
+        None => {
+            error(StatusCode::NOT_FOUND, &format!("no revision {id}; /api/v1/revisions lists all"))
+        }
+    }
+}
+
+fn as_json(view: &impl Serialize) -> Answer {
+    match serde_json::to_string(view) {
+        Ok(body) => typed(StatusCode::OK, "application/json", body + "\n"),
+        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
+    }
+}
+
+/// An error as every path gives it.
+pub(super) fn error(status: StatusCode, message: &str) -> Answer {
+    let body = json!({ "status": status.as_u16(), "message": message });
+    typed(status, "application/json", format!("{body}\n"))
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // State of one moment; and nothing here is to be guessed to be a page.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

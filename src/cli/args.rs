@@ -1,0 +1,336 @@
+//! Command line arguments. Every option can be given by a variable `TIDEGATE_…` as well; the
+//! command line wins.
+
+mod parse;
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::model::ServiceId;
+use parse::{duration, health_path, listen_address, network, object_name, run_command, sample};
+
+pub use parse::{RunCommand, StateDir};
+
+/// Port of the data listeners when none is given.
+const HTTP_PORT: u16 = 8080;
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate -f hello.yaml                    serve a manifest, reload it when it changes
+  tidegate -f ./manifests                   serve every manifest in a folder
+  tidegate -f hello.yaml --run hello='python3 app.py'
+                                            say which program an image stands for here
+  tidegate validate -f hello.yaml           only check
+  tidegate status --watch                   see services, replicas and load
+  curl http://hello.default.localhost:8080  call a service
+
+Exit codes: 0 fine, 1 failed, 64 wrong usage, 78 configuration with errors.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  tidegate serve -f hello.yaml
+  tidegate serve -f a.yaml -f b/ --http 0.0.0.0:80 --domain example.com
+  tidegate serve -f hello.yaml --run hello='node server.js' --run shop/cart='./cart'
+  TIDEGATE_HTTP=127.0.0.1:0 tidegate serve -f hello.yaml     any free port; see the line
+                                                             `listening` on standard output
+Each replica is a process that finds its port in the variable PORT. A service without replicas
+costs nothing; its first request starts one.";
+
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  tidegate validate -f hello.yaml
+  tidegate validate --strict -f ./manifests    also refuse what would only be skipped
+
+Exit codes: 0 no problem, 1 at least one problem, each printed with file, line and field.";
+
+const ECHO_EXAMPLES: &str = "\
+Examples:
+  tidegate echo --port 9001 &
+  curl 'http://127.0.0.1:9001/delay?ms=200'          answer after 200 ms
+  curl 'http://127.0.0.1:9001/size?bytes=1000000'    a large body
+  curl 'http://127.0.0.1:9001/status?code=503'       a status
+  curl -N 'http://127.0.0.1:9001/sse?n=5&interval_ms=500'
+  curl http://127.0.0.1:9001/whoami                  pid, revision, load
+  curl http://127.0.0.1:9001/help                    all paths
+
+HTTP/1.1 and HTTP/2 (prior knowledge) on one port, WebSocket at /ws, gRPC health and echo.
+In a manifest: command: [\"tidegate\", \"echo\"]";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  tidegate status
+  tidegate status --watch
+  tidegate status -o json | jq '.revisions[] | {name, ready, waiting}'
+  tidegate status --admin 127.0.0.1:9195       a tidegate with another --admin";
+
+/// Serves Knative Service manifests on this machine: proxy, scaling from and to zero, traffic
+/// splitting.
+///
+/// Without a command, `serve` is meant.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve manifests (the default)
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<ServeArgs>),
+    /// Check manifests and report every problem
+    #[command(after_help = VALIDATE_EXAMPLES)]
+    Validate(ValidateArgs),
+    /// Run the built-in backend, for examples and tests
+    #[command(after_help = ECHO_EXAMPLES)]
+    Echo(EchoArgs),
+    /// Show services, revisions, traffic, replicas and load of a running tidegate
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Started by tidegate itself.
+    #[command(name = "__guard", hide = true)]
+    Guard(GuardArgs),
+}
+
+/// Which manifests.
+#[derive(Args, Clone, Debug)]
+pub struct Manifests {
+    /// File or folder of manifests; repeatable
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    #[arg(env = "TIDEGATE_FILENAME", value_delimiter = ',')]
+    pub files: Vec<PathBuf>,
+
+    /// Domain of the services' hosts: NAME.NAMESPACE.DOMAIN
+    #[arg(long, value_name = "DOMAIN", env = "TIDEGATE_DOMAIN", default_value = "localhost")]
+    pub domain: String,
+
+    /// Which program a service is on this machine; repeatable (by environment: one a line)
+    #[arg(long = "run", value_name = "[NAMESPACE/]NAME=COMMAND", env = "TIDEGATE_RUN")]
+    #[arg(value_parser = run_command, value_delimiter = '\n')]
+    pub run: Vec<RunCommand>,
+
+    /// Treat what is only warned about (unknown kinds, missing bounds) as an error
+    #[arg(long, env = "TIDEGATE_STRICT", value_parser = BoolishValueParser::new())]
+    pub strict: bool,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: Manifests,
+
+    /// Where requests come in; repeatable; port 0 = any free one
+    /// [default: 127.0.0.1:8080 and [::1]:8080]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTP", value_delimiter = ',')]
+    #[arg(value_parser = listen_address)]
+    pub http: Vec<SocketAddr>,
+
+    /// Where metrics, health and the JSON API are
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:9095")]
+    #[arg(value_parser = listen_address)]
+    pub admin: SocketAddr,
+
+    /// Host names the admin listener may be called by, besides loopback ones; repeatable
+    #[arg(long, value_name = "HOST", env = "TIDEGATE_ADMIN_HOST", value_delimiter = ',')]
+    pub admin_host: Vec<String>,
+
+    /// Service for requests to `localhost` or to an IP address
+    /// [default: the only one, if there is one]
+    #[arg(long, value_name = "[NAMESPACE/]NAME", env = "TIDEGATE_DEFAULT_SERVICE")]
+    #[arg(value_parser = object_name)]
+    pub default_service: Option<ServiceId>,
+
+    /// Where revisions are remembered over restarts; `none` = nowhere
+    /// [default: below the user's state directory]
+    #[arg(long, value_name = "DIR|none", env = "TIDEGATE_STATE_DIR")]
+    pub state_dir: Option<StateDir>,
+
+    /// Threads that serve requests [default: one per processor]
+    #[arg(long, value_name = "N", env = "TIDEGATE_WORKERS")]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Replicas of all services together
+    #[arg(long, value_name = "N", env = "TIDEGATE_MAX_REPLICAS", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_replicas: u32,
+
+    /// At the end: how long requests may take to finish
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "30s")]
+    #[arg(value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// At the end: how long to go on accepting while /readyz already says no
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_DELAY", default_value = "0s")]
+    #[arg(value_parser = duration)]
+    pub drain_delay: Duration,
+
+    /// A further path that answers health checks on the data listeners when the Host is absent,
+    /// an IP address or no service's
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_HEALTH_PATH", value_parser = health_path)]
+    pub health_path: Option<String>,
+
+    /// Clients whose X-Forwarded-* and Forwarded headers are kept and appended to; repeatable
+    #[arg(long, value_name = "CIDR", env = "TIDEGATE_TRUSTED_PROXIES", value_delimiter = ',')]
+    #[arg(value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or levels by part, as in `info,tidegate::proxy=debug`
+    #[arg(long, value_name = "LEVELS", env = "TIDEGATE_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// Log every request as one JSON line with Knative's request-log fields
+    #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_parser = BoolishValueParser::new())]
+    pub access_log: bool,
+
+    /// Which part of the requests the access log has, 0 to 1
+    #[arg(long, value_name = "PART", env = "TIDEGATE_ACCESS_LOG_SAMPLE", default_value_t = 1.0)]
+    #[arg(value_parser = sample)]
+    pub access_log_sample: f64,
+}
+
+impl ServeArgs {
+    /// Addresses to listen on, and whether they were given: a default address that this machine
+    /// does not have (no IPv6) is no error.
+    pub fn http_addresses(&self) -> (Vec<SocketAddr>, bool) {
+        if self.http.is_empty() {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return (loopback.map(|ip| SocketAddr::new(ip, HTTP_PORT)).to_vec(), false);
+        }
+        (self.http.clone(), true)
+    }
+
+    /// Number of worker threads.
+    pub fn worker_count(&self) -> usize {
+        self.workers
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get)
+    }
+}
+
+/// Options of `validate`.
+#[derive(Args, Clone, Debug)]
+pub struct ValidateArgs {
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: Manifests,
+}
+
+/// Options of `echo`.
+#[derive(Args, Clone, Debug)]
+pub struct EchoArgs {
+    /// Port to listen on, 0 = any free one
+    #[arg(long, short = 'p', value_name = "PORT", env = "PORT", default_value_t = 8081)]
+    pub port: u16,
+
+    /// Address to listen on instead, with port [default: 127.0.0.1 and --port]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    pub listen: Option<SocketAddr>,
+
+    /// Whom `/` greets
+    #[arg(long, value_name = "NAME", env = "TARGET", default_value = "World")]
+    pub target: String,
+}
+
+impl EchoArgs {
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port))
+    }
+}
+
+/// Form of a client command's output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// The admin API's answer.
+    Json,
+}
+
+/// Options of `status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// The running tidegate's --admin
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:9095")]
+    #[arg(value_parser = listen_address)]
+    pub admin: SocketAddr,
+
+    /// Show again and again until interrupted
+    #[arg(long, short = 'w')]
+    pub watch: bool,
+
+    /// Time between two shows
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
+
+    /// Form of the output
+    #[arg(long, short = 'o', value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments that tidegate gives to itself.
+#[derive(Args, Clone, Debug)]
+pub struct GuardArgs {
+    /// Passed on as they are.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// `tidegate echo` parsed by itself: a replica's start is not to pay for the other commands.
+#[derive(Debug, Parser)]
+#[command(name = "echo", bin_name = "tidegate echo", version, after_help = ECHO_EXAMPLES)]
+#[command(about = "Run the built-in backend, for examples and tests", max_term_width = 100)]
+struct EchoAlone {
+    #[command(flatten)]
+    echo: EchoArgs,
+}
+
+/// Understands a command line, the program's name first.
+///
+/// # Errors
+/// A text to print; for `--help` and `--version` too.
+pub fn parse_from(mut arguments: Vec<OsString>) -> Result<Command, clap::Error> {
+    match arguments.get(1).and_then(|first| first.to_str()) {
+        Some("echo") => {
+            return EchoAlone::try_parse_from(arguments.drain(1..))
+                .map(|alone| Command::Echo(alone.echo));
+        }
+        Some("-h" | "--help" | "-V" | "--version") => {}
+        // An option first: the default command is meant.
+        Some(first) if first.starts_with('-') => arguments.insert(1, "serve".into()),
+        _ => {}
+    }
+    Cli::try_parse_from(arguments).map(|cli| cli.command)
+}
+
+#[cfg(test)]
+#[path = "args/tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! Values of options from their text.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::ObjectName;
+
+/// Which program a service is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunCommand {
+    /// The service's namespace; none = any.
+    pub namespace: Option<String>,
+    /// The service's name.
+    pub name: String,
+    /// A shell's command line.
+    pub command: String,
+}
+
+/// Where revisions are remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateDir {
+    /// Nowhere.
+    None,
+    /// In this folder.
+    Path(PathBuf),
+}
+
+impl FromStr for StateDir {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "none" { Self::None } else { Self::Path(text.into()) })
+    }
+}
+
+pub(super) fn run_command(text: &str) -> Result<RunCommand, String> {
+    let (name, command) = text
+        .split_once('=')
+        .filter(|(name, command)| !name.is_empty() && !command.trim().is_empty())
+        .ok_or("write NAME=COMMAND, for example hello='python3 app.py'")?;
+    let (namespace, name) = match name.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        None => (None, name),
+    };
+    Ok(RunCommand { namespace, name: name.to_owned(), command: command.to_owned() })
+}
+
+pub(super) fn object_name(text: &str) -> Result<ObjectName, String> {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        return Err("write NAME or NAMESPACE/NAME".to_owned());
+    }
+    Ok(ObjectName::new(namespace, name))
+}
+
+/// `IP:PORT`, `:PORT` for all addresses, `localhost:PORT`.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    const HELP: &str = "write IP:PORT, for example 127.0.0.1:8080, [::1]:8080, or :8080 for all \
+                        addresses of this machine";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(HELP)?;
+    let port = port.parse().or(Err(HELP))?;
+    let ip = match host {
+        "" => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
+        _ => return Err(HELP.to_owned()),
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// `10.0.0.0/8`, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|error| format!("{error}: write a network, for example 10.0.0.0/8 or fd00::/8"))
+}
+
+/// A number with `ms`, `s`, `m` or `h`; seconds without.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const HELP: &str = "write a time, for example 500ms, 30s, 2m";
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(HELP.to_owned()),
+    };
+    let number: f64 = number.parse().or(Err(HELP))?;
+    Duration::try_from_secs_f64(number * seconds).or(Err(HELP.to_owned()))
+}
+
+pub(super) fn health_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') || text.contains(['?', '#', ' ']) {
+        return Err("write a path without query, for example /healthz".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn sample(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|part| (0.0..=1.0).contains(part))
+        .ok_or_else(|| "write a part from 0 to 1, for example 0.01".to_owned())
+}

@@ -1,0 +1,112 @@
+use super::*;
+use clap::CommandFactory as _;
+
+fn parse(line: &[&str]) -> Result<Command, clap::Error> {
+    let line = std::iter::once("tidegate").chain(line.iter().copied());
+    parse_from(line.map(OsString::from).collect())
+}
+
+fn serve(line: &[&str]) -> ServeArgs {
+    match parse(line).unwrap() {
+        Command::Serve(serve) => *serve,
+        other => panic!("not serve: {other:?}"),
+    }
+}
+
+#[test]
+fn definitions_are_consistent() {
+    Cli::command().debug_assert();
+    EchoAlone::command().debug_assert();
+}
+
+#[test]
+fn serve_is_the_default_and_has_defaults() {
+    let serve = serve(&["-f", "a.yaml", "-f", "b"]);
+    assert_eq!(serve.manifests.files, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
+    let (addresses, given) = serve.http_addresses();
+    assert!(!given);
+    assert_eq!(addresses, ["127.0.0.1:8080", "[::1]:8080"].map(|a| a.parse().unwrap()));
+    assert_eq!(serve.admin, "127.0.0.1:9095".parse().unwrap());
+    assert_eq!(serve.manifests.domain, "localhost");
+    assert_eq!(serve.max_replicas, 64);
+    assert_eq!(serve.drain_timeout, Duration::from_secs(30));
+    assert_eq!(serve.state_dir, None);
+    assert!(!serve.manifests.strict && !serve.access_log);
+    assert!(serve.worker_count() >= 1);
+}
+
+#[test]
+fn every_option_of_serve_is_understood() {
+    let line = "serve -f a.yaml --http 127.0.0.1:0 --http [::1]:0,:9 --admin localhost:0 \
+                --domain example.com --default-service shop/cart --run hello=x,y \
+                --state-dir none --workers 3 --max-replicas 5 --drain-timeout 500ms \
+                --health-path /healthz --trusted-proxies 10.0.0.0/8,::1 --strict \
+                --log-format json --log-level debug --access-log --access-log-sample 0.5";
+    let serve = serve(&line.split_whitespace().collect::<Vec<_>>());
+    let expected = ["127.0.0.1:0", "[::1]:0", "[::]:9"].map(|a| a.parse().unwrap());
+    assert_eq!(serve.http_addresses(), (expected.to_vec(), true));
+    assert_eq!(serve.default_service, Some(ServiceId::new("shop", "cart")));
+    assert_eq!(serve.manifests.run.len(), 1, "a comma belongs to the command");
+    assert_eq!(serve.manifests.run[0].command, "x,y");
+    assert_eq!(serve.state_dir, Some(StateDir::None));
+    assert_eq!(serve.workers, NonZeroUsize::new(3));
+    assert_eq!(serve.drain_timeout, Duration::from_millis(500));
+    let networks = ["10.0.0.0/8", "::1/128"].map(|n| n.parse().unwrap());
+    assert_eq!(serve.trusted_proxies, networks);
+    assert_eq!(serve.log_format, LogFormat::Json);
+    assert!(serve.manifests.strict && serve.access_log);
+}
+
+#[test]
+fn wrong_values_say_what_to_write() {
+    for (line, advice) in [
+        (&["-f", "a", "--http", "8080"][..], "127.0.0.1:8080"),
+        (&["-f", "a", "--run", "hello"], "python3"),
+        (&["-f", "a", "--run", "=x"], "python3"),
+        (&["-f", "a", "--drain-timeout", "soon"], "30s"),
+        (&["-f", "a", "--drain-timeout=-1s"], "30s"),
+        (&["-f", "a", "--trusted-proxies", "ten"], "10.0.0.0/8"),
+        (&["-f", "a", "--health-path", "healthz"], "/healthz"),
+        (&["-f", "a", "--access-log-sample", "2"], "0.01"),
+        (&["-f", "a", "--default-service", "a/b/c"], "NAMESPACE/NAME"),
+        (&["-f", "a", "--workers", "0"], "workers"),
+        (&["serve"], "--filename <PATH>"),
+        (&["sevre"], "serve"),
+    ] {
+        let text = parse(line).unwrap_err().to_string();
+        assert!(text.contains(advice), "{line:?} gives:\n{text}");
+    }
+}
+
+#[test]
+fn echo_and_status_and_guard() {
+    match parse(&["echo", "--port", "0"]).unwrap() {
+        Command::Echo(echo) => assert_eq!(echo.address(), "127.0.0.1:0".parse().unwrap()),
+        other => panic!("{other:?}"),
+    }
+    match parse(&["status", "-w", "-o", "json"]).unwrap() {
+        Command::Status(status) => {
+            assert!(status.watch);
+            assert_eq!(status.output, Output::Json);
+        }
+        other => panic!("{other:?}"),
+    }
+    match parse(&["__guard", "7", "--", "sh", "-c", "x"]).unwrap() {
+        Command::Guard(guard) => assert_eq!(guard.arguments.last().unwrap(), "x"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_option_can_come_from_the_environment() {
+    for command in
+        Cli::command().get_subcommands().filter(|c| ["serve", "validate"].contains(&c.get_name()))
+    {
+        for option in command.get_arguments().filter(|a| a.get_id() != "help") {
+            let env = option.get_env().unwrap_or_else(|| panic!("{} has none", option.get_id()));
+            let env = env.to_str().unwrap();
+            let long = option.get_long().unwrap().to_uppercase().replace('-', "_");
+            assert_eq!(env, format!("TIDEGATE_{long}"));
+        }
+    }
+}
