@@ -244,16 +244,25 @@ impl<T: ScaleTarget> Control<T> {
         let counts = self.counts.get(id).copied().unwrap_or_default();
         self.live.counts.lock().insert(id.clone(), (desired, counts));
         let spec = revision.spec();
+        if matches!(spec.workload, Workload::Static(_)) {
+            // Somebody else's replicas: none is chosen to go.
+            let order = ScaleOrder { replicas: desired, spare: Vec::new() };
+            self.order(&spec, order).await;
+            return;
+        }
         let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());
         if plan.waits {
             self.working.insert(id.clone());
         } else {
             self.working.remove(id);
         }
-        let order = ScaleOrder { replicas: plan.replicas, spare: plan.spare };
-        if let Err(error) = self.parts.target.scale(&spec, order).await {
+        self.order(&spec, ScaleOrder { replicas: plan.replicas, spare: plan.spare }).await;
+    }
+
+    async fn order(&self, spec: &Arc<RevisionSpec>, order: ScaleOrder) {
+        if let Err(error) = self.parts.target.scale(spec, order).await {
             // Stated again on the next tick.
-            tracing::warn!(revision = %id, %error, "the count could not be stated");
+            tracing::warn!(revision = %spec.id, %error, "the count could not be stated");
         }
     }
 

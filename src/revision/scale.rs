@@ -5,11 +5,16 @@
 //! ended or `timeoutSeconds` has passed. Until then the stated count includes it, and new load or
 //! a higher count takes it back.
 
+use std::time::Duration;
+
 use crate::model::EndpointId;
 use crate::stats::Nanos;
 
 use super::Revision;
 use super::state::{Entry, Phase};
+
+/// By then a platform has acted on an order, or will not.
+const ACTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to state to the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ impl Revision {
         let timeout = self.spec().timeouts.request;
         let mut state = self.state.lock();
         let entries = &mut state.entries;
-        reprieve(entries, desired);
+        reprieve(entries, desired, now);
         // Condemned and draining ones are the platform's already.
         let mut alive: Vec<usize> = (0..entries.len())
             .filter(|i| matches!(entries[*i].phase, Phase::Ready | Phase::Victim { .. }))
@@ -51,7 +56,7 @@ impl Revision {
             let entry = &mut entries[*index];
             let since = match entry.phase {
                 Phase::Victim { since } => since,
-                Phase::Ready | Phase::Condemned | Phase::Draining => {
+                Phase::Ready | Phase::Condemned { .. } | Phase::Draining => {
                     entry.phase = Phase::Victim { since: now };
                     entry.endpoint.set_leaving(true);
                     changed = true;
@@ -61,7 +66,7 @@ impl Revision {
             // Published at least once before it can be condemned: a worker that read the former
             // set may be about to use it, which shows in its counter by the next look.
             if since < now && (entry.load() == 0 || now.since(since) >= timeout) {
-                entry.phase = Phase::Condemned;
+                entry.phase = Phase::Condemned { since: now };
             } else {
                 working += 1;
             }
@@ -71,7 +76,7 @@ impl Revision {
             spare.extend(
                 alive
                     .iter()
-                    .filter(|i| (entries[**i].phase == Phase::Condemned) == wanted)
+                    .filter(|i| matches!(entries[**i].phase, Phase::Condemned { .. }) == wanted)
                     .map(|i| entries[*i].endpoint.id().clone()),
             );
         }
@@ -92,15 +97,19 @@ fn spare(entry: &mut Entry) -> bool {
     was_victim
 }
 
-/// Condemned endpoints that the platform still reports are taken back when too few are left
-/// without them; it would otherwise keep them, counted but never used.
-fn reprieve(entries: &mut [Entry], desired: u32) {
+/// Condemned endpoints that the platform goes on reporting are taken back when too few are left
+/// without them: the count was raised before it acted, and it would keep them, never used.
+fn reprieve(entries: &mut [Entry], desired: u32, now: Nanos) {
     let alive = entries
         .iter()
         .filter(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. }))
         .count();
     let missing = (desired as usize).saturating_sub(alive);
-    for entry in entries.iter_mut().filter(|e| e.phase == Phase::Condemned).take(missing) {
+    let kept = |e: &&mut Entry| match e.phase {
+        Phase::Condemned { since } => now.since(since) >= ACTS_WITHIN,
+        Phase::Ready | Phase::Victim { .. } | Phase::Draining => false,
+    };
+    for entry in entries.iter_mut().filter(kept).take(missing) {
         // The caller sees a victim taken back, and publishes.
         entry.phase = Phase::Victim { since: Nanos(0) };
     }

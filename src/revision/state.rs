@@ -35,8 +35,10 @@ pub(super) enum Phase {
     Victim {
         since: Nanos,
     },
-    /// The platform was told to stop it: no way back.
-    Condemned,
+    /// The platform is told to stop it.
+    Condemned {
+        since: Nanos,
+    },
     /// No longer reported; kept while it has requests.
     Draining,
 }
@@ -276,6 +278,8 @@ impl Revision {
         entries[victim].phase = Phase::Ready;
         entries[victim].endpoint.set_leaving(false);
         self.publish(entries);
+        // The autoscaler is to see this load before its next tick.
+        self.stats.poke();
         Some(victim)
     }
 
@@ -298,7 +302,7 @@ impl Revision {
                 state.entries.swap_remove(index);
             }
             Phase::Victim { .. } if empty => self.ask_replan(),
-            Phase::Ready | Phase::Victim { .. } | Phase::Condemned | Phase::Draining => {}
+            Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. } | Phase::Draining => {}
         }
         self.dispatch(state, now);
     }
@@ -398,7 +402,7 @@ impl Revision {
                 (true, Phase::Draining) => entry.phase = Phase::Ready,
                 (false, _) if entry.load() == 0 => return false,
                 (false, _) => entry.phase = Phase::Draining,
-                (true, Phase::Ready | Phase::Victim { .. } | Phase::Condemned) => {}
+                (true, Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. }) => {}
             }
             entry.endpoint.set_leaving(entry.phase != Phase::Ready);
             true
@@ -564,7 +568,7 @@ impl Revision {
                     Phase::Ready if e.ejected.is_some() => "ejected",
                     Phase::Ready => "ready",
                     Phase::Victim { .. } => "victim",
-                    Phase::Condemned => "stopping",
+                    Phase::Condemned { .. } => "stopping",
                     Phase::Draining => "draining",
                 },
             })
