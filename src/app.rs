@@ -1,7 +1,13 @@
 //! The composition root: what starts in which order, and what ends in which.
 
 mod control;
+mod levels;
+mod serve;
 mod threads;
+mod validate;
+mod views;
 
 pub use control::{Control, ControlParts, Live};
+pub use serve::serve;
 pub use threads::{Workers, start_workers};
+pub use validate::validate;

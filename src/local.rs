@@ -1,1 +1,41 @@
-//! TODO.
+//! This machine as the platform: replicas are child processes.
+//!
+//! * [`guard_main`] is a process of its own that starts all children, so that none outlives
+//!   tidegate, however that ends.
+//! * [`Supervisor`] owns the replicas: it takes counts through
+//!   [`ScaleTarget`](crate::platform::ScaleTarget) and reports endpoints as
+//!   [`Update`](crate::platform::Update)s.
+//!
+//! ```text
+//! order → room (fleets, turns to start) → replica task → guard → program
+//!           ↑ events (spawned, ready, failed, gone) ┘ probes, output, volumes
+//! ```
+
+mod backoff;
+mod cgroup;
+mod environment;
+mod expand;
+mod fleet;
+mod guard;
+mod health;
+mod keeper;
+mod limits;
+mod listening;
+mod outbox;
+mod output;
+mod ports;
+mod probe;
+mod replica;
+mod room;
+mod serials;
+mod starting;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+mod tick;
+mod volumes;
+mod wire;
+
+pub use guard::guard_main;
+pub use limits::raise_descriptor_limit;
+pub use supervisor::{Supervisor, SupervisorHandle, SupervisorSettings};

@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
+use tidegate::app;
 use tidegate::cli::args::Command;
-use tidegate::cli::{self, echo, exit};
+use tidegate::cli::{self, echo, status};
 
 fn main() -> ExitCode {
     match cli::parse() {
+        Ok(Command::Serve(args)) => app::serve(&args),
+        Ok(Command::Validate(args)) => app::validate(&args),
         Ok(Command::Echo(args)) => echo::run(&args),
-        Ok(command) => {
-            cli::complain(format_args!("this build has no such command: {command:?}"));
-            ExitCode::from(exit::USAGE)
-        }
+        Ok(Command::Status(args)) => status::run(&args),
+        Ok(Command::Guard(_)) => tidegate::local::guard_main(),
         Err(code) => code,
     }
 }

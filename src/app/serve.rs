@@ -1,0 +1,277 @@
+//! `tidegate serve`: the order of going up, and of going down.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::server::{AdminServer, Config as AdminConfig};
+use crate::autoscaler::{Autoscaler, ProcessLimits};
+use crate::cli::args::ServeArgs;
+use crate::cli::logging::{self, LogHandle};
+use crate::cli::{complain, exit, say};
+use crate::config::settings::LoggingSettings;
+use crate::local::source::{FileSource, OpenError, TakeLogging};
+use crate::local::{Supervisor, SupervisorSettings, port_holder, raise_descriptor_limit};
+use crate::platform::ConfigSource;
+use crate::proxy::{AccessLog, Door, DrainState, Settings, Shared};
+use crate::revision::{ProcessQueue, QueueLimits, Setting};
+use crate::stats::{Clock, Pokes};
+
+use super::control::{Control, ControlParts};
+use super::threads::{Workers, start_workers};
+use super::validate::loader_options;
+use super::views::{Sources, views};
+
+/// Updates and statements that may wait for the control loop.
+const UPDATES: usize = 1024;
+const STATEMENTS: usize = 65_536;
+/// How often the end of the last requests is looked for.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Why serving could not begin.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{0}")]
+    Config(#[from] OpenError),
+    #[error("{0}")]
+    Log(#[from] logging::LogError),
+    #[error("{0}")]
+    Bind(String),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
+pub fn serve(args: &ServeArgs) -> ExitCode {
+    let log = match logging::init(args.log_format, &args.log_level) {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            complain(error);
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let runtime =
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                complain(format_args!("no event loop: {error}"));
+                return ExitCode::from(exit::FAILURE);
+            }
+        };
+    let result = runtime.block_on(run(args, &log));
+    log.flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(match error {
+                StartError::Config(_) => exit::CONFIG,
+                StartError::Log(_) => exit::USAGE,
+                StartError::Bind(_) | StartError::Io(_) => exit::FAILURE,
+            })
+        }
+    }
+}
+
+async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let default_service = args.default_service.as_ref().map(ToString::to_string);
+    let source = FileSource::open(
+        args.manifests.files.clone(),
+        loader_options(&args.manifests, default_service),
+        take_logging(log),
+    )
+    .await?;
+    let (updates, received) = mpsc::channel(UPDATES);
+    // Before the limit is raised: the guard and all it starts keep the original one.
+    let supervisor = Supervisor::start(supervisor_settings(args)?, updates.clone())?;
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it was");
+    }
+    let doors = open_doors(args)?;
+    let admin = bind_admin(args.admin)?;
+    let clock = Clock::start();
+    let shared = Shared::new(proxy_settings(args), clock);
+    let pokes = Arc::new(Pokes::default());
+    let limits = ProcessLimits { max_replicas: Some(args.max_replicas) };
+    let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
+    let addresses: Vec<SocketAddr> = doors.iter().map(Door::address).collect();
+    let seed = fastrand::u64(..);
+    let workers = Rc::new(start_workers(args.worker_count(), &shared, doors, seed)?);
+    let setting = Setting {
+        workers: args.worker_count(),
+        process: Arc::new(ProcessQueue::new(QueueLimits::default())),
+        replans: Arc::default(),
+    };
+    let parts = ControlParts {
+        shared: Arc::clone(&shared),
+        setting,
+        pokes,
+        target: supervisor.handle(),
+        seed,
+        shown_at: addresses.first().copied(),
+    };
+    let mut control = Control::new(parts, Arc::clone(&autoscaler));
+    let lines = Arc::clone(log);
+    let admin = AdminServer::start(
+        AdminConfig { listener: admin, hosts: args.admin_host.clone() },
+        views(Sources {
+            live: control.live(),
+            autoscaler: Arc::clone(&autoscaler),
+            shared: Arc::clone(&shared),
+            port: addresses.first().map_or(80, SocketAddr::port),
+            instance: instance().into(),
+            lines_dropped: Box::new(move || lines.dropped()),
+        }),
+    )?;
+    let (statements, stated) = mpsc::channel(STATEMENTS);
+    let scaling = tokio::task::spawn_local(async move {
+        autoscaler
+            .run(move |statement| {
+                // Stated again on the next tick if the control loop is that far behind.
+                if statements.try_send(statement).is_err() {
+                    tracing::warn!("the control loop is behind");
+                }
+            })
+            .await;
+    });
+    let refreshed = Rc::clone(&workers);
+    let controlling = tokio::task::spawn_local(async move {
+        control.run(received, stated, move || refreshed.refresh()).await;
+    });
+    let sourcing = tokio::task::spawn_local(source.run(updates));
+    wait_until_serving(&shared).await;
+    announce(&addresses, admin.address());
+    stop_signal(&mut terminate, &mut interrupt).await;
+    let ending = drain(args, &shared, &workers);
+    tokio::select! {
+        () = ending => {}
+        () = stop_signal(&mut terminate, &mut interrupt) => {
+            tracing::warn!("second signal: ending at once");
+        }
+    }
+    sourcing.abort();
+    scaling.abort();
+    controlling.abort();
+    drop(controlling.await);
+    if let Some(workers) = Rc::into_inner(workers) {
+        workers.stop();
+    }
+    supervisor.shutdown().await;
+    drop(admin);
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn proxy_settings(args: &ServeArgs) -> Settings {
+    Settings {
+        health_path: args.health_path.clone(),
+        trusted_proxies: args.trusted_proxies.clone(),
+        access_log: args.access_log.then_some(AccessLog { sample: args.access_log_sample }),
+        ..Settings::default()
+    }
+}
+
+fn supervisor_settings(args: &ServeArgs) -> io::Result<SupervisorSettings> {
+    let detected = SupervisorSettings::detect()?;
+    Ok(SupervisorSettings {
+        replicas_bound: detected.replicas_bound.max(args.max_replicas),
+        shutdown_grace: args.drain_timeout.min(detected.shutdown_grace),
+        ..detected
+    })
+}
+
+fn open_doors(args: &ServeArgs) -> Result<Vec<Door>, StartError> {
+    let (addresses, given) = args.http_addresses();
+    let mut doors = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match Door::bind(address) {
+            Ok(door) => doors.push(door),
+            // A machine without IPv6 is no reason to fail.
+            Err(error)
+                if !given
+                    && !doors.is_empty()
+                    && error.kind() == io::ErrorKind::AddrNotAvailable =>
+            {
+                tracing::info!(%address, "not listened on: this machine does not have it");
+            }
+            Err(error) => return Err(StartError::Bind(taken(address, "--http", &error))),
+        }
+    }
+    Ok(doors)
+}
+
+fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    std::net::TcpListener::bind(address)
+        .map_err(|error| StartError::Bind(taken(address, "--admin", &error)))
+}
+
+/// Why an address cannot be listened on, who has it, and what to do.
+fn taken(address: SocketAddr, flag: &str, error: &io::Error) -> String {
+    let holder = (error.kind() == io::ErrorKind::AddrInUse)
+        .then(|| port_holder(address.port()))
+        .flatten()
+        .map(|holder| format!("; {holder} has it"))
+        .unwrap_or_default();
+    format!("cannot listen on {address}: {error}{holder}; choose another with {flag} ADDR")
+}
+
+fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
+    let log = Arc::clone(log);
+    Box::new(move |settings: Option<&LoggingSettings>| {
+        log.set_levels(settings.map(super::levels::levels).unwrap_or_default());
+    })
+}
+
+/// The one line on standard output that says where everything is.
+fn announce(http: &[SocketAddr], admin: SocketAddr) {
+    let http: String = http.iter().map(|address| format!("http={address} ")).collect();
+    say(format_args!("listening {http}admin={admin}"));
+}
+
+fn instance() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+async fn wait_until_serving(shared: &Shared) {
+    while shared.drain_state() < DrainState::Serving {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Not ready, still serving; then no new connections; then the last requests, within bounds.
+async fn drain(args: &ServeArgs, shared: &Arc<Shared>, workers: &Rc<Workers>) {
+    tracing::info!(timeout = ?args.drain_timeout, "draining");
+    shared.set_drain_state(DrainState::Draining);
+    tokio::time::sleep(args.drain_delay).await;
+    shared.set_drain_state(DrainState::Closing);
+    workers.close_doors();
+    workers.refresh();
+    let ended = async {
+        while shared.connections() > 0 || shared.tunnels() > 0 {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(args.drain_timeout, ended).await.is_err() {
+        tracing::warn!(
+            connections = shared.connections(),
+            upgraded = shared.tunnels(),
+            "cut off: they did not end within --drain-timeout"
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! What the admin listener shows, gathered from the live parts at each request.
+
+use std::sync::Arc;
+
+use crate::admin::metrics::{
+    AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, MetricsInput, RevisionMetrics,
+};
+use crate::admin::view::{
+    DecisionView, DecisionsView, EndpointView, ProblemView, Readiness, RevisionView, RevisionsView,
+    ServiceView, ServicesView, TagView, TrafficView, Views,
+};
+use crate::autoscaler::{Autoscaler, Decision};
+use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
+use crate::proxy::{DrainState, Shared};
+use crate::revision::Revision;
+
+use super::control::Live;
+
+/// What the views look at.
+pub(super) struct Sources {
+    pub(super) live: Arc<Live>,
+    pub(super) autoscaler: Arc<Autoscaler>,
+    pub(super) shared: Arc<Shared>,
+    /// Port of the data listener that is shown in URLs.
+    pub(super) port: u16,
+    pub(super) instance: Arc<str>,
+    pub(super) lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Closures for the admin listener.
+pub(super) fn views(sources: Sources) -> Views {
+    let sources = Arc::new(sources);
+    let s = || Arc::clone(&sources);
+    let (a, b, c, d, e, f) = (s(), s(), s(), s(), s(), s());
+    Views {
+        readiness: Box::new(move || readiness(&a)),
+        services: Box::new(move || b.services()),
+        revisions: Box::new(move || RevisionsView {
+            revisions: c.live.revisions().iter().map(|r| c.revision(r)).collect(),
+        }),
+        revision: Box::new(move |id| d.live.revision(id).map(|r| d.revision(&r))),
+        decisions: Box::new(move |id| e.decisions(id)),
+        metrics: Box::new(move || f.metrics()),
+    }
+}
+
+fn readiness(sources: &Sources) -> Readiness {
+    let state = sources.shared.drain_state();
+    let word = state.word();
+    let state_text = match state {
+        DrainState::Starting | DrainState::Serving => word.to_owned(),
+        DrainState::Draining | DrainState::Closing => {
+            let open = sources.shared.connections() + sources.shared.tunnels();
+            format!("{word}: {open} connections left")
+        }
+    };
+    Readiness { ready: state == DrainState::Serving, state: state_text }
+}
+
+fn problem_view(problem: &Problem) -> ProblemView {
+    ProblemView {
+        reason: problem.reason.token().to_owned(),
+        message: problem.message.to_string(),
+    }
+}
+
+fn metric_word(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Concurrency => "concurrency",
+        Metric::Rps => "rps",
+    }
+}
+
+impl Sources {
+    fn url(&self, host: &str) -> String {
+        format!("http://{host}:{}", self.port)
+    }
+
+    fn services(&self) -> ServicesView {
+        let world = self.live.world();
+        let services = world
+            .services
+            .iter()
+            .map(|service| ServiceView {
+                namespace: service.id.namespace.to_string(),
+                name: service.id.name.to_string(),
+                url: service.hosts.first().map(|host| self.url(host)).unwrap_or_default(),
+                hosts: service.hosts.iter().map(ToString::to_string).collect(),
+                traffic: service
+                    .traffic
+                    .iter()
+                    .map(|target| TrafficView {
+                        revision: target.revision.name.to_string(),
+                        percent: target.percent,
+                    })
+                    .collect(),
+                tags: service
+                    .tags
+                    .iter()
+                    .map(|tag| TagView {
+                        name: tag.name.to_string(),
+                        revision: tag.revision.name.to_string(),
+                        url: tag.hosts.first().map(|host| self.url(host)).unwrap_or_default(),
+                    })
+                    .collect(),
+                problem: service.problem.as_ref().map(problem_view),
+                warnings: service.warnings.iter().map(ToString::to_string).collect(),
+            })
+            .collect();
+        ServicesView { services, rejected: world.rejected.iter().map(ToString::to_string).collect() }
+    }
+
+    fn revision(&self, revision: &Revision) -> RevisionView {
+        let spec = revision.spec();
+        let stats = revision.stats();
+        let (desired, counts) = self.live.counts(revision.id());
+        let reading = stats.read(stats.clock().now());
+        let unavailable = match &spec.workload {
+            Workload::Unavailable(problem) => Some(problem.clone()),
+            Workload::Process(_) | Workload::Static(_) => self.live.failure(revision.id()),
+        };
+        RevisionView {
+            namespace: spec.id.namespace.to_string(),
+            name: spec.id.name.to_string(),
+            service: spec.service.as_ref().map(|s| s.name.to_string()),
+            configuration: spec.configuration.to_string(),
+            protocol: match spec.protocol {
+                Protocol::Http1 => "http1",
+                Protocol::H2c => "h2c",
+            }
+            .to_owned(),
+            container_concurrency: match spec.container_concurrency {
+                ContainerConcurrency::Unlimited => 0,
+                ContainerConcurrency::AtMost(limit) => limit.get(),
+            },
+            metric: metric_word(spec.scaling.metric).to_owned(),
+            target: spec.scaling.target_value,
+            min_scale: spec.scaling.min_scale,
+            max_scale: spec.scaling.max_scale,
+            reachable: spec.scaling.reachable,
+            desired,
+            ready: counts.ready,
+            starting: counts.starting,
+            stopping: counts.stopping,
+            in_flight: reading.in_flight,
+            waiting: stats.waiting(),
+            requests: reading.arrivals,
+            refused: stats.refusals().map(|(r, n)| (r.token().to_owned(), n)).collect(),
+            endpoints: revision
+                .endpoints()
+                .into_iter()
+                .map(|endpoint| EndpointView {
+                    id: endpoint.id.to_string(),
+                    address: endpoint.address.to_string(),
+                    state: endpoint.state.to_owned(),
+                    in_flight: u64::from(endpoint.in_flight),
+                })
+                .collect(),
+            problem: unavailable.as_ref().map(problem_view),
+        }
+    }
+
+    fn decisions(&self, id: &RevisionId) -> Option<DecisionsView> {
+        let revision = self.live.revision(id)?;
+        let spec = revision.spec();
+        let now = revision.stats().clock().now();
+        let decisions = self.autoscaler.recent(id);
+        let view = |decision: &Decision| {
+            let age = std::time::Duration::from_nanos(now.0).saturating_sub(decision.at);
+            DecisionView {
+                age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                trigger: decision.cause.token().to_owned(),
+                metric: metric_word(spec.scaling.metric).to_owned(),
+                stable: decision.stable,
+                panic: decision.panic,
+                target: spec.scaling.target_value,
+                ready: decision.ready,
+                waiting: decision.waiting,
+                panic_mode: decision.panicking,
+                excess_burst_capacity: decision.excess_burst as f64,
+                desired: decision.raw,
+                requested: decision.desired,
+                clamps: decision.clamps.iter().map(|clamp| clamp.token().to_owned()).collect(),
+                times: 1,
+            }
+        };
+        Some(DecisionsView { decisions: decisions.iter().rev().map(view).collect() })
+    }
+
+    fn metrics(&self) -> MetricsInput {
+        let world = self.live.world();
+        let revisions = self
+            .live
+            .revisions()
+            .iter()
+            .filter(|revision| revision.stats().had_traffic())
+            .map(|revision| self.revision_metrics(revision))
+            .collect();
+        MetricsInput {
+            instance: Arc::clone(&self.instance),
+            revisions,
+            refused: self.shared.refusals(),
+            connections: vec![ConnectionMetrics {
+                listener: "http".into(),
+                open: u64::from(self.shared.connections()),
+                accepted: self.shared.accepted(),
+            }],
+            services: world.services.len() as u64,
+            rejected_objects: world.rejected.len() as u64,
+            log_lines_dropped: (self.lines_dropped)(),
+            extra: Vec::new(),
+        }
+    }
+
+    fn revision_metrics(&self, revision: &Arc<Revision>) -> RevisionMetrics {
+        let spec = revision.spec();
+        let (desired, counts) = self.live.counts(revision.id());
+        let view = self.autoscaler.view(revision.id());
+        RevisionMetrics {
+            revision: spec.id.clone(),
+            service: spec.service.clone(),
+            configuration: Arc::clone(&spec.configuration),
+            stats: Arc::clone(revision.stats()),
+            desired: view.as_ref().map(|view| view.wanted),
+            requested: Some(desired),
+            ready: counts.ready,
+            starting: counts.starting,
+            stopping: counts.stopping,
+            autoscaler: view.map(|view| AutoscalerMetrics {
+                metric: spec.scaling.metric,
+                stable: view.stable,
+                panic: view.panic,
+                target: view.target,
+                panic_mode: view.panicking,
+                excess_burst_capacity: view.excess_burst as f64,
+            }),
+            endpoints: revision
+                .endpoints()
+                .into_iter()
+                .map(|e| EndpointMetrics { id: e.id, in_flight: u64::from(e.in_flight) })
+                .collect(),
+            cold_start_phases: revision.cold_start_phases(),
+        }
+    }
+}

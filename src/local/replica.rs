@@ -1,0 +1,535 @@
+//! The life of one replica: prepared, started, ready, ended – one task.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::model::{ProcessSpec, RevisionSpec};
+
+use super::cgroup::{Limit, Limits};
+use super::environment::{Program, Variables, program};
+use super::health;
+use super::keeper::{Keeper, StartError};
+use super::listening::{Process, holder, ports_in_use};
+use super::output::{Output, Tail};
+use super::ports::{Port, Ports};
+use super::probe::{Commands, Prober};
+use super::serials::Serials;
+use super::starting::Starting;
+use super::volumes::{Mounted, Volumes};
+use super::wire::{End, Start};
+
+/// A start that takes longer no longer keeps others from starting.
+const TURN: Duration = Duration::from_secs(5);
+/// How long the last lines are waited for after the end of a program.
+const LAST_LINES: Duration = Duration::from_millis(250);
+/// Pause between two looks whether a group is empty.
+const GROUP_PAUSE: Duration = Duration::from_millis(5);
+/// How long a killed group may take to vanish; beyond that the kernel holds it.
+const KILL_BOUND: Duration = Duration::from_secs(2);
+/// Longest command shown in a text.
+const SHOWN_BYTES: usize = 200;
+
+/// What all replicas share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Starts programs.
+    pub(super) keeper: Keeper,
+    /// Numbers them.
+    pub(super) serials: Serials,
+    /// Their ports.
+    pub(super) ports: Ports,
+    /// Their volumes.
+    pub(super) volumes: Volumes,
+    /// What they print.
+    pub(super) output: Output,
+    /// The running program.
+    pub(super) own: PathBuf,
+    /// Memory limits; none inside: they cannot be had here, which was said once.
+    pub(super) limits: Mutex<Option<Option<Limits>>>,
+}
+
+/// How a replica is told to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It is not.
+    No,
+    /// SIGTERM, SIGKILL after its grace.
+    Gracefully,
+    /// SIGKILL.
+    Now,
+}
+
+/// What happens to a replica.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Its program runs in this process group.
+    Spawned(Instant, i32),
+    /// It does not become ready soon: others may start.
+    Slow,
+    /// Its program listens on this port instead of the given one.
+    IgnoresPort(u16),
+    /// It takes requests.
+    Ready(Instant, SocketAddr),
+    /// Its readiness probe fails.
+    Unready,
+    /// It failed and is being cleared away.
+    Failed(Failure),
+    /// It is gone with all its processes.
+    Gone,
+}
+
+/// Why a replica failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was never ready.
+    NeverReady {
+        /// What happened and what to do.
+        message: String,
+        /// A port its program wanted, and the group of the process that holds it.
+        held: Option<(u16, i32)>,
+    },
+    /// It ended, or its liveness probe failed, after it was ready.
+    Crashed(String),
+    /// The guard died and it was killed.
+    GuardLost,
+}
+
+/// One replica to be.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Its number.
+    pub(super) serial: u64,
+    /// Its revision.
+    pub(super) revision: Arc<RevisionSpec>,
+    /// Its program.
+    pub(super) process: Arc<ProcessSpec>,
+    /// The port that its program is known to listen on instead of the given one.
+    pub(super) fixed_port: Option<u16>,
+}
+
+/// Lives one replica's life. [`Event::Gone`] is always the last event.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    job: Job,
+    stop: watch::Receiver<Stop>,
+    events: mpsc::Sender<(u64, Event)>,
+) {
+    let serial = job.serial;
+    let life = Life { shared, job, stop, events: events.clone() };
+    life.live().await;
+    let _ = events.send((serial, Event::Gone)).await;
+}
+
+struct Life {
+    shared: Arc<Shared>,
+    job: Job,
+    stop: watch::Receiver<Stop>,
+    events: mpsc::Sender<(u64, Event)>,
+}
+
+/// What a replica holds while it lives; dropped when it is gone.
+struct Kit {
+    port: Port,
+    /// Kept for its files.
+    _mounted: Option<Mounted>,
+    limit: Option<Limit>,
+    variables: Arc<Variables>,
+    program: Program,
+}
+
+/// A replica's process group.
+struct Running {
+    group: Pid,
+    since: Instant,
+    ended: oneshot::Receiver<End>,
+    /// How the first process ended, once it has.
+    end: Option<Option<End>>,
+    tail: Tail,
+}
+
+impl Running {
+    /// Resolves when the first process has ended; none: with the guard. Cancel safe.
+    async fn ended(&mut self) -> Option<End> {
+        match self.end {
+            Some(end) => end,
+            None => {
+                let end = (&mut self.ended).await.ok();
+                self.end = Some(end);
+                end
+            }
+        }
+    }
+}
+
+enum Began {
+    Ready(SocketAddr),
+    Told,
+    Ended(Option<End>),
+    Failed(String),
+}
+
+impl Life {
+    async fn live(mut self) {
+        let kit = match self.prepare() {
+            Ok(kit) => kit,
+            Err(wrong) => return self.never_ready(&wrong, &[], None).await,
+        };
+        let mut running = match self.spawn(&kit).await {
+            Ok(running) => running,
+            Err(StartError::GuardLost) => {
+                return self.tell(Event::Failed(Failure::GuardLost)).await;
+            }
+            Err(StartError::Refused(error)) => {
+                let wrong = refusal(&kit.program, &error);
+                return self.never_ready(&wrong, &[], None).await;
+            }
+        };
+        self.tell(Event::Spawned(running.since, running.group.as_raw_nonzero().get())).await;
+        let prober = self.prober(&kit);
+        match self.start_up(&mut running, &prober, &kit).await {
+            Began::Ready(address) => {
+                self.tell_ready(&running, &kit, address).await;
+                self.serve(&mut running, &prober, address).await;
+            }
+            Began::Told => {}
+            Began::Ended(None) => self.tell(Event::Failed(Failure::GuardLost)).await,
+            Began::Ended(Some(end)) => self.ended_early(&mut running, &kit, end).await,
+            Began::Failed(wrong) => {
+                self.never_ready(&wrong, &running.tail.lines(), None).await;
+            }
+        }
+        self.clear_away(&mut running).await;
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.events.send((self.job.serial, event)).await;
+    }
+
+    /// Everything that is needed before the program can be started.
+    fn prepare(&self) -> Result<Kit, String> {
+        let Job { serial, revision, process, .. } = &self.job;
+        let port = self.shared.ports.take().map_err(|error| error.to_string())?;
+        let mounted = self.shared.volumes.mount(*serial, process)?;
+        if let Some(mounted) = &mounted {
+            for note in &mounted.notes {
+                tracing::info!(revision = %revision.id, note, "a volume is elsewhere");
+            }
+        }
+        let volumes = mounted.as_ref().map_or(&[][..], |mounted| &mounted.variables);
+        let variables = Variables::of(revision, process, port.number(), volumes);
+        if let Some(directory) = &process.directory
+            && !directory.is_dir()
+        {
+            return Err(format!("its working directory {} is not there", directory.display()));
+        }
+        let directory = process.directory.as_deref();
+        let program = program(&process.command, &variables, directory, &self.shared.own)?;
+        let limit = process.memory_limit_bytes.and_then(|bytes| self.limit(bytes));
+        Ok(Kit { port, _mounted: mounted, limit, variables: Arc::new(variables), program })
+    }
+
+    /// A memory limit; where there is no writable cgroup v2, that is said once.
+    fn limit(&self, bytes: u64) -> Option<Limit> {
+        let mut limits = self.shared.limits.lock();
+        let prepared = limits.get_or_insert_with(|| {
+            Limits::prepare(self.shared.keeper.guard_pid())
+                .inspect_err(|reason| {
+                    tracing::warn!(reason, "resources.limits.memory is not enforced");
+                })
+                .ok()
+        });
+        prepared
+            .as_ref()?
+            .make(&self.job.serial.to_string(), bytes)
+            .inspect_err(|error| tracing::warn!(%error, "a memory limit is not enforced"))
+            .ok()
+    }
+
+    async fn spawn(&self, kit: &Kit) -> Result<Running, StartError> {
+        let Job { serial, revision, process, .. } = &self.job;
+        let (out, out_end) = std::io::pipe().map_err(StartError::Refused)?;
+        let (err, err_end) = std::io::pipe().map_err(StartError::Refused)?;
+        let start = Start {
+            serial: *serial,
+            program: kit.program.path.clone(),
+            argv: kit.program.argv.clone(),
+            env: kit.variables.list().to_vec(),
+            directory: process.directory.clone(),
+            cgroup: kit.limit.as_ref().map(|limit| limit.folder().to_owned()),
+        };
+        let child = self.shared.keeper.run(start, vec![out_end.into(), err_end.into()]).await?;
+        let since = Instant::now();
+        tracing::info!(
+            revision = %revision.id,
+            replica = serial,
+            pid = child.pid.as_raw_nonzero().get(),
+            port = kit.port.number(),
+            "replica starts"
+        );
+        let tail = self.shared.output.attach(&revision.id, *serial, out.into(), err.into()).await;
+        Ok(Running { group: child.pid, since, ended: child.ended, end: None, tail })
+    }
+
+    fn prober(&self, kit: &Kit) -> Prober {
+        Prober {
+            protocol: self.job.revision.protocol,
+            commands: Commands {
+                keeper: self.shared.keeper.clone(),
+                serials: self.shared.serials.clone(),
+                variables: Arc::clone(&kit.variables),
+                directory: self.job.process.directory.clone(),
+                own: self.shared.own.clone(),
+            },
+        }
+    }
+
+    /// From the running program to ready, or to why not.
+    async fn start_up(&mut self, running: &mut Running, prober: &Prober, kit: &Kit) -> Began {
+        let deadline = self.job.revision.scaling.progress_deadline;
+        let starting = Starting {
+            prober,
+            probes: &self.job.process.probes,
+            since: running.since,
+            port: kit.port.number(),
+            fixed_port: self.job.fixed_port,
+            group: running.group.as_raw_nonzero().get(),
+            last: Mutex::new(format!("nobody listens on its PORT {}", kit.port.number())),
+        };
+        let late = running.since + deadline;
+        let serial = self.job.serial;
+        let turn_ends = running.since + TURN;
+        let turn = async {
+            sleep_until(turn_ends).await;
+            let _ = self.events.send((serial, Event::Slow)).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            () = told(&mut self.stop) => Began::Told,
+            ready = starting.ready() => match ready {
+                Ok(address) => Began::Ready(address),
+                Err(wrong) => Began::Failed(format!("was stopped: {wrong}")),
+            },
+            end = running.ended() => Began::Ended(end),
+            () = sleep_until(late) => Began::Failed(format!(
+                "was not ready within {} s: {}. \
+                 Make it listen on the port in $PORT, correct its readinessProbe, or give it more \
+                 time with the annotation serving.knative.dev/progress-deadline",
+                deadline.as_secs_f64(),
+                starting.last.lock(),
+            )),
+            never = turn => never,
+        }
+    }
+
+    async fn tell_ready(&self, running: &Running, kit: &Kit, address: SocketAddr) {
+        let revision = &self.job.revision.id;
+        if address.port() != kit.port.number() {
+            if self.job.fixed_port != Some(address.port()) {
+                tracing::warn!(
+                    %revision,
+                    "the program listens on port {} and not on the port in $PORT; it is used as it \
+                     is, but with one replica at most. Make it listen on $PORT to have more",
+                    address.port()
+                );
+            }
+            self.tell(Event::IgnoresPort(address.port())).await;
+        }
+        let now = Instant::now();
+        tracing::info!(
+            %revision,
+            replica = self.job.serial,
+            %address,
+            after_ms = now.duration_since(running.since).as_millis(),
+            "replica is ready"
+        );
+        self.tell(Event::Ready(now, address)).await;
+    }
+
+    /// While it takes requests. Returns when it is told to go or has failed.
+    async fn serve(&mut self, running: &mut Running, prober: &Prober, address: SocketAddr) {
+        let (changes, mut changed) = mpsc::channel(1);
+        let watching = health::watch(prober, &self.job.process.probes, address, &changes);
+        tokio::pin!(watching);
+        let failure = loop {
+            tokio::select! {
+                biased;
+                () = told(&mut self.stop) => return,
+                end = running.ended() => break match end {
+                    Some(end) => Failure::Crashed(format!("ended with {end}")),
+                    None => Failure::GuardLost,
+                },
+                Some(ready) = changed.recv() => {
+                    let event = if ready {
+                        Event::Ready(Instant::now(), address)
+                    } else {
+                        Event::Unready
+                    };
+                    let _ = self.events.send((self.job.serial, event)).await;
+                }
+                reason = &mut watching => break Failure::Crashed(reason),
+            }
+        };
+        if let Failure::Crashed(reason) = &failure {
+            tracing::warn!(
+                revision = %self.job.revision.id,
+                replica = self.job.serial,
+                reason,
+                "replica failed; it is started anew"
+            );
+        }
+        self.tell(Event::Failed(failure)).await;
+    }
+
+    /// The program ended before it was ready: says why.
+    async fn ended_early(&self, running: &mut Running, kit: &Kit, end: End) {
+        // The rest of the group holds the pipes open.
+        let _ = kill_process_group(running.group, Signal::KILL);
+        running.tail.ended(LAST_LINES).await;
+        let lines = running.tail.lines();
+        let mut wrong = format!(
+            "ended with {end} before it was ready, {} ms after its start",
+            running.since.elapsed().as_millis()
+        );
+        if kit.limit.as_ref().is_some_and(Limit::killed) {
+            wrong.push_str(". It needed more than resources.limits.memory; raise that");
+        }
+        let wanted = ports_in_use(&lines);
+        let held = if wanted.is_empty() {
+            None
+        } else {
+            tokio::task::spawn_blocking(move || first_held(&wanted)).await.ok().flatten()
+        };
+        if let Some((port, process)) = &held {
+            let by = process.as_ref().map_or_else(
+                || "a process of another user".to_owned(),
+                |process| format!("process {} ({})", process.pid, process.name),
+            );
+            let _ = write!(
+                wrong,
+                ". It wants port {port}, which {by} holds; end that, or make the program listen on \
+                 the port in $PORT"
+            );
+        }
+        let group = held.and_then(|(port, process)| Some((port, process?.group)));
+        self.never_ready(&wrong, &lines, group).await;
+    }
+
+    async fn never_ready(&self, wrong: &str, lines: &[String], held: Option<(u16, i32)>) {
+        let Job { serial, revision, process, .. } = &self.job;
+        let message = message(&process.command, wrong, lines);
+        tracing::warn!(revision = %revision.id, replica = serial, "{message}");
+        self.tell(Event::Failed(Failure::NeverReady { message, held })).await;
+    }
+
+    /// Ends whatever of the group still lives.
+    async fn clear_away(&mut self, running: &mut Running) {
+        let grace = self.job.process.termination_grace;
+        let urgent = *self.stop.borrow() == Stop::Now;
+        // Without its first process a group that nobody told to go is a wreck.
+        let wreck = running.end.is_some();
+        if !urgent && !wreck && kill_process_group(running.group, Signal::TERM).is_ok() {
+            let until = Instant::now() + grace;
+            tokio::select! {
+                _ = timeout_at(until, vanished(running)) => {}
+                () = urged(&mut self.stop) => {}
+            }
+        }
+        let _ = kill_process_group(running.group, Signal::KILL);
+        if timeout(KILL_BOUND, vanished(running)).await.is_err() {
+            tracing::error!(
+                revision = %self.job.revision.id,
+                replica = self.job.serial,
+                pid = running.group.as_raw_nonzero().get(),
+                "the kernel does not end the replica; it is left alone"
+            );
+        }
+        running.tail.ended(LAST_LINES).await;
+        tracing::info!(
+            revision = %self.job.revision.id,
+            replica = self.job.serial,
+            end = running.end.flatten().map(tracing::field::display),
+            "replica is gone"
+        );
+    }
+}
+
+/// Resolves when the first process has ended and nothing is left of its group.
+async fn vanished(running: &mut Running) {
+    running.ended().await;
+    while test_kill_process_group(running.group) != Err(Errno::SRCH) {
+        sleep(GROUP_PAUSE).await;
+    }
+}
+
+/// Resolves when the replica is told to go.
+async fn told(stop: &mut watch::Receiver<Stop>) {
+    // An error: the supervisor is gone, which is an order too.
+    let _ = stop.wait_for(|stop| *stop != Stop::No).await;
+}
+
+/// Resolves when the replica is told to go at once.
+async fn urged(stop: &mut watch::Receiver<Stop>) {
+    let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
+}
+
+fn first_held(wanted: &[u16]) -> Option<(u16, Option<Process>)> {
+    wanted.iter().find_map(|port| Some((*port, holder(*port)?)))
+}
+
+fn refusal(program: &Program, error: &std::io::Error) -> String {
+    let advice = match Errno::from_io_error(error) {
+        Some(Errno::NOEXEC) => {
+            "; if it is a script, its first line must be `#!` and its interpreter"
+        }
+        Some(Errno::TOOBIG) => "; its arguments and variables are too long",
+        _ => "",
+    };
+    format!("cannot be started from {}: {error}{advice}", program.path.display())
+}
+
+/// What people get to read about a replica that never became ready.
+fn message(command: &[Arc<str>], wrong: &str, lines: &[String]) -> String {
+    let mut shown = command.join(" ");
+    if shown.len() > SHOWN_BYTES {
+        shown.truncate(shown.floor_char_boundary(SHOWN_BYTES));
+        shown.push('…');
+    }
+    let mut message = format!("`{shown}` {wrong}.");
+    if lines.is_empty() {
+        message.push_str(" It printed nothing.");
+    } else {
+        message.push_str(" It printed last:");
+        for line in lines {
+            let _ = write!(message, "\n  {line}");
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_show_command_reason_and_output() {
+        let command: Vec<Arc<str>> = vec!["node".into(), "server.js".into()];
+        assert_eq!(
+            message(&command, "ended with exit status 1", &["a".into(), "b".into()]),
+            "`node server.js` ended with exit status 1. It printed last:\n  a\n  b"
+        );
+        let long: Vec<Arc<str>> = vec!["ü".repeat(300).into()];
+        let text = message(&long, "x", &[]);
+        assert!(text.ends_with("ü…` x. It printed nothing."), "{text}");
+        assert!(text.len() < SHOWN_BYTES + 50);
+    }
+}
