@@ -94,7 +94,7 @@ pub fn init(format: LogFormat, levels: &str) -> Result<LogHandle, LogError> {
     let lines = Lines::start(io::stderr(), lines::CAPACITY, format)?;
     let colours = format == LogFormat::Text && io::stderr().is_terminal();
     let (subscriber, levels) = subscriber(format, levels, lines.clone(), colours)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    tracing::subscriber::set_global_default(subscriber).or(Err(LogError::Twice))?;
     Ok(LogHandle { lines, levels })
 }
 
