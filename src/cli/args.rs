@@ -142,8 +142,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub manifests: Manifests,
 
-    /// Where requests come in; repeatable; port 0 = any free one
-    /// [default: 127.0.0.1:8080 and [::1]:8080]
+    /// Where requests come in; none given = the two loopback addresses with port 8080.
+    #[arg(help = "Where requests come in; repeatable; port 0 = any free one \
+                  [default: 127.0.0.1:8080 and [::1]:8080]")]
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTP", value_delimiter = ',')]
     #[arg(value_parser = listen_address)]
     pub http: Vec<SocketAddr>,
@@ -306,7 +307,7 @@ pub struct GuardArgs {
 
 /// `tidegate echo` parsed by itself: a replica's start is not to pay for the other commands.
 #[derive(Debug, Parser)]
-#[command(name = "echo", bin_name = "tidegate echo", version, after_help = ECHO_EXAMPLES)]
+#[command(name = "tidegate", bin_name = "tidegate echo", version, after_help = ECHO_EXAMPLES)]
 #[command(about = "Run the built-in backend, for examples and tests", max_term_width = 100)]
 struct EchoAlone {
     #[command(flatten)]

@@ -1,1 +1,157 @@
-//! x
+//! The log on standard error. Writing it never holds up a request: lines go through a bounded
+//! queue to a thread of their own, and what does not fit is dropped and counted.
+
+mod lines;
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::{Registry, fmt, reload};
+
+pub use lines::Lines;
+
+use super::args::LogFormat;
+
+/// How long the end of the program waits for a slow reader of the log.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The levels cannot be understood.
+    #[error(
+        "log levels {text:?}: {problem}; write a level (error, warn, info, debug, trace) or levels \
+         by part, as in info,tidegate::proxy=debug"
+    )]
+    Levels {
+        /// As given.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The writing thread cannot be started.
+    #[error("the log's thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
+    /// There is a log already.
+    #[error("the log was set up before")]
+    Twice,
+}
+
+/// Steers the log while the program runs; dropped, it writes what is still queued.
+#[derive(Debug)]
+pub struct LogHandle {
+    lines: Lines,
+    levels: Levels,
+}
+
+impl LogHandle {
+    /// Sets the level of a part and what is below it (`tidegate::proxy`), or of everything without
+    /// a level of its own (empty target).
+    pub fn set_level(&self, target: &str, level: LevelFilter) {
+        self.levels.change(|levels| {
+            levels.insert(target.to_owned(), level);
+        });
+    }
+
+    /// Replaces everything that [`Self::set_level`] or this set before: parts that are not named
+    /// are back at the level of the start.
+    pub fn set_levels(&self, wanted: BTreeMap<String, LevelFilter>) {
+        self.levels.change(|levels| *levels = wanted);
+    }
+
+    /// How many lines were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.lines.dropped()
+    }
+
+    /// Takes lines that are formatted already, for example an access log's.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
+    /// Waits until everything logged so far is written, at most a second.
+    pub fn flush(&self) {
+        self.lines.flush(FLUSH_TIMEOUT);
+    }
+}
+
+impl Drop for LogHandle {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Starts the log of this process.
+///
+/// # Errors
+/// See [`LogError`].
+pub fn init(format: LogFormat, levels: &str) -> Result<LogHandle, LogError> {
+    let lines = Lines::start(io::stderr(), lines::CAPACITY, format)?;
+    let colours = format == LogFormat::Text && io::stderr().is_terminal();
+    let (subscriber, levels) = subscriber(format, levels, lines.clone(), colours)?;
+    tracing::subscriber::set_global_default(subscriber).or(Err(LogError::Twice))?;
+    Ok(LogHandle { lines, levels })
+}
+
+/// A level by the names that Knative's `config-logging` uses, too.
+pub fn level(name: &str) -> Option<LevelFilter> {
+    match name.to_ascii_lowercase().as_str() {
+        // There is nothing above an error here.
+        "dpanic" | "panic" | "fatal" => Some(LevelFilter::ERROR),
+        "warning" => Some(LevelFilter::WARN),
+        other => other.parse().ok(),
+    }
+}
+
+/// Levels of the start, and what was set since.
+#[derive(Debug)]
+struct Levels {
+    base: Targets,
+    set: Mutex<BTreeMap<String, LevelFilter>>,
+    reload: reload::Handle<Targets, Registry>,
+}
+
+impl Levels {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, LevelFilter>)) {
+        let mut set = self.set.lock();
+        change(&mut set);
+        let mut targets = self.base.clone();
+        for (target, level) in &*set {
+            targets = if target.is_empty() {
+                targets.with_default(*level)
+            } else {
+                targets.with_target(target.as_str(), *level)
+            };
+        }
+        // Fails only when the subscriber is gone, and the log with it.
+        let _ = self.reload.reload(targets);
+    }
+}
+
+fn subscriber(
+    format: LogFormat,
+    levels: &str,
+    lines: Lines,
+    colours: bool,
+) -> Result<(impl Subscriber + Send + Sync + use<>, Levels), LogError> {
+    let base: Targets = levels.parse().map_err(|problem| LogError::Levels {
+        text: levels.to_owned(),
+        problem: format!("{problem}"),
+    })?;
+    let (filter, handle) = reload::Layer::new(base.clone());
+    let layer = fmt::layer().with_writer(lines).with_ansi(colours);
+    let layer = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let subscriber = Registry::default().with(layer.with_filter(filter));
+    Ok((subscriber, Levels { base, set: Mutex::default(), reload: handle }))
+}
+
+#[cfg(test)]
+mod tests;

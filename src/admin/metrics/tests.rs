@@ -254,6 +254,29 @@ fn label_values_are_escaped() {
     }
 }
 
+proptest::proptest! {
+    /// Whatever a label's value is, both writers spell it alike and it can be read back.
+    #[test]
+    fn any_label_value_survives(value in ".*") {
+        let mut odd = Family::new("tidegate_odd", Kind::Gauge, "Odd.");
+        odd.push(&Arc::default(), vec![("label", value.as_str().into())], Value::Whole(1));
+        let text = Format::Text.write(vec![odd.clone()]).unwrap();
+        let open = Format::OpenMetrics.write(vec![odd]).unwrap();
+        proptest::prop_assert_eq!(text.clone() + "# EOF\n", open);
+        let line = text.split('\n').nth(2).unwrap();
+        let escaped = line.strip_prefix("tidegate_odd{label=\"").unwrap().strip_suffix("\"} 1").unwrap();
+        let mut read = String::new();
+        let mut letters = escaped.chars();
+        while let Some(letter) = letters.next() {
+            read.push(match (letter, letter == '\\') {
+                (_, true) => match letters.next().unwrap() { 'n' => '\n', other => other },
+                (letter, false) => letter,
+            });
+        }
+        proptest::prop_assert_eq!(read, value);
+    }
+}
+
 #[test]
 fn numbers_are_spelled_as_the_format_wants() {
     let mut odd = Family::new("tidegate_odd", Kind::Gauge, "Odd.");

@@ -94,6 +94,7 @@ async fn route(
         }
         "/delay" | "/size" | "/status" => plain(StatusCode::OK, "ok\n"),
         "/health" | "/healthz" => plain(StatusCode::OK, "ok\n"),
+        "/help" => plain(StatusCode::OK, INDEX),
         "/env" => match State::environment(query.get("name").unwrap_or_default()) {
             Some(value) => plain(StatusCode::OK, value + "\n"),
             None => plain(StatusCode::NOT_FOUND, "no such variable; give ?name=NAME\n"),
