@@ -61,7 +61,7 @@ impl Data {
                         field,
                         key: String::new(),
                         message: "this is not a mapping",
-                        fix: "KEY: \"VALUE\" lines below it",
+                        fix: "write KEY: \"VALUE\" lines below it",
                     });
                     continue;
                 }
@@ -96,10 +96,10 @@ fn content(value: &Value, is_base64: bool) -> Result<Arc<[u8]>, (&'static str, &
         Value::Null => Ok(Arc::from([])),
         Value::String(text) if is_base64 => decode_base64(text).map(Arc::from).ok_or((
             "this is not base64",
-            "the text in base64, or move it as it is to data (ConfigMap) or stringData (Secret)",
+            "write the text in base64, or move it as it is to data (ConfigMap) or stringData (Secret)",
         )),
         Value::String(text) => Ok(Arc::from(text.as_bytes())),
-        _ => Err(("this is not text", "it in quotes, for example \"8080\"")),
+        _ => Err(("this is not text", "write it in quotes, for example \"8080\"")),
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!((errors[0].field, errors[0].key.as_str()), ("data", "a"));
         assert!(!format!("{errors:?}").contains("swordfish!"));
         let errors = Data::of_config_map(&json!({"data": {"PORT": 8080}})).unwrap_err();
-        assert_eq!(errors[0].fix, "it in quotes, for example \"8080\"");
+        assert_eq!(errors[0].fix, "write it in quotes, for example \"8080\"");
     }
 
     #[test]

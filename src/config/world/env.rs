@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::data::{DataKind, Lookup};
-use super::quantity::Quantity;
+use crate::config::text::Quantity;
 use crate::model::{EnvVar, RevisionId};
 
 /// What `fieldRef` can ask about a replica of a revision.

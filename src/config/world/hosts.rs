@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::template::{Template, Values};
+use crate::config::settings::{DomainConfig, DomainRule, NetworkConfig};
 use crate::model::ObjectName;
 
 /// Knative's domain of names that only the cluster sees.
@@ -11,22 +11,13 @@ pub(super) const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The domain on one machine when nothing else says: resolved to the loopback by browsers and curl.
 pub(super) const DEFAULT_DOMAIN: &str = "localhost";
 
-/// A domain and the labels a route must have to get it; none = any route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Domain {
-    pub(super) name: String,
-    pub(super) selector: BTreeMap<String, String>,
-}
-
 /// How hosts are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct HostRules {
     /// Entries of `config-domain`.
-    pub(super) domains: Vec<Domain>,
-    /// `domain-template` of `config-network`.
-    pub(super) domain_template: Template,
-    /// `tag-template` of `config-network`.
-    pub(super) tag_template: Template,
+    pub(super) domains: DomainConfig,
+    /// `config-network` with its templates.
+    pub(super) network: NetworkConfig,
 }
 
 /// Whose hosts are made.
@@ -38,51 +29,35 @@ pub(super) struct HostOwner<'a> {
 }
 
 impl HostRules {
-    /// The rules without any ConfigMap.
+    /// The rules without any ConfigMap: one domain for all.
     pub(super) fn new(domain: &str) -> Self {
-        Self {
-            domains: vec![Domain { name: domain.to_owned(), selector: BTreeMap::new() }],
-            domain_template: fixed_template("{{.Name}}.{{.Namespace}}.{{.Domain}}"),
-            tag_template: fixed_template("{{.Tag}}-{{.Name}}"),
-        }
-    }
-
-    /// Domain of a route: the entry with the most labels that all match, the first by name among
-    /// equals; none if nothing matches.
-    fn domain_of(&self, labels: &BTreeMap<String, String>) -> Option<&str> {
-        let matches = |domain: &&Domain| {
-            domain.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-        };
-        let candidates = self.domains.iter().filter(matches);
-        let best = candidates.min_by(|a, b| {
-            let by_labels = b.selector.len().cmp(&a.selector.len());
-            by_labels.then_with(|| a.name.cmp(&b.name))
-        });
-        best.map(|domain| domain.name.as_str())
+        let rule = DomainRule { domain: domain.to_owned(), selector: BTreeMap::new() };
+        Self { domains: DomainConfig { rules: vec![rule] }, network: NetworkConfig::default() }
     }
 
     /// All hosts of a service or route, the one to show first.
     pub(super) fn hosts(&self, owner: HostOwner<'_>) -> Vec<Arc<str>> {
-        self.hosts_named(&owner.id.name, "", owner)
+        self.hosts_named(&owner.id.name, owner)
     }
 
     /// All hosts of a tag, the one to show first.
     pub(super) fn tag_hosts(&self, tag: &str, owner: HostOwner<'_>) -> Vec<Arc<str>> {
-        let name = self.tag_template.fill(values(&owner.id.name, tag, "", owner));
-        self.hosts_named(&name, tag, owner)
+        self.hosts_named(&self.network.tag_name(&owner.id.name, tag), owner)
     }
 
-    fn hosts_named(&self, name: &str, tag: &str, owner: HostOwner<'_>) -> Vec<Arc<str>> {
+    fn hosts_named(&self, name: &str, owner: HostOwner<'_>) -> Vec<Arc<str>> {
         let private = format!("svc.{CLUSTER_DOMAIN}");
         let label = owner.labels.get("networking.knative.dev/visibility").map(String::as_str);
         let is_private = label == Some("cluster-local");
-        let domain = self.domain_of(owner.labels).filter(|domain| !is_private && *domain != private);
+        let domain = self.domains.domain(owner.labels).filter(|domain| !is_private && *domain != private);
         let name = name.to_ascii_lowercase();
         let namespace = owner.id.namespace.to_ascii_lowercase();
         let local = format!("{name}.{namespace}");
         let mut hosts: Vec<Arc<str>> = Vec::with_capacity(4);
         if let Some(domain) = domain {
-            hosts.push(self.domain_template.fill(values(&name, tag, domain, owner)).into());
+            let (annotations, labels) = (owner.annotations, owner.labels);
+            let host = self.network.host(&name, &namespace, domain, annotations, labels);
+            hosts.push(host.to_ascii_lowercase().into());
         }
         // The full name first: where there is no other, it is the one shown to people.
         for host in [format!("{local}.{private}"), format!("{local}.svc"), local] {
@@ -92,25 +67,6 @@ impl HostRules {
             }
         }
         hosts
-    }
-}
-
-fn values<'a>(name: &'a str, tag: &'a str, domain: &'a str, owner: HostOwner<'a>) -> Values<'a> {
-    Values {
-        name,
-        namespace: &owner.id.namespace,
-        domain,
-        tag,
-        annotations: owner.annotations,
-        labels: owner.labels,
-    }
-}
-
-/// A template of our own, parsed.
-fn fixed_template(text: &str) -> Template {
-    match Template::parse(text) {
-        Ok(template) => template,
-        Err(error) => unreachable!("a built-in template: {error}"),
     }
 }
 
@@ -140,6 +96,7 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::parse_config_network;
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -176,18 +133,18 @@ mod tests {
 
     #[test]
     fn the_most_specific_selector_gives_the_domain() {
-        let domain = |name: &str, selector: &[(&str, &str)]| Domain {
-            name: name.to_owned(),
+        let domain = |domain: &str, selector: &[(&str, &str)]| DomainRule {
+            domain: domain.to_owned(),
             selector: map(selector),
         };
         let rules = HostRules {
-            domains: vec![
+            domains: DomainConfig { rules: vec![
                 domain("z.example.com", &[("app", "a")]),
                 domain("y.example.com", &[("app", "a")]),
                 domain("any.example.com", &[]),
                 domain("both.example.com", &[("app", "a"), ("tier", "web")]),
                 domain("svc.cluster.local", &[("app", "private")]),
-            ],
+            ] },
             ..HostRules::new("localhost")
         };
         let first = |labels: &[(&str, &str)]| {
@@ -203,11 +160,14 @@ mod tests {
     #[test]
     fn templates_shape_the_public_host_only() {
         let rules = HostRules {
-            domain_template: Template::parse(
-                "{{.Name}}-{{.Namespace}}.{{index .Annotations \"sub\"}}.{{.Domain}}",
-            )
+            network: parse_config_network(&map(&[
+                (
+                    "domain-template",
+                    "{{.Name}}-{{.Namespace}}.{{index .Annotations \"sub\"}}.{{.Domain}}",
+                ),
+                ("tag-template", "{{.Name}}-{{.Tag}}"),
+            ]))
             .unwrap(),
-            tag_template: Template::parse("{{.Name}}-{{.Tag}}").unwrap(),
             ..HostRules::new("Example.com")
         };
         assert_eq!(

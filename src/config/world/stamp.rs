@@ -77,9 +77,9 @@ pub(super) struct NewTemplate<'a> {
     pub(super) directory: &'a Path,
 }
 
-impl NewTemplate<'_> {
+impl<'a> NewTemplate<'a> {
     /// The name the user gave the revision, if any.
-    fn own_name(&self) -> Option<&str> {
+    pub(super) fn own_name(&self) -> Option<&'a str> {
         self.written.pointer("/metadata/name").and_then(Value::as_str)
     }
 }
