@@ -15,6 +15,7 @@ mod backoff;
 mod cgroup;
 mod environment;
 mod expand;
+pub mod files;
 mod fleet;
 mod guard;
 mod health;
@@ -28,6 +29,7 @@ mod probe;
 mod replica;
 mod room;
 mod serials;
+pub mod source;
 mod starting;
 mod supervisor;
 #[cfg(test)]
@@ -37,5 +39,6 @@ mod volumes;
 mod wire;
 
 pub use guard::guard_main;
+pub use listening::port_holder;
 pub use limits::raise_descriptor_limit;
 pub use supervisor::{Supervisor, SupervisorHandle, SupervisorSettings};

@@ -1,0 +1,102 @@
+//! What is wrong with a configuration, where, and what to write instead.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The object is not admitted.
+    #[default]
+    Error,
+    /// The object is admitted; somebody should know.
+    Warning,
+}
+
+/// One problem of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// File it stands in; none where the object came from no file.
+    pub file: Option<PathBuf>,
+    /// Line, from 1; 0 where unknown.
+    pub line: u32,
+    /// Number of the document within the file, from 1; 0 where unknown.
+    pub document: usize,
+    /// Path of the field, such as `spec.template.spec.containers[0].image`; several that share
+    /// the problem are separated by `, `; empty where the whole object is meant.
+    pub path: String,
+    /// What is wrong, in Knative's words where Knative has any.
+    pub message: String,
+    /// Further explanation, as Knative gives it beside the message.
+    pub details: Option<String>,
+    /// What to write instead.
+    pub fix: Option<String>,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+impl ConfigProblem {
+    /// An error at a path.
+    pub fn error(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), ..Self::default() }
+    }
+
+    /// A warning at a path.
+    pub fn warning(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(path, message) }
+    }
+
+    /// The same with what to write instead.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    /// The same at a line.
+    #[must_use]
+    pub const fn at_line(mut self, line: u32) -> Self {
+        self.line = line;
+        self
+    }
+
+    /// The same within a file's document.
+    #[must_use]
+    pub fn in_file(mut self, file: impl Into<PathBuf>, document: usize) -> Self {
+        self.file = Some(file.into());
+        self.document = document;
+        self
+    }
+}
+
+impl fmt::Display for ConfigProblem {
+    /// `file:line: document N: path: message; write …`, parts that are not known left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", file.display())?;
+            if self.line > 0 {
+                write!(f, "{}:", self.line)?;
+            }
+            f.write_str(" ")?;
+        } else if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if self.document > 0 {
+            write!(f, "document {}: ", self.document)?;
+        }
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(details) = &self.details {
+            write!(f, " ({details})")?;
+        }
+        match &self.fix {
+            Some(fix) => write!(f, "; write {fix}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Effective autoscaling settings of a revision: ConfigMap, annotations and `PodAutoscaler`
+//! resolved as Knative's getters do (`autoscaling/v1alpha1/pa_lifecycle.go`,
+//! `reconciler/autoscaling/resources`): the kebab-case spelling wins over the camelCase one, and a
+//! value that cannot be read counts as not given.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::admission::{AUTOSCALING, AUTOSCALING_KEYS};
+use super::settings::AutoscalerConfig;
+use super::text::{parse_duration, parse_float, parse_int};
+use crate::model::{Aggregation, ContainerConcurrency, Metric, ScalingSpec};
+
+/// Smallest target there is.
+const MIN_TARGET: f64 = 0.01;
+/// Utilisation for requests a second; unlike concurrency's it is in no ConfigMap.
+const RPS_UTILISATION: f64 = 0.7;
+/// Annotation with the time a revision may take to become ready.
+const PROGRESS_DEADLINE: &str = "serving.knative.dev/progress-deadline";
+/// Knative's `progress-deadline` in `config-deployment`.
+const KNATIVE_PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Fields of a `PodAutoscaler`'s spec that set what an annotation sets.
+const FIELDS: [(&str, &str); 15] = [
+    ("minScale", "min-scale"),
+    ("maxScale", "max-scale"),
+    ("initialScale", "initial-scale"),
+    ("activationScale", "activation-scale"),
+    ("target", "target"),
+    ("targetUtilizationPercentage", "target-utilization-percentage"),
+    ("targetBurstCapacity", "target-burst-capacity"),
+    ("metric", "metric"),
+    ("window", "window"),
+    ("stableWindow", "window"),
+    ("panicWindowPercentage", "panic-window-percentage"),
+    ("panicThresholdPercentage", "panic-threshold-percentage"),
+    ("scaleDownDelay", "scale-down-delay"),
+    ("scaleToZeroPodRetentionPeriod", "scale-to-zero-pod-retention-period"),
+    ("metricAggregationAlgorithm", "metric-aggregation-algorithm"),
+];
+
+/// What a `PodAutoscaler` sets: values by the name of the annotation they stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodAutoscalerSettings {
+    values: BTreeMap<&'static str, String>,
+}
+
+impl PodAutoscalerSettings {
+    /// The settings of an admitted `PodAutoscaler`: its spec's, and its annotations' where the
+    /// spec says nothing.
+    pub fn of_object(object: &Value) -> Self {
+        let mut values = BTreeMap::new();
+        let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+        for (name, older) in AUTOSCALING_KEYS {
+            let value = [name, older]
+                .into_iter()
+                .filter(|spelling| !spelling.is_empty())
+                .find_map(|spelling| annotations?.get(&format!("{AUTOSCALING}/{spelling}")));
+            values.extend(value.and_then(Value::as_str).map(|value| (name, value.to_owned())));
+        }
+        for (field, name) in FIELDS {
+            let value = match object.get("spec").and_then(|spec| spec.get(field)) {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Number(number)) => number.to_string(),
+                _ => continue,
+            };
+            values.insert(name, value);
+        }
+        Self { values }
+    }
+
+    /// Which of the three settings that everybody is expected to make are not made.
+    pub fn unset(&self) -> Vec<&'static str> {
+        [("minScale", "min-scale"), ("maxScale", "max-scale"), ("target", "target")]
+            .into_iter()
+            .filter(|(_, name)| !self.values.contains_key(name))
+            .map(|(field, _)| field)
+            .collect()
+    }
+
+    /// A setting by the annotation's name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+}
+
+/// Where settings are looked up.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    annotations: &'a BTreeMap<String, String>,
+    pod_autoscaler: Option<&'a PodAutoscalerSettings>,
+}
+
+impl Given<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        let from_object = self.pod_autoscaler.and_then(|settings| settings.get(name));
+        from_object.or_else(|| super::admission::autoscaling(self.annotations, name).map(|a| a.1))
+    }
+
+    fn float(&self, name: &str) -> Option<f64> {
+        parse_float(self.text(name)?).ok()
+    }
+
+    fn int(&self, name: &str) -> Option<i32> {
+        parse_int(self.text(name)?, 32).ok().and_then(|number| i32::try_from(number).ok())
+    }
+
+    fn duration(&self, name: &str) -> Option<Duration> {
+        duration(self.text(name)?)
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let nanos = u64::try_from(parse_duration(text).ok()?).ok()?;
+    Some(Duration::from_nanos(nanos))
+}
+
+/// Effective settings of a revision. Annotations and the `PodAutoscaler`, which wins over them,
+/// are taken as admission left them. The progress deadline is Knative's 600 s without annotation.
+pub fn resolve(
+    config: &AutoscalerConfig,
+    annotations: &BTreeMap<String, String>,
+    container_concurrency: ContainerConcurrency,
+    reachable: bool,
+    pod_autoscaler: Option<&PodAutoscalerSettings>,
+) -> ScalingSpec {
+    let given = Given { annotations, pod_autoscaler };
+    let metric = match given.text("metric") {
+        Some("rps") => Metric::Rps,
+        _ => Metric::Concurrency,
+    };
+    let (target_value, total_value) = targets(config, given, metric, container_concurrency);
+    let stable_window = given.duration("window").unwrap_or(config.stable_window);
+    let percentage = given.float("panic-window-percentage");
+    let percentage = percentage.unwrap_or(config.panic_window_percentage);
+    let panic_threshold = given.float("panic-threshold-percentage");
+    let (min_scale, max_scale) = bounds(config, given, reachable);
+    ScalingSpec {
+        metric,
+        aggregation: aggregation(given),
+        target_value,
+        total_value,
+        target_burst_capacity: given
+            .float("target-burst-capacity")
+            .unwrap_or(config.target_burst_capacity),
+        activator_capacity: config.activator_capacity,
+        max_scale_up_rate: config.max_scale_up_rate,
+        max_scale_down_rate: config.max_scale_down_rate,
+        panic_threshold: panic_threshold.unwrap_or(config.panic_threshold_percentage) / 100.0,
+        stable_window,
+        panic_window: panic_window(stable_window, percentage),
+        scale_down_delay: given.duration("scale-down-delay").unwrap_or(config.scale_down_delay),
+        activation_scale: given
+            .int("activation-scale")
+            .and_then(|scale| u32::try_from(scale).ok())
+            .filter(|scale| *scale > 0),
+        initial_scale: initial_scale(config, given),
+        min_scale,
+        max_scale,
+        reachable,
+        scale_to_zero: config.enable_scale_to_zero,
+        scale_to_zero_grace: config.scale_to_zero_grace_period,
+        scale_to_zero_retention: given
+            .duration("scale-to-zero-pod-retention-period")
+            .unwrap_or(config.scale_to_zero_pod_retention_period),
+        progress_deadline: progress_deadline(annotations).unwrap_or(KNATIVE_PROGRESS_DEADLINE),
+    }
+}
+
+/// The progress deadline that the annotation sets.
+pub fn progress_deadline(annotations: &BTreeMap<String, String>) -> Option<Duration> {
+    duration(annotations.get(PROGRESS_DEADLINE)?)
+}
+
+/// Target after utilisation, and before it.
+fn targets(
+    config: &AutoscalerConfig,
+    given: Given<'_>,
+    metric: Metric,
+    container_concurrency: ContainerConcurrency,
+) -> (f64, f64) {
+    let annotated = given.float("target");
+    let (total, utilisation) = match metric {
+        Metric::Rps => {
+            (annotated.unwrap_or(config.rps_target_default), RPS_UTILISATION)
+        }
+        Metric::Concurrency => {
+            let total = match container_concurrency {
+                ContainerConcurrency::AtMost(limit) => {
+                    let limit = f64::from(limit.get());
+                    annotated.map_or(limit, |target| target.min(limit))
+                }
+                ContainerConcurrency::Unlimited => {
+                    annotated.unwrap_or(config.container_concurrency_target_default)
+                }
+            };
+            (total, config.container_concurrency_target_fraction)
+        }
+    };
+    let annotated = given.float("target-utilization-percentage");
+    let utilisation = annotated.map_or(utilisation, |percentage| percentage / 100.0);
+    ((total * utilisation).max(MIN_TARGET), total)
+}
+
+fn aggregation(given: Given<'_>) -> Aggregation {
+    match given.text("metric-aggregation-algorithm") {
+        Some("weighted-exponential" | "weightedExponential") => Aggregation::WeightedExponential,
+        _ => Aggregation::Linear,
+    }
+}
+
+/// The panic window: so many per cent of the stable window, to the second, at least one.
+fn panic_window(stable: Duration, percentage: f64) -> Duration {
+    let nanos = stable.as_nanos() as f64 * percentage / 100.0;
+    // Half a second is rounded up. `as` saturates, and a window is an hour at most.
+    let seconds = (nanos as u64 + 500_000_000) / 1_000_000_000;
+    Duration::from_secs(seconds.max(1))
+}
+
+/// Lower and upper bound. Nothing keeps an unreachable revision up.
+fn bounds(config: &AutoscalerConfig, given: Given<'_>, reachable: bool) -> (u32, Option<u32>) {
+    let min = if reachable { given.int("min-scale").unwrap_or(config.min_scale) } else { 0 };
+    let max = given.int("max-scale").unwrap_or(config.max_scale);
+    let positive = |scale: i32| u32::try_from(scale).ok().filter(|scale| *scale > 0);
+    (positive(min).unwrap_or(0), positive(max))
+}
+
+/// Replicas of a new revision; an annotated 0 counts only where the ConfigMap allows it.
+fn initial_scale(config: &AutoscalerConfig, given: Given<'_>) -> u32 {
+    let annotated = given.int("initial-scale");
+    let annotated = annotated.filter(|scale| *scale != 0 || config.allow_zero_initial_scale);
+    u32::try_from(annotated.unwrap_or(config.initial_scale)).unwrap_or(0)
+}

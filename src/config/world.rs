@@ -1,0 +1,246 @@
+//! From many files to the [`World`]: objects are collected and admitted one by one, templates
+//! stamped, traffic resolved, hosts given out.
+//!
+//! ```text
+//! files ─ parse (cached) ─▶ objects ─ admit, else former self ─▶ objects in effect
+//!       ─ stamp ─▶ revisions ─ traffic, PodAutoscalers, ConfigMaps ─▶ World
+//! ```
+//!
+//! A [`Loader`] keeps what the last load left: the former self of every object, the stamps, and
+//! the last world, whose unchanged parts are used again.
+
+mod admitted;
+mod build;
+mod data;
+mod env;
+mod hosts;
+mod logging;
+mod objects;
+mod own;
+mod probes;
+mod revisions;
+mod routes;
+mod run;
+mod scalers;
+mod settings;
+mod shell;
+mod stamp;
+mod traffic;
+mod volumes;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use shell::{SplitError, split_command};
+pub use stamp::{StampedRevision, Stamps, TrafficStamp};
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::problem::{ConfigProblem, Severity};
+use super::settings::LoggingSettings;
+use crate::model::{ObjectName, World};
+use admitted::{Admitter, Objects};
+use build::Build;
+use objects::{Collected, FileCache, Kind, ObjectKey, collect};
+use run::RunCommands;
+use settings::{KnativeConfigMaps, Settings};
+
+/// A file's path and text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its path, as shown in problems; relative settings start from its folder.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: Arc<str>,
+}
+
+impl SourceFile {
+    /// A file from its parts.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> Self {
+        Self { path: path.into(), text: text.into() }
+    }
+}
+
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text is left out: it may hold Secrets.
+        f.debug_struct("SourceFile")
+            .field("path", &self.path)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How files are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// `--domain`: wins over `config-domain`. Without both, `localhost`.
+    pub domain: Option<String>,
+    /// `--default-service`: `NAME` or `NAMESPACE/NAME`. Without it, the only service.
+    pub default_service: Option<String>,
+    /// `--run [NAMESPACE/]NAME='COMMAND'`: name of a service or revision, and the command's text.
+    pub run: Vec<(String, String)>,
+    /// `--strict`: what is skipped with a warning otherwise is a problem.
+    pub strict: bool,
+    /// Whether one machine's defaults hold: initial scale 0, progress deadline 60 s.
+    pub one_machine: bool,
+}
+
+impl Default for LoaderOptions {
+    /// One machine, nothing given.
+    fn default() -> Self {
+        Self {
+            domain: None,
+            default_service: None,
+            run: Vec::new(),
+            strict: false,
+            one_machine: true,
+        }
+    }
+}
+
+/// What a load comes to.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The world; parts that did not change are the same `Arc` as before.
+    pub world: Arc<World>,
+    /// Everything that is wrong, in the order of files and lines.
+    pub problems: Vec<ConfigProblem>,
+    /// What is not wrong and still worth saying, one text each. All of them with every load: who
+    /// logs them compares with those before.
+    pub warnings: Vec<String>,
+    /// What `config-logging` or a `LoggingConfig` says; none without either.
+    pub logging: Option<LoggingSettings>,
+}
+
+/// Loads files again and again.
+#[derive(Debug)]
+pub struct Loader {
+    options: LoaderOptions,
+    run: RunCommands,
+    cache: FileCache,
+    config_maps: KnativeConfigMaps,
+    settings: Arc<Settings>,
+    /// Counts changes of the settings, so that what was admitted under others is looked at again.
+    settings_count: u64,
+    objects: Objects,
+    stamps: Stamps,
+    world: Arc<World>,
+}
+
+impl Loader {
+    /// A loader that has loaded nothing yet.
+    pub fn new(options: LoaderOptions) -> Self {
+        let config_maps = KnativeConfigMaps::default();
+        Self {
+            run: RunCommands::new(&options.run),
+            settings: Arc::new(config_maps.settings(&options)),
+            options,
+            cache: FileCache::default(),
+            config_maps,
+            settings_count: 0,
+            objects: Objects::new(),
+            stamps: Stamps::default(),
+            world: Arc::new(World::default()),
+        }
+    }
+
+    /// The same with stamps of an earlier life.
+    #[must_use]
+    pub fn with_stamps(mut self, stamps: Stamps) -> Self {
+        self.stamps = stamps;
+        self
+    }
+
+    /// The stamps as the last load left them: what a restart must not forget.
+    pub const fn stamps(&self) -> &Stamps {
+        &self.stamps
+    }
+
+    /// Loads all files. What is bad keeps its former self, what is good takes effect.
+    pub fn load(&mut self, files: &[SourceFile]) -> Loaded {
+        let mut collected = collect(&mut self.cache, files, self.options.strict);
+        let mut problems = std::mem::take(&mut collected.problems);
+        let mut warnings = std::mem::take(&mut collected.warnings);
+        if self.config_maps.update(&collected, &self.options, &mut problems) {
+            self.settings = Arc::new(self.config_maps.settings(&self.options));
+            self.settings_count += 1;
+        }
+        self.admit(&collected, &mut problems);
+        self.forget_stamps(&collected);
+        let build = Build {
+            objects: &self.objects,
+            settings: &self.settings,
+            options: &self.options,
+            run: &self.run,
+            former: &self.world,
+        };
+        let built = build.build(&mut self.stamps, &mut problems, &mut warnings);
+        problems.extend(self.run.problems());
+        for admitted in self.objects.values() {
+            warnings.extend(admitted.warnings.iter().cloned());
+        }
+        problems.sort_by(|a, b| {
+            (&a.file, a.document, a.line, &a.path).cmp(&(&b.file, b.document, b.line, &b.path))
+        });
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
+        self.world = Arc::new(World { rejected, ..built.world });
+        Loaded { world: Arc::clone(&self.world), problems, warnings, logging: built.logging }
+    }
+
+    /// Admits what the files hold; what cannot be admitted keeps its former self.
+    fn admit(&mut self, collected: &Collected, problems: &mut Vec<ConfigProblem>) {
+        let admitter = Admitter::new(&self.settings, self.settings_count, &self.stamps);
+        let mut objects = Objects::new();
+        for (key, source) in &collected.objects {
+            if settings::is_knatives(key) {
+                continue;
+            }
+            let former = self.objects.get(key);
+            if collected.contested.contains(key) {
+                objects.extend(former.map(|former| (key.clone(), Arc::clone(former))));
+                continue;
+            }
+            match admitter.admit(key, source, former) {
+                Ok(admitted) => {
+                    objects.insert(key.clone(), admitted);
+                }
+                Err(found) => {
+                    problems.extend(found);
+                    objects.extend(former.map(|former| (key.clone(), Arc::clone(former))));
+                }
+            }
+        }
+        for (key, former) in &self.objects {
+            if !collected.objects.contains_key(key)
+                && collected.broken_files.contains(&former.source.file)
+            {
+                objects.insert(key.clone(), Arc::clone(former));
+            }
+        }
+        self.objects = objects;
+    }
+
+    /// Revisions go with the service or configuration that made them. While a file cannot be read,
+    /// or an object not be admitted, nobody knows what is gone.
+    fn forget_stamps(&mut self, collected: &Collected) {
+        if !collected.broken_files.is_empty() {
+            return;
+        }
+        let known = |kinds: [Kind; 2]| -> BTreeSet<String> {
+            let present = self.objects.keys().chain(collected.objects.keys());
+            present
+                .filter(|key: &&ObjectKey| kinds.contains(&key.kind))
+                .map(|key| ObjectName::to_string(&key.name))
+                .collect()
+        };
+        let configurations = known([Kind::Service, Kind::Configuration]);
+        let routes = known([Kind::Service, Kind::Route]);
+        self.stamps.retain(|name| configurations.contains(name), |name| routes.contains(name));
+    }
+}

@@ -1,0 +1,197 @@
+//! Objects that were admitted, one by one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::data::{Data, DataError};
+use super::objects::{Kind, ObjectKey, Source};
+use super::own::{PREFIX, own_settings};
+use super::settings::Settings;
+use super::stamp::{Stamps, without_nulls};
+use crate::config::admission::{AdmissionContext, admit};
+use crate::config::problem::ConfigProblem;
+use crate::config::yaml::Node;
+
+/// An object as it is in effect.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Where it stands.
+    pub(super) source: Source,
+    /// The object with defaults; of a ConfigMap or Secret only its metadata.
+    pub(super) object: Value,
+    /// What the user wrote as `spec.template`, nulls left out; `Null` for other kinds.
+    pub(super) written: Value,
+    /// Contents of a ConfigMap or Secret.
+    pub(super) data: Option<Arc<Data>>,
+    /// Warnings of its admission, to be said again with every load.
+    pub(super) warnings: Vec<String>,
+    /// Settings it was admitted under.
+    pub(super) settings: u64,
+}
+
+/// All objects in effect.
+pub(super) type Objects = BTreeMap<ObjectKey, Arc<Admitted>>;
+
+/// The texts of a map below `metadata`.
+pub(super) fn metadata_map(object: &Value, field: &str) -> BTreeMap<String, String> {
+    let map = object.get("metadata").and_then(|metadata| metadata.get(field)?.as_object());
+    map.into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+/// One label.
+pub(super) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("labels")?.get(key)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// Admits objects under settings.
+pub(super) struct Admitter<'a> {
+    context: AdmissionContext,
+    count: u64,
+    stamps: &'a Stamps,
+}
+
+impl<'a> Admitter<'a> {
+    /// `count` tells settings apart.
+    pub(super) fn new(settings: &Settings, count: u64, stamps: &'a Stamps) -> Self {
+        let context = AdmissionContext {
+            autoscaler: settings.autoscaler.clone(),
+            defaults: settings.defaults.clone(),
+            features: settings.features.clone(),
+            ..AdmissionContext::default()
+        };
+        Self { context, count, stamps }
+    }
+
+    /// The object as it is in effect from now on. An object whose text and settings are as before
+    /// is what it was.
+    pub(super) fn admit(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        former: Option<&Arc<Admitted>>,
+    ) -> Result<Arc<Admitted>, Vec<ConfigProblem>> {
+        if let Some(former) = former
+            && former.settings == self.count
+            && former.source.is_same(source)
+        {
+            return Ok(Arc::clone(former));
+        }
+        self.admit_anew(key, source, former).map(Arc::new).map_err(|problems| {
+            problems.into_iter().map(|problem| source.place(problem)).collect()
+        })
+    }
+
+    fn admit_anew(
+        &self,
+        key: &ObjectKey,
+        source: &Source,
+        former: Option<&Arc<Admitted>>,
+    ) -> Result<Admitted, Vec<ConfigProblem>> {
+        let node = source.node();
+        let former = former.map(|former| former.source.node());
+        let admission = admit(node, &self.context, former.filter(|former| *former != node));
+        let mut problems = admission.problems;
+        let warnings = admission
+            .warnings
+            .into_iter()
+            .map(|warning| source.place(warning).to_string())
+            .collect();
+        let mut object = admission.object;
+        let written = match key.kind {
+            Kind::Service | Kind::Configuration => {
+                let template = node.at(&["spec", "template"]);
+                without_nulls(template.map_or(Value::Null, Node::to_json))
+            }
+            _ => Value::Null,
+        };
+        let data = match key.kind {
+            Kind::ConfigMap => Some(Data::of_config_map(&node.to_json())),
+            Kind::Secret => Some(Data::of_secret(&node.to_json())),
+            _ => None,
+        };
+        // Contents are kept in one place only, which never shows them.
+        if let Some(map) = object.as_object_mut().filter(|_| data.is_some()) {
+            map.retain(|field, _| field == "metadata");
+        }
+        let data = match data.transpose() {
+            Ok(data) => data.map(Arc::new),
+            Err(errors) => {
+                problems.extend(errors.into_iter().map(|error| data_problem(node, error)));
+                None
+            }
+        };
+        self.check_own(key, node, &mut problems);
+        if let Some(name) = self.stamps.name_conflict(&key.name, &written)
+            && problems.is_empty()
+        {
+            let line = line_of(node, &["spec", "template", "metadata", "name"]);
+            let message = format!("the revision {name} exists and has another template");
+            let problem = ConfigProblem::error("spec.template.metadata.name", message)
+                .fix("write another name: a revision never changes");
+            problems.push(problem.at_line(line));
+        }
+        if problems.is_empty() {
+            let source = source.clone();
+            Ok(Admitted { source, object, written, data, warnings, settings: self.count })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Checks annotations `tidegate.dev/*`: they stand on the template, and are right.
+    fn check_own(&self, key: &ObjectKey, node: &Node, problems: &mut Vec<ConfigProblem>) {
+        let path: &[&str] = match key.kind {
+            Kind::Service | Kind::Configuration => {
+                own_misplaced(node, problems);
+                &["spec", "template", "metadata", "annotations"]
+            }
+            Kind::Revision => &["metadata", "annotations"],
+            _ => return,
+        };
+        let entries = node.at(path).and_then(Node::as_map).unwrap_or_default();
+        let annotations = entries
+            .iter()
+            .filter(|entry| entry.key.starts_with(PREFIX))
+            .map(|entry| {
+                let text = entry.node.as_str().unwrap_or_default().to_owned();
+                (entry.key.clone(), text)
+            })
+            .collect();
+        for error in own_settings(&annotations).err().unwrap_or_default() {
+            let line = entries.iter().find(|entry| entry.key == error.key).map_or(0, |e| e.line);
+            let path = format!("{}.{}", path.join("."), error.key);
+            problems.push(ConfigProblem::error(path, error.message).fix(error.fix).at_line(line));
+        }
+    }
+}
+
+/// Own annotations on a service itself: they would be without effect.
+fn own_misplaced(node: &Node, problems: &mut Vec<ConfigProblem>) {
+    let entries = node.at(&["metadata", "annotations"]).and_then(Node::as_map);
+    for entry in entries.unwrap_or_default() {
+        if entry.key.starts_with(PREFIX) {
+            let path = format!("metadata.annotations.{}", entry.key);
+            let problem = ConfigProblem::error(path, "without effect here")
+                .fix("move it to spec.template.metadata.annotations");
+            problems.push(problem.at_line(entry.line));
+        }
+    }
+}
+
+fn data_problem(node: &Node, error: DataError) -> ConfigProblem {
+    let field = node.entry(error.field);
+    let entry = field.and_then(|field| field.node.entry(&error.key));
+    let line = entry.or(field).map_or(0, |entry| entry.line);
+    let dot = if error.key.is_empty() { "" } else { "." };
+    let path = format!("{}{dot}{}", error.field, error.key);
+    ConfigProblem::error(path, error.message).fix(error.fix).at_line(line)
+}
+
+fn line_of(node: &Node, path: &[&str]) -> u32 {
+    node.at(path).map_or(0, |node| node.line)
+}

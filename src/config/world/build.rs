@@ -1,0 +1,258 @@
+//! Builds the world from the objects in effect.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::LoaderOptions;
+use super::admitted::{Objects, metadata_map};
+use super::data::DataSet;
+use super::objects::Kind;
+use super::own::own_settings;
+use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
+use super::revisions::{configurations, drafts, stamp_all};
+use super::routes::{RouteDraft, routes, service_specs};
+use super::run::{RunCommands, object_name};
+use super::scalers::{Scalers, scalers};
+use super::settings::Settings;
+use super::stamp::Stamps;
+use super::workload::{
+    Subject, container_concurrency, ignored, protocol, timeouts, workload,
+};
+use crate::config::problem::ConfigProblem;
+use crate::config::scaling::{progress_deadline, resolve};
+use crate::config::settings::LoggingSettings;
+use crate::model::{
+    ObjectName, Reason, RevisionId, RevisionSpec, ServiceId, ServiceSpec, Workload, World,
+};
+
+/// What a world is built from.
+pub(super) struct Build<'a> {
+    pub(super) objects: &'a Objects,
+    pub(super) settings: &'a Settings,
+    pub(super) options: &'a LoaderOptions,
+    pub(super) run: &'a RunCommands,
+    /// The world before, whose unchanged parts are used again.
+    pub(super) former: &'a World,
+}
+
+/// What is built.
+pub(super) struct Built {
+    pub(super) world: World,
+    pub(super) logging: Option<LoggingSettings>,
+}
+
+impl Build<'_> {
+    /// Builds the world; problems between objects and warnings are added.
+    pub(super) fn build(
+        &self,
+        stamps: &mut Stamps,
+        problems: &mut Vec<ConfigProblem>,
+        warnings: &mut Vec<String>,
+    ) -> Built {
+        let configurations = configurations(self.objects, problems);
+        stamp_all(&configurations, self.objects, stamps, problems);
+        let drafts = drafts(&configurations, self.objects, stamps, problems);
+        let routes = routes(self.objects, &drafts, stamps, problems);
+        let scalers = scalers(self.objects, &drafts, self.options.strict, problems);
+        warnings.extend(scalers.warnings.iter().cloned());
+        let revisions = self.revisions(&drafts, &routes, &scalers);
+        self.warn_of_workloads(&revisions, warnings);
+        self.warn_of_ignored(&configurations, warnings);
+        self.warn_of_run(&configurations, &drafts, warnings);
+        for route in routes.iter().filter(|route| route.is_resolved) {
+            stamps.set_good_traffic(route.id, &route.traffic);
+        }
+        let services = service_specs(
+            routes,
+            self.objects,
+            &self.settings.hosts,
+            self.settings.features.tag_header_based_routing(),
+            warnings,
+        );
+        let services = self.reused_services(services);
+        let default_service = self.default_service(&services, warnings);
+        let logging = self.logging(warnings);
+        let world = World { services, revisions, default_service, rejected: Vec::new() };
+        Built { world, logging }
+    }
+
+    /// All revisions, resolved; those that did not change are the former ones.
+    fn revisions(
+        &self,
+        drafts: &RevisionDrafts<'_>,
+        routes: &[RouteDraft<'_>],
+        scalers: &Scalers,
+    ) -> Vec<Arc<RevisionSpec>> {
+        let routed: HashSet<RevisionId> = routes.iter().flat_map(RouteDraft::revisions).collect();
+        let configured: HashSet<&ObjectName> = routes.iter().map(|route| route.id).collect();
+        let data = data_set(self.objects);
+        let former: HashMap<&RevisionId, &Arc<RevisionSpec>> =
+            self.former.revisions.iter().map(|revision| (&revision.id, revision)).collect();
+        drafts
+            .iter()
+            .map(|(id, draft)| {
+                // Without any route of its configuration nobody has turned away from a revision.
+                let route = ObjectName::new(Arc::clone(&id.namespace), draft.configuration);
+                let is_reachable = routed.contains(id) || !configured.contains(&route);
+                let spec = self.revision(id, draft, is_reachable, scalers, &data);
+                match former.get(id) {
+                    Some(former) if ***former == spec => Arc::clone(former),
+                    _ => Arc::new(spec),
+                }
+            })
+            .collect()
+    }
+
+    fn revision(
+        &self,
+        id: &RevisionId,
+        draft: &RevisionDraft<'_>,
+        is_reachable: bool,
+        scalers: &Scalers,
+        data: &DataSet,
+    ) -> RevisionSpec {
+        let annotations = metadata_map(draft.template, "annotations");
+        let labels = metadata_map(draft.template, "labels");
+        let empty = serde_json::Value::Null;
+        let spec = draft.template.get("spec").unwrap_or(&empty);
+        // Checked when the template was admitted.
+        let own = own_settings(&annotations).unwrap_or_default();
+        let concurrency = container_concurrency(spec);
+        let autoscaler = &self.settings.autoscaler;
+        let mut scaling =
+            resolve(autoscaler, &annotations, concurrency, is_reachable, scalers.get(id));
+        if progress_deadline(&annotations).is_none() {
+            scaling.progress_deadline = self.settings.progress_deadline;
+        }
+        let subject = Subject {
+            revision: id,
+            configuration: draft.configuration,
+            spec,
+            labels: &labels,
+            annotations: &annotations,
+            own: &own,
+            directory: draft.directory,
+            run: self.run.command(id, draft.configuration),
+        };
+        RevisionSpec {
+            id: id.clone(),
+            service: draft.service.cloned(),
+            configuration: draft.configuration.into(),
+            container_concurrency: concurrency,
+            protocol: protocol(spec),
+            timeouts: timeouts(spec),
+            scaling,
+            workload: workload(subject, data),
+            queue: own.queue,
+        }
+    }
+
+    fn reused_services(&self, services: Vec<ServiceSpec>) -> Vec<Arc<ServiceSpec>> {
+        let former: HashMap<&ServiceId, &Arc<ServiceSpec>> =
+            self.former.services.iter().map(|service| (&service.id, service)).collect();
+        services
+            .into_iter()
+            .map(|service| match former.get(&service.id) {
+                Some(former) if ***former == service => Arc::clone(former),
+                _ => Arc::new(service),
+            })
+            .collect()
+    }
+
+    fn default_service(
+        &self,
+        services: &[Arc<ServiceSpec>],
+        warnings: &mut Vec<String>,
+    ) -> Option<ServiceId> {
+        let Some(text) = &self.options.default_service else {
+            return match services {
+                [only] => Some(only.id.clone()),
+                _ => None,
+            };
+        };
+        let name = object_name(text);
+        let found = services.iter().any(|service| service.id == name);
+        if !found {
+            warnings.push(format!("--default-service {name}: there is no such service yet"));
+        }
+        found.then_some(name)
+    }
+
+    /// What `LoggingConfig` says on top of `config-logging`.
+    fn logging(&self, warnings: &mut Vec<String>) -> Option<LoggingSettings> {
+        let mut found = self.objects.iter().filter(|(key, _)| key.kind == Kind::LoggingConfig);
+        let own = found.next().map(|(_, admitted)| super::logging::logging(&admitted.object));
+        for (key, admitted) in found {
+            warnings.push(format!("{key} at {} is ignored: there is one already", admitted.source));
+        }
+        match (self.settings.logging.clone(), own) {
+            (Some(mut base), Some(own)) => {
+                base.level = own.level.or(base.level);
+                base.loggers.extend(own.loggers);
+                base.forwarders.extend(own.forwarders);
+                Some(base)
+            }
+            (base, own) => own.or(base),
+        }
+    }
+
+    /// Routed revisions that cannot be started, one warning a service.
+    fn warn_of_workloads(&self, revisions: &[Arc<RevisionSpec>], warnings: &mut Vec<String>) {
+        let mut said: HashSet<(&str, &str, Reason)> = HashSet::new();
+        for revision in revisions.iter().filter(|revision| revision.scaling.reachable) {
+            let Workload::Unavailable(problem) = &revision.workload else { continue };
+            let condition = match problem.reason {
+                Reason::NoLocalCommand => "NoLocalCommand",
+                _ => "MissingConfig",
+            };
+            if said.insert((&revision.id.namespace, &revision.configuration, problem.reason)) {
+                let (namespace, name) = (&revision.id.namespace, &revision.configuration);
+                let message = &problem.message;
+                warnings.push(format!("service {namespace}/{name}: {condition}: {message}"));
+            }
+        }
+    }
+
+    /// Parts of templates that mean nothing here, one warning a service.
+    fn warn_of_ignored(&self, configurations: &[Configuration<'_>], warnings: &mut Vec<String>) {
+        if !self.options.one_machine {
+            return;
+        }
+        for configuration in configurations {
+            let ignored = ignored(&configuration.admitted.written);
+            if !ignored.is_empty() {
+                let (id, ignored) = (configuration.id, ignored.join(", "));
+                warnings.push(format!("service {id}: accepted but without effect here: {ignored}"));
+            }
+        }
+    }
+
+    fn warn_of_run(
+        &self,
+        configurations: &[Configuration<'_>],
+        drafts: &RevisionDrafts<'_>,
+        warnings: &mut Vec<String>,
+    ) {
+        let known: BTreeMap<&ObjectName, ()> =
+            configurations.iter().map(|configuration| (configuration.id, ())).collect();
+        for name in self.run.unknown(|name| known.contains_key(name) || drafts.contains_key(name)) {
+            let names: Vec<String> = known.keys().take(20).map(ToString::to_string).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            warnings.push(format!("--run {name}: there is no such service yet; known: {names}"));
+        }
+    }
+}
+
+/// The ConfigMaps and Secrets in effect.
+fn data_set(objects: &Objects) -> DataSet {
+    let mut set = DataSet::default();
+    for (key, admitted) in objects {
+        let Some(data) = &admitted.data else { continue };
+        let map = match key.kind {
+            Kind::Secret => &mut set.secrets,
+            _ => &mut set.config_maps,
+        };
+        map.insert(key.name.clone(), Arc::clone(data));
+    }
+    set
+}

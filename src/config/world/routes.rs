@@ -1,0 +1,263 @@
+//! Services and routes: where their traffic goes, and by which hosts they are reached.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::admitted::{Admitted, Objects, metadata_map};
+use super::env::text;
+use super::hosts::{Claims, HostOwner, HostRules};
+use super::objects::Kind;
+use super::revisions::{RevisionDrafts, shadowed};
+use super::stamp::{Stamps, TrafficStamp};
+use super::traffic::{Missing, Revisions, resolve, targets};
+use crate::config::problem::ConfigProblem;
+use crate::model::{
+    ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag, TrafficTarget,
+};
+
+/// A service or route, before its hosts are claimed.
+#[derive(Debug)]
+pub(super) struct RouteDraft<'a> {
+    pub(super) id: &'a ServiceId,
+    pub(super) of_service: bool,
+    pub(super) admitted: &'a Admitted,
+    pub(super) traffic: TrafficStamp,
+    /// Whether the traffic is what the object asks for.
+    pub(super) is_resolved: bool,
+    pub(super) problem: Option<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl RouteDraft<'_> {
+    /// Revisions that traffic or a tag leads to.
+    pub(super) fn revisions(&self) -> impl Iterator<Item = RevisionId> + '_ {
+        let namespace = &self.id.namespace;
+        self.traffic.revisions().map(|name| RevisionId::new(Arc::clone(namespace), name))
+    }
+}
+
+/// The services and routes among the objects, traffic resolved. A `Route` of a `Service`'s name is
+/// the service's.
+pub(super) fn routes<'a>(
+    objects: &'a Objects,
+    drafts: &RevisionDrafts<'_>,
+    stamps: &Stamps,
+    problems: &mut Vec<ConfigProblem>,
+) -> Vec<RouteDraft<'a>> {
+    let mut routes: BTreeMap<&ObjectName, RouteDraft<'a>> = BTreeMap::new();
+    for (key, admitted) in objects {
+        let of_service = key.kind == Kind::Service;
+        if !of_service && key.kind != Kind::Route {
+            continue;
+        }
+        // Services come first in the order of keys.
+        if let Some(service) = routes.get(&key.name) {
+            problems.push(shadowed(key.kind, &key.name, &admitted.source, service.admitted));
+            continue;
+        }
+        let mut draft = RouteDraft {
+            id: &key.name,
+            of_service,
+            admitted,
+            traffic: TrafficStamp::default(),
+            is_resolved: false,
+            problem: None,
+            warnings: Vec::new(),
+        };
+        draft.resolve_traffic(drafts, stamps);
+        routes.insert(&key.name, draft);
+    }
+    routes.into_values().collect()
+}
+
+/// The revisions one service or route may lead to.
+struct Reachable<'a> {
+    route: &'a ObjectName,
+    of_service: bool,
+    drafts: &'a RevisionDrafts<'a>,
+    stamps: &'a Stamps,
+}
+
+impl Revisions for Reachable<'_> {
+    fn exists(&self, name: &str) -> bool {
+        let id = ObjectName::new(Arc::clone(&self.route.namespace), name);
+        // A service may lead only to its own revisions.
+        self.drafts.get(&id).is_some_and(|draft| {
+            !self.of_service || draft.configuration == &*self.route.name
+        })
+    }
+
+    fn latest(&self, configuration: Option<&str>) -> Option<String> {
+        let configuration = configuration.unwrap_or(&self.route.name);
+        let id = ObjectName::new(Arc::clone(&self.route.namespace), configuration);
+        self.stamps.latest(&id).map(str::to_owned)
+    }
+}
+
+impl RouteDraft<'_> {
+    fn resolve_traffic(&mut self, drafts: &RevisionDrafts<'_>, stamps: &Stamps) {
+        let targets = targets(self.admitted.object.pointer("/spec/traffic"));
+        let revisions =
+            Reachable { route: self.id, of_service: self.of_service, drafts, stamps };
+        match resolve(&targets, &revisions) {
+            Ok(traffic) => {
+                self.is_resolved = true;
+                self.traffic = traffic;
+            }
+            Err(missing) => {
+                let good = stamps.good_traffic(self.id);
+                let good = good.filter(|good| good.revisions().all(|name| revisions.exists(name)));
+                match good.cloned() {
+                    Some(good) => {
+                        self.warnings.push(self.kept_traffic(&missing));
+                        self.traffic = good;
+                    }
+                    None => {
+                        let message = self.missing_traffic(&missing, drafts);
+                        self.problem = Some(Problem::new(Reason::RevisionMissing, message));
+                    }
+                }
+            }
+        }
+    }
+
+    fn kept_traffic(&self, Missing(names): &Missing) -> String {
+        format!(
+            "RevisionMissing: traffic of {} names {}, not there; the traffic before stays in effect",
+            self.id,
+            names.join(", ")
+        )
+    }
+
+    fn missing_traffic(&self, Missing(names): &Missing, drafts: &RevisionDrafts<'_>) -> String {
+        let ServiceId { namespace, name } = self.id;
+        let existing: Vec<&str> = drafts
+            .iter()
+            .filter(|(id, draft)| id.namespace == *namespace && draft.configuration == &**name)
+            .map(|(id, _)| &*id.name)
+            .collect();
+        let there = match existing.as_slice() {
+            [] => "there is none of its revisions yet".to_owned(),
+            [one] => format!("so far there is {one}"),
+            many => format!("so far there are {}", many.join(", ")),
+        };
+        let missing = names.join(", ");
+        let first = &names[0];
+        format!(
+            "traffic of {} names {missing}, not there; {there}. Each change of spec.template makes \
+             the next revision: change it once more, or add the missing one as a document\n\
+             apiVersion: serving.knative.dev/v1\nkind: Revision\nmetadata:\n  name: {first}\n  \
+             namespace: {namespace}\n  labels:\n    serving.knative.dev/service: {name}\n\
+             spec: what spec.template.spec of that version was\n\
+             or let traffic name a revision that is there",
+            self.id
+        )
+    }
+}
+
+/// A `DomainMapping`: the host is its name.
+struct Mapping<'a> {
+    host: Arc<str>,
+    admitted: &'a Admitted,
+    target: Option<ObjectName>,
+}
+
+fn mappings(objects: &Objects) -> Vec<Mapping<'_>> {
+    objects
+        .iter()
+        .filter(|(key, _)| key.kind == Kind::DomainMapping)
+        .map(|(key, admitted)| {
+            let reference = admitted.object.pointer("/spec/ref").unwrap_or(&Value::Null);
+            let namespace = text(reference, "namespace").unwrap_or(&key.name.namespace);
+            let target = text(reference, "name").map(|name| ObjectName::new(namespace, name));
+            let host = key.name.name.trim_end_matches('.').to_ascii_lowercase().into();
+            Mapping { host, admitted, target }
+        })
+        .collect()
+}
+
+/// Gives every service its hosts: services and routes first, then tags, then `DomainMapping`s.
+pub(super) fn service_specs(
+    routes: Vec<RouteDraft<'_>>,
+    objects: &Objects,
+    rules: &HostRules,
+    tag_header_routing: bool,
+    warnings: &mut Vec<String>,
+) -> Vec<ServiceSpec> {
+    let mut claims = Claims::default();
+    let mut specs: Vec<ServiceSpec> = Vec::with_capacity(routes.len());
+    let mut refusals: Vec<Vec<String>> = Vec::with_capacity(routes.len());
+    let labelled: Vec<_> = routes
+        .iter()
+        .map(|route| {
+            let object = &route.admitted.object;
+            (metadata_map(object, "labels"), metadata_map(object, "annotations"))
+        })
+        .collect();
+    for (route, (labels, annotations)) in routes.iter().zip(&labelled) {
+        let owner = HostOwner { id: route.id, labels, annotations };
+        let mut hosts = rules.hosts(owner);
+        refusals.push(claims.claim(&format!("service {}", route.id).into(), &mut hosts));
+        specs.push(service_spec(route, hosts, tag_header_routing));
+    }
+    for (index, (route, (labels, annotations))) in routes.iter().zip(&labelled).enumerate() {
+        let owner = HostOwner { id: route.id, labels, annotations };
+        for (tag, revision) in &route.traffic.tags {
+            let mut hosts = rules.tag_hosts(tag, owner);
+            let claimant = format!("tag {tag} of service {}", route.id).into();
+            refusals[index].extend(claims.claim(&claimant, &mut hosts));
+            let revision = RevisionId::new(Arc::clone(&route.id.namespace), revision.as_str());
+            specs[index].tags.push(Tag { name: tag.as_str().into(), hosts, revision });
+        }
+        specs[index].tags.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    let by_id: HashMap<&ObjectName, usize> =
+        routes.iter().enumerate().map(|(index, route)| (route.id, index)).collect();
+    for mapping in mappings(objects) {
+        let index = mapping.target.as_ref().and_then(|target| by_id.get(target));
+        let Some(index) = index else {
+            warnings.push(format!(
+                "DomainMapping {} at {}: the service it refers to is not there yet; it takes \
+                 effect when it appears",
+                mapping.host, mapping.admitted.source
+            ));
+            continue;
+        };
+        let claimant = format!("service {}", routes[*index].id).into();
+        let mut hosts = vec![mapping.host];
+        refusals[*index].extend(claims.claim(&claimant, &mut hosts));
+        hosts.retain(|host| !specs[*index].hosts.contains(host));
+        specs[*index].hosts.extend(hosts);
+    }
+    for ((spec, refused), route) in specs.iter_mut().zip(refusals).zip(routes) {
+        let texts = route.warnings.into_iter().chain(refused);
+        for text in texts {
+            spec.warnings.push(text.as_str().into());
+            warnings.push(format!("service {}: {text}", spec.id));
+        }
+    }
+    specs
+}
+
+fn service_spec(
+    route: &RouteDraft<'_>,
+    hosts: Vec<Arc<str>>,
+    tag_header_routing: bool,
+) -> ServiceSpec {
+    let namespace = &route.id.namespace;
+    let traffic = route.traffic.targets.iter().map(|(name, percent)| TrafficTarget {
+        revision: RevisionId::new(Arc::clone(namespace), name.as_str()),
+        percent: *percent,
+    });
+    ServiceSpec {
+        id: route.id.clone(),
+        hosts,
+        traffic: traffic.collect(),
+        tags: Vec::with_capacity(route.traffic.tags.len()),
+        tag_header_routing,
+        problem: route.problem.clone(),
+        warnings: Vec::new(),
+    }
+}

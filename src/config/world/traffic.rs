@@ -1,0 +1,170 @@
+//! From the traffic a service or route asks for to revisions by name.
+
+use serde_json::Value;
+
+use super::stamp::TrafficStamp;
+
+/// One entry of `spec.traffic`, admitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) tag: Option<String>,
+    pub(super) revision: Option<String>,
+    pub(super) configuration: Option<String>,
+    pub(super) percent: u8,
+}
+
+/// What traffic can lead to.
+pub(super) trait Revisions {
+    /// Whether a revision of this service exists.
+    fn exists(&self, name: &str) -> bool;
+    /// Newest revision of a configuration; none named = the service's own.
+    fn latest(&self, configuration: Option<&str>) -> Option<String>;
+}
+
+/// Revisions or configurations that traffic names and that do not exist, in the order named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missing(pub(super) Vec<String>);
+
+/// The targets of an admitted `spec.traffic`; with none, all goes to the latest revision.
+pub(super) fn targets(traffic: Option<&Value>) -> Vec<Target> {
+    let listed = traffic.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if listed.is_empty() {
+        return vec![Target { percent: 100, ..Target::default() }];
+    }
+    listed
+        .iter()
+        .map(|entry| {
+            let text = |key: &str| {
+                let text = entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+                text.map(str::to_owned)
+            };
+            let percent = entry.get("percent").and_then(Value::as_u64).unwrap_or(0);
+            Target {
+                tag: text("tag"),
+                revision: text("revisionName"),
+                configuration: text("configurationName"),
+                percent: u8::try_from(percent.min(100)).unwrap_or(100),
+            }
+        })
+        .collect()
+}
+
+/// Resolves targets as Knative does: entries that lead to the same revision are added up, 0 %
+/// entries get no share while their tags still lead somewhere, and one missing revision stops all.
+pub(super) fn resolve(
+    targets: &[Target],
+    revisions: &dyn Revisions,
+) -> Result<TrafficStamp, Missing> {
+    let mut resolved = TrafficStamp::default();
+    let mut missing = Vec::new();
+    for target in targets {
+        let revision = match &target.revision {
+            Some(name) if revisions.exists(name) => Some(name.clone()),
+            Some(_) => None,
+            None => revisions.latest(target.configuration.as_deref()),
+        };
+        let Some(revision) = revision else {
+            let name = target.revision.as_ref().or(target.configuration.as_ref());
+            let name = name.map_or("the latest revision", String::as_str).to_owned();
+            if !missing.contains(&name) {
+                missing.push(name);
+            }
+            continue;
+        };
+        if let Some(tag) = &target.tag {
+            resolved.tags.push((tag.clone(), revision.clone()));
+        }
+        if target.percent > 0 {
+            match resolved.targets.iter_mut().find(|(name, _)| *name == revision) {
+                Some((_, percent)) => *percent = percent.saturating_add(target.percent),
+                None => resolved.targets.push((revision, target.percent)),
+            }
+        }
+    }
+    if missing.is_empty() { Ok(resolved) } else { Err(Missing(missing)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+
+    struct Known;
+
+    impl Revisions for Known {
+        fn exists(&self, name: &str) -> bool {
+            matches!(name, "hello-00001" | "hello-00002")
+        }
+        fn latest(&self, configuration: Option<&str>) -> Option<String> {
+            match configuration {
+                None | Some("hello") => Some("hello-00002".to_owned()),
+                Some(_) => None,
+            }
+        }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in a table")]
+    fn check(traffic: Value, expected: Expect) {
+        let text = match resolve(&targets(Some(&traffic)), &Known) {
+            Ok(TrafficStamp { targets, tags }) => format!("{targets:?} {tags:?}"),
+            Err(Missing(names)) => format!("missing {}", names.join(", ")),
+        };
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn resolves() {
+        check(json!([]), expect![[r#"[("hello-00002", 100)] []"#]]);
+        check(
+            json!([{"latestRevision": true, "percent": 100}]),
+            expect![[r#"[("hello-00002", 100)] []"#]],
+        );
+        check(
+            json!([
+                {"revisionName": "hello-00001", "percent": 90},
+                {"latestRevision": true, "percent": 10, "tag": "next"},
+            ]),
+            expect![[
+                r#"[("hello-00001", 90), ("hello-00002", 10)] [("next", "hello-00002")]"#
+            ]],
+        );
+        // The same revision twice is added up.
+        check(
+            json!([
+                {"revisionName": "hello-00002", "percent": 30, "tag": "a"},
+                {"revisionName": "hello-00001", "percent": 50},
+                {"latestRevision": true, "percent": 20, "tag": "b"},
+            ]),
+            expect![[
+                r#"[("hello-00002", 50), ("hello-00001", 50)] [("a", "hello-00002"), ("b", "hello-00002")]"#
+            ]],
+        );
+        // No share, but a tag; no percent is 0 %.
+        check(
+            json!([
+                {"configurationName": "hello", "percent": 100},
+                {"revisionName": "hello-00001", "percent": 0, "tag": "old"},
+                {"revisionName": "hello-00001", "tag": "older"},
+                {"revisionName": "hello-00001", "percent": 0},
+            ]),
+            expect![[
+                r#"[("hello-00002", 100)] [("old", "hello-00001"), ("older", "hello-00001")]"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn names_all_that_is_missing() {
+        check(
+            json!([
+                {"revisionName": "hello-00007", "percent": 50},
+                {"revisionName": "hello-00001", "percent": 50},
+                {"configurationName": "bye", "percent": 0, "tag": "t"},
+                {"revisionName": "hello-00007", "tag": "again"},
+            ]),
+            expect!["missing hello-00007, bye"],
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! When a change of a file counts. Pure: what was found, and when, goes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Contents of files by path.
+pub(super) type Contents = BTreeMap<PathBuf, Arc<str>>;
+
+/// A file counts once it was quiet for this long: editors and copies write in pieces.
+pub(super) const QUIET: Duration = Duration::from_millis(200);
+/// A file gone or empty for less than this is not a deletion: editors move files away, truncate
+/// them and write again.
+pub(super) const GONE: Duration = Duration::from_secs(2);
+
+/// Contents that count, and those that may come to.
+#[derive(Debug)]
+pub(super) struct Settle {
+    accepted: Contents,
+    moving: BTreeMap<PathBuf, Moving>,
+}
+
+/// A file that differs from what counts.
+#[derive(Debug)]
+struct Moving {
+    /// Its content; none = gone or empty.
+    seen: Option<Arc<str>>,
+    /// Since when it has been so.
+    since: Instant,
+}
+
+impl Moving {
+    fn due(&self) -> Instant {
+        self.since + if self.seen.is_some() { QUIET } else { GONE }
+    }
+}
+
+impl Settle {
+    /// Starts with contents that count at once.
+    pub(super) fn new(found: Contents) -> Self {
+        let accepted = found.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+        Self { accepted, moving: BTreeMap::new() }
+    }
+
+    /// Contents that count.
+    pub(super) fn accepted(&self) -> &Contents {
+        &self.accepted
+    }
+
+    /// Takes in what was found at `now`; files and folders in `unreadable` stay as they count.
+    pub(super) fn observe(
+        &mut self,
+        found: &Contents,
+        unreadable: &BTreeSet<PathBuf>,
+        now: Instant,
+    ) {
+        let mut paths: BTreeSet<PathBuf> = self.accepted.keys().cloned().collect();
+        paths.extend(self.moving.keys().cloned());
+        paths.extend(found.keys().cloned());
+        for path in paths {
+            let seen = found.get(&path).filter(|text| !text.is_empty());
+            let is_unreadable = path.ancestors().any(|part| unreadable.contains(part));
+            if is_unreadable || self.accepted.get(&path) == seen {
+                self.moving.remove(&path);
+                continue;
+            }
+            match self.moving.get(&path) {
+                Some(moving) if moving.seen.as_ref() == seen => {}
+                _ => {
+                    self.moving.insert(path, Moving { seen: seen.cloned(), since: now });
+                }
+            }
+        }
+    }
+
+    /// When the next change may count; none while nothing moves.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.moving.values().map(Moving::due).min()
+    }
+
+    /// Makes every change count that has settled by `now`; whether there was one.
+    pub(super) fn take_settled(&mut self, now: Instant) -> bool {
+        let due = |moving: &Moving| moving.due() <= now;
+        let settled: Vec<PathBuf> = self
+            .moving
+            .iter()
+            .filter(|(_, moving)| due(moving))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &settled {
+            match self.moving.remove(path).and_then(|moving| moving.seen) {
+                Some(text) => {
+                    self.drop_old_name(&text);
+                    self.accepted.insert(path.clone(), text);
+                }
+                None => {
+                    self.accepted.remove(path);
+                }
+            }
+        }
+        !settled.is_empty()
+    }
+
+    /// A file that went while another one of the same content came was renamed: its old name must
+    /// not count for two more seconds, or all its objects would be there twice.
+    fn drop_old_name(&mut self, text: &Arc<str>) {
+        let renamed = self.moving.iter().find(|(path, moving)| {
+            moving.seen.is_none() && self.accepted.get(*path) == Some(text)
+        });
+        if let Some(old) = renamed.map(|(path, _)| path.clone()) {
+            self.moving.remove(&old);
+            self.accepted.remove(&old);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A settle with a clock that is moved by hand.
+    struct Bench {
+        settle: Settle,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(files: &[(&str, &str)]) -> Self {
+            Self { settle: Settle::new(contents(files)), now: Instant::now() }
+        }
+
+        /// Finds `files` after `ms`; what counts then, if that changed.
+        fn after(&mut self, ms: u64, files: &[(&str, &str)]) -> Option<String> {
+            self.now += Duration::from_millis(ms);
+            self.settle.observe(&contents(files), &BTreeSet::new(), self.now);
+            self.settle.take_settled(self.now).then(|| self.shown())
+        }
+
+        fn shown(&self) -> String {
+            let shown = self.settle.accepted().iter();
+            shown.map(|(path, text)| format!("{}={text} ", path.display())).collect()
+        }
+    }
+
+    fn contents(files: &[(&str, &str)]) -> Contents {
+        files.iter().map(|(path, text)| (PathBuf::from(path), Arc::from(*text))).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_counts_once_it_was_quiet() {
+        let mut bench = Bench::new(&[("a", "1")]);
+        assert_eq!(bench.after(0, &[("a", "1")]), None);
+        assert_eq!(bench.settle.deadline(), None);
+        assert_eq!(bench.after(10, &[("a", "2")]), None);
+        assert_eq!(bench.settle.deadline(), Some(bench.now + QUIET));
+        assert_eq!(bench.after(150, &[("a", "23")]), None, "it still moves");
+        assert_eq!(bench.after(150, &[("a", "23")]), None, "quiet for 150 ms");
+        assert_eq!(bench.after(50, &[("a", "23")]).as_deref(), Some("a=23 "));
+        assert_eq!(bench.after(500, &[("a", "23")]), None, "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn back_to_what_it_was_is_no_change() {
+        let mut bench = Bench::new(&[("a", "1")]);
+        bench.after(0, &[("a", "2")]);
+        bench.after(100, &[("a", "1")]);
+        assert_eq!(bench.settle.deadline(), None);
+        assert_eq!(bench.after(500, &[("a", "1")]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gone_or_empty_for_less_than_two_seconds_is_no_deletion() {
+        let mut bench = Bench::new(&[("a", "1"), ("b", "1")]);
+        assert_eq!(bench.after(0, &[("b", "1")]), None);
+        assert_eq!(bench.after(900, &[("a", ""), ("b", "1")]), None, "gone, then empty");
+        assert_eq!(bench.after(1000, &[("a", ""), ("b", "1")]), None);
+        assert_eq!(bench.after(50, &[("a", "1"), ("b", "1")]), None, "it is back");
+        bench.after(0, &[("b", "1")]);
+        assert_eq!(bench.after(1999, &[("b", "1")]), None);
+        assert_eq!(bench.after(1, &[("b", "1")]).as_deref(), Some("b=1 "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_editor_that_moves_the_file_away_changes_it() {
+        let mut bench = Bench::new(&[("a", "1")]);
+        bench.after(0, &[]);
+        bench.after(5, &[("a", "")]);
+        bench.after(5, &[("a", "2")]);
+        assert_eq!(bench.after(200, &[("a", "2")]).as_deref(), Some("a=2 "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renamed_file_is_never_there_twice() {
+        let mut bench = Bench::new(&[("a", "1")]);
+        bench.after(0, &[("b", "1")]);
+        assert_eq!(bench.after(200, &[("b", "1")]).as_deref(), Some("b=1 "));
+        assert_eq!(bench.settle.deadline(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_stays_as_it_counts() {
+        let mut bench = Bench::new(&[("folder/a", "1")]);
+        bench.now += Duration::from_secs(1);
+        for unreadable in ["folder/a", "folder"] {
+            let unreadable = BTreeSet::from([PathBuf::from(unreadable)]);
+            bench.settle.observe(&Contents::new(), &unreadable, bench.now);
+            assert_eq!(bench.settle.deadline(), None);
+        }
+        assert_eq!(bench.shown(), "folder/a=1 ");
+    }
+}
