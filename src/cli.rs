@@ -24,6 +24,14 @@ pub fn parse() -> Result<Command, ExitCode> {
     })
 }
 
+/// Prints a line to standard output.
+pub fn say(message: impl std::fmt::Display) {
+    let mut out = io::stdout().lock();
+    // A closed output is no reason to fail.
+    let _ = writeln!(out, "{message}");
+    let _ = out.flush();
+}
+
 /// Prints what went wrong to standard error.
 pub fn complain(message: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "tidegate: {message}");

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::autoscaler::{Autoscaler, Statement};
-use crate::model::{Problem, RevisionId, RevisionSpec, Workload, World};
+use crate::model::{Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::{Revision, Setting};
@@ -32,6 +32,8 @@ pub struct ControlParts<T> {
     pub target: T,
     /// Makes choices reproducible.
     pub seed: u64,
+    /// The address shown in the line that says how to call a service.
+    pub shown_at: Option<std::net::SocketAddr>,
 }
 
 /// The control loop's state.
@@ -46,6 +48,7 @@ pub struct Control<T> {
     counts: BTreeMap<RevisionId, ReplicaCounts>,
     /// Revisions with victims that still work.
     working: BTreeSet<RevisionId>,
+    announced: BTreeSet<ServiceId>,
     live: Arc<Live>,
 }
 
@@ -96,6 +99,7 @@ impl<T: ScaleTarget> Control<T> {
             desired: BTreeMap::new(),
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
+            announced: BTreeSet::new(),
             live: Arc::default(),
         }
     }
@@ -156,7 +160,7 @@ impl<T: ScaleTarget> Control<T> {
             }
             Update::ColdStart { revision, spawn, ready } => {
                 if let Some(live) = self.revision(&revision) {
-                    live.cold_started(spawn + ready);
+                    live.cold_started(spawn, ready);
                 }
             }
         }
@@ -183,6 +187,7 @@ impl<T: ScaleTarget> Control<T> {
         *self.live.revisions.lock() =
             self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
         *self.live.world.lock() = Arc::clone(world);
+        self.announce(world);
         for revision in &changes.removed {
             self.autoscaler.remove(revision.id());
             self.desired.remove(revision.id());
@@ -199,6 +204,25 @@ impl<T: ScaleTarget> Control<T> {
             }
         }
         self.parts.shared.set_drain_state(DrainState::Serving);
+    }
+
+    /// Says how to call services that were not there before, and which revisions are new.
+    fn announce(&mut self, world: &World) {
+        let Some(address) = self.parts.shown_at else { return };
+        let former = std::mem::replace(
+            &mut self.announced,
+            world.services.iter().map(|service| service.id.clone()).collect(),
+        );
+        for service in &world.services {
+            if former.contains(&service.id) {
+                continue;
+            }
+            let Some(host) = service.hosts.first() else { continue };
+            tracing::info!(service = %service.id, "curl http://{host}:{}/", address.port());
+            if let Some(problem) = &service.problem {
+                tracing::warn!(service = %service.id, "{}: {}", problem.reason, problem.message);
+            }
+        }
     }
 
     async fn replicas(

@@ -66,6 +66,12 @@ pub(super) fn holder(port: u16) -> Option<Option<Process>> {
     )
 }
 
+/// Who listens on a port, as `NAME (pid N)`; none when nobody does or it cannot be told.
+pub fn port_holder(port: u16) -> Option<String> {
+    let process = holder(port)??;
+    Some(format!("{} (pid {})", process.name, process.pid))
+}
+
 /// Ports named in what a program printed about an address in use. Empty when it printed no such
 /// thing.
 pub(super) fn ports_in_use(lines: &[String]) -> Vec<u16> {

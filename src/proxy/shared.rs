@@ -90,6 +90,7 @@ pub struct Shared {
     refused: [AtomicU64; Reason::ALL.len()],
     connections: AtomicU32,
     tunnels: AtomicU32,
+    accepted: AtomicU64,
 }
 
 impl Shared {
@@ -103,6 +104,7 @@ impl Shared {
             refused: Default::default(),
             connections: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
+            accepted: AtomicU64::new(0),
         })
     }
 
@@ -140,7 +142,13 @@ impl Shared {
         self.tunnels.load(Ordering::Relaxed)
     }
 
+    /// Client connections accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     pub(super) fn count_connection(self: &Arc<Self>) -> Counted {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         Counted::new(self, |shared| &shared.connections)
     }
 

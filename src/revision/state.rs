@@ -116,6 +116,8 @@ pub struct Revision {
     version: AtomicU64,
     pub(super) state: Mutex<State>,
     last_cold_start_ms: AtomicU64,
+    /// Sums over all cold starts: to the running program, from there to ready.
+    cold_start_ns: [AtomicU64; 2],
     replans: Arc<Pokes>,
     replan_asked: AtomicBool,
     ejections: AtomicU32,
@@ -144,6 +146,7 @@ impl Revision {
             version: AtomicU64::new(1),
             state: Mutex::new(state),
             last_cold_start_ms: AtomicU64::new(0),
+            cold_start_ns: Default::default(),
             replans: Arc::clone(&setting.replans),
             replan_asked: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
@@ -231,11 +234,25 @@ impl Revision {
         seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end())
     }
 
-    /// A cold start was measured.
-    pub fn cold_started(&self, took: Duration) {
+    /// A cold start was measured: from the order to the running program, and from there to ready.
+    pub fn cold_started(&self, spawn: Duration, ready: Duration) {
+        let took = spawn + ready;
+        for (sum, phase) in self.cold_start_ns.iter().zip([spawn, ready]) {
+            let ns = u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX);
+            sum.fetch_add(ns, Ordering::Relaxed);
+        }
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.last_cold_start_ms.store(ms, Ordering::Relaxed);
         self.stats.cold_started(took);
+    }
+
+    /// Time spent in cold starts since the start, by phase.
+    pub fn cold_start_phases(&self) -> Vec<(&'static str, Duration)> {
+        ["spawn", "ready"]
+            .into_iter()
+            .zip(&self.cold_start_ns)
+            .map(|(phase, ns)| (phase, Duration::from_nanos(ns.load(Ordering::Relaxed))))
+            .collect()
     }
 
     /// Takes a free slot of the least loaded of two random endpoints that have one; a victim is

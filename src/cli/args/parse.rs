@@ -38,6 +38,16 @@ impl FromStr for StateDir {
     }
 }
 
+impl RunCommand {
+    /// Whom it is for, as written: `NAME` or `NAMESPACE/NAME`.
+    pub fn target(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
 pub(super) fn run_command(text: &str) -> Result<RunCommand, String> {
     let (name, command) = text
         .split_once('=')
