@@ -65,7 +65,12 @@ fn a_table_and_json() {
     let url = "http://hello.default.localhost:8080";
     assert_eq!(row, ["default/hello", url, "hello-00001", "100%", "3", "2", "11", "1"]);
 
-    let output = status(server.address(), &["-o", "json"]);
+    // The address may come from the environment as well.
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["status", "-o", "json"])
+        .env("TIDEGATE_ADMIN", server.address().to_string())
+        .output()
+        .unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["services"][0]["name"], "hello");
     assert_eq!(json["revisions"][0]["ready"], 2);

@@ -131,3 +131,29 @@ fn a_dropped_server_stops_listening_and_closes_idle_connections() {
     assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
     assert!(Client::connect(address).is_err());
 }
+
+#[test]
+fn too_many_requests_at_once_are_refused_not_queued() {
+    let server = server();
+    let held: Vec<_> = (0..REQUESTS)
+        .map(|_| {
+            let mut client = Client::connect(server.address()).unwrap();
+            let head = "POST /api/v1/services HTTP/1.1\r\nHost: localhost\r\n\
+                        Content-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+            client.write_all(head.as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    // The server takes a moment to have read all those heads.
+    while !get(&server, "/livez").0.starts_with("HTTP/1.1 503 ") {
+        assert!(tokio::time::Instant::now() < deadline, "never refused");
+    }
+    for mut client in held {
+        client.write_all(b"{}").unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 405");
+    }
+    assert!(get(&server, "/livez").0.starts_with("HTTP/1.1 200 "), "served again");
+}
