@@ -29,7 +29,7 @@ pub struct ConfigProblem {
     pub message: String,
     /// Further explanation, as Knative gives it beside the message.
     pub details: Option<String>,
-    /// What to write instead.
+    /// What to do about it, as an order: `write …`, `remove it`.
     pub fix: Option<String>,
     /// How bad it is.
     pub severity: Severity,
@@ -95,7 +95,7 @@ impl fmt::Display for ConfigProblem {
             write!(f, " ({details})")?;
         }
         match &self.fix {
-            Some(fix) => write!(f, "; write {fix}"),
+            Some(fix) => write!(f, "; {fix}"),
             None => Ok(()),
         }
     }

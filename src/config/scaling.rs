@@ -3,12 +3,11 @@
 //! `reconciler/autoscaling/resources`): the kebab-case spelling wins over the camelCase one, and a
 //! value that cannot be read counts as not given.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::admission::{AUTOSCALING, AUTOSCALING_KEYS};
+use super::admission::{Annotations, autoscaling, pod_autoscaler_annotations};
 use super::settings::AutoscalerConfig;
 use super::text::{parse_duration, parse_float, parse_int};
 use crate::model::{Aggregation, ContainerConcurrency, Metric, ScalingSpec};
@@ -22,81 +21,36 @@ const PROGRESS_DEADLINE: &str = "serving.knative.dev/progress-deadline";
 /// Knative's `progress-deadline` in `config-deployment`.
 const KNATIVE_PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
 
-/// Fields of a `PodAutoscaler`'s spec that set what an annotation sets.
-const FIELDS: [(&str, &str); 15] = [
-    ("minScale", "min-scale"),
-    ("maxScale", "max-scale"),
-    ("initialScale", "initial-scale"),
-    ("activationScale", "activation-scale"),
-    ("target", "target"),
-    ("targetUtilizationPercentage", "target-utilization-percentage"),
-    ("targetBurstCapacity", "target-burst-capacity"),
-    ("metric", "metric"),
-    ("window", "window"),
-    ("stableWindow", "window"),
-    ("panicWindowPercentage", "panic-window-percentage"),
-    ("panicThresholdPercentage", "panic-threshold-percentage"),
-    ("scaleDownDelay", "scale-down-delay"),
-    ("scaleToZeroPodRetentionPeriod", "scale-to-zero-pod-retention-period"),
-    ("metricAggregationAlgorithm", "metric-aggregation-algorithm"),
-];
-
-/// What a `PodAutoscaler` sets: values by the name of the annotation they stand for.
+/// What a `PodAutoscaler` sets, as the annotations that its fields stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodAutoscalerSettings {
-    values: BTreeMap<&'static str, String>,
+    annotations: Annotations,
 }
 
 impl PodAutoscalerSettings {
     /// The settings of an admitted `PodAutoscaler`: its spec's, and its annotations' where the
     /// spec says nothing.
     pub fn of_object(object: &Value) -> Self {
-        let mut values = BTreeMap::new();
-        let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
-        for (name, older) in AUTOSCALING_KEYS {
-            let value = [name, older]
-                .into_iter()
-                .filter(|spelling| !spelling.is_empty())
-                .find_map(|spelling| annotations?.get(&format!("{AUTOSCALING}/{spelling}")));
-            values.extend(value.and_then(Value::as_str).map(|value| (name, value.to_owned())));
-        }
-        for (field, name) in FIELDS {
-            let value = match object.get("spec").and_then(|spec| spec.get(field)) {
-                Some(Value::String(text)) => text.clone(),
-                Some(Value::Number(number)) => number.to_string(),
-                _ => continue,
-            };
-            values.insert(name, value);
-        }
-        Self { values }
+        Self { annotations: pod_autoscaler_annotations(object) }
     }
 
-    /// Which of the three settings that everybody is expected to make are not made.
-    pub fn unset(&self) -> Vec<&'static str> {
-        [("minScale", "min-scale"), ("maxScale", "max-scale"), ("target", "target")]
-            .into_iter()
-            .filter(|(_, name)| !self.values.contains_key(name))
-            .map(|(field, _)| field)
-            .collect()
-    }
-
-    /// A setting by the annotation's name.
+    /// A setting by the annotation's name, such as `min-scale`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        autoscaling(&self.annotations, name).map(|(_, value)| value)
     }
 }
 
 /// Where settings are looked up.
 #[derive(Clone, Copy)]
 struct Given<'a> {
-    annotations: &'a BTreeMap<String, String>,
+    annotations: &'a Annotations,
     pod_autoscaler: Option<&'a PodAutoscalerSettings>,
 }
 
 impl Given<'_> {
     fn text(&self, name: &str) -> Option<&str> {
         let from_object = self.pod_autoscaler.and_then(|settings| settings.get(name));
-        from_object.or_else(|| super::admission::autoscaling(self.annotations, name).map(|a| a.1))
+        from_object.or_else(|| autoscaling(self.annotations, name).map(|(_, value)| value))
     }
 
     fn float(&self, name: &str) -> Option<f64> {
@@ -121,7 +75,7 @@ fn duration(text: &str) -> Option<Duration> {
 /// are taken as admission left them. The progress deadline is Knative's 600 s without annotation.
 pub fn resolve(
     config: &AutoscalerConfig,
-    annotations: &BTreeMap<String, String>,
+    annotations: &Annotations,
     container_concurrency: ContainerConcurrency,
     reachable: bool,
     pod_autoscaler: Option<&PodAutoscalerSettings>,
@@ -170,7 +124,7 @@ pub fn resolve(
 }
 
 /// The progress deadline that the annotation sets.
-pub fn progress_deadline(annotations: &BTreeMap<String, String>) -> Option<Duration> {
+pub fn progress_deadline(annotations: &Annotations) -> Option<Duration> {
     duration(annotations.get(PROGRESS_DEADLINE)?)
 }
 

@@ -14,7 +14,6 @@ mod build;
 mod data;
 mod env;
 mod hosts;
-mod logging;
 mod objects;
 mod own;
 mod probes;
@@ -181,6 +180,7 @@ impl Loader {
         };
         let built = build.build(&mut self.stamps, &mut problems, &mut warnings);
         problems.extend(self.run.problems());
+        warnings.extend(self.config_maps.warnings().cloned());
         for admitted in self.objects.values() {
             warnings.extend(admitted.warnings.iter().cloned());
         }
@@ -195,7 +195,8 @@ impl Loader {
 
     /// Admits what the files hold; what cannot be admitted keeps its former self.
     fn admit(&mut self, collected: &Collected, problems: &mut Vec<ConfigProblem>) {
-        let admitter = Admitter::new(&self.settings, self.settings_count, &self.stamps);
+        let strict = self.options.strict;
+        let admitter = Admitter::new(&self.settings, self.settings_count, strict, &self.stamps);
         let mut objects = Objects::new();
         for (key, source) in &collected.objects {
             if settings::is_knatives(key) {

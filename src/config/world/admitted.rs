@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::data::{Data, DataError};
+use super::data::Data;
 use super::objects::{Kind, ObjectKey, Source};
 use super::own::{PREFIX, own_settings};
 use super::settings::Settings;
 use super::stamp::{Stamps, without_nulls};
 use crate::config::admission::{AdmissionContext, admit};
-use crate::config::problem::ConfigProblem;
+use crate::config::problem::{ConfigProblem, Severity};
 use crate::config::yaml::Node;
 
 /// An object as it is in effect.
@@ -51,20 +51,21 @@ pub(super) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 /// Admits objects under settings.
 pub(super) struct Admitter<'a> {
     context: AdmissionContext,
+    strict: bool,
     count: u64,
     stamps: &'a Stamps,
 }
 
 impl<'a> Admitter<'a> {
     /// `count` tells settings apart.
-    pub(super) fn new(settings: &Settings, count: u64, stamps: &'a Stamps) -> Self {
+    pub(super) fn new(settings: &Settings, count: u64, strict: bool, stamps: &'a Stamps) -> Self {
         let context = AdmissionContext {
             autoscaler: settings.autoscaler.clone(),
             defaults: settings.defaults.clone(),
             features: settings.features.clone(),
-            ..AdmissionContext::default()
+            one_machine: settings.one_machine,
         };
-        Self { context, count, stamps }
+        Self { context, strict, count, stamps }
     }
 
     /// The object as it is in effect from now on. An object whose text and settings are as before
@@ -96,11 +97,14 @@ impl<'a> Admitter<'a> {
         let former = former.map(|former| former.source.node());
         let admission = admit(node, &self.context, former.filter(|former| *former != node));
         let mut problems = admission.problems;
-        let warnings = admission
-            .warnings
-            .into_iter()
-            .map(|warning| source.place(warning).to_string())
-            .collect();
+        let mut warnings = admission.warnings;
+        if self.strict && key.kind == Kind::PodAutoscaler {
+            // What is left to its default is meant to be written down.
+            let severity = Severity::Error;
+            problems.extend(warnings.drain(..).map(|w| ConfigProblem { severity, ..w }));
+        }
+        let warnings =
+            warnings.into_iter().map(|warning| source.place(warning).to_string()).collect();
         let mut object = admission.object;
         let written = match key.kind {
             Kind::Service | Kind::Configuration => {
@@ -110,21 +114,15 @@ impl<'a> Admitter<'a> {
             _ => Value::Null,
         };
         let data = match key.kind {
-            Kind::ConfigMap => Some(Data::of_config_map(&node.to_json())),
-            Kind::Secret => Some(Data::of_secret(&node.to_json())),
+            Kind::ConfigMap => Some(Data::of_object(&object, false)),
+            Kind::Secret => Some(Data::of_object(&object, true)),
             _ => None,
         };
         // Contents are kept in one place only, which never shows them.
         if let Some(map) = object.as_object_mut().filter(|_| data.is_some()) {
             map.retain(|field, _| field == "metadata");
         }
-        let data = match data.transpose() {
-            Ok(data) => data.map(Arc::new),
-            Err(errors) => {
-                problems.extend(errors.into_iter().map(|error| data_problem(node, error)));
-                None
-            }
-        };
+        let data = data.map(Arc::new);
         self.check_own(key, node, &mut problems);
         if let Some(name) = self.stamps.name_conflict(&key.name, &written)
             && problems.is_empty()
@@ -181,15 +179,6 @@ fn own_misplaced(node: &Node, problems: &mut Vec<ConfigProblem>) {
             problems.push(problem.at_line(entry.line));
         }
     }
-}
-
-fn data_problem(node: &Node, error: DataError) -> ConfigProblem {
-    let field = node.entry(error.field);
-    let entry = field.and_then(|field| field.node.entry(&error.key));
-    let line = entry.or(field).map_or(0, |entry| entry.line);
-    let dot = if error.key.is_empty() { "" } else { "." };
-    let path = format!("{}{dot}{}", error.field, error.key);
-    ConfigProblem::error(path, error.message).fix(error.fix).at_line(line)
 }
 
 fn line_of(node: &Node, path: &[&str]) -> u32 {

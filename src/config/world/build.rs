@@ -18,6 +18,7 @@ use super::stamp::Stamps;
 use super::workload::{
     Subject, container_concurrency, ignored, protocol, timeouts, workload,
 };
+use crate::config::admission::logging_settings;
 use crate::config::problem::ConfigProblem;
 use crate::config::scaling::{progress_deadline, resolve};
 use crate::config::settings::LoggingSettings;
@@ -53,7 +54,7 @@ impl Build<'_> {
         stamp_all(&configurations, self.objects, stamps, problems);
         let drafts = drafts(&configurations, self.objects, stamps, problems);
         let routes = routes(self.objects, &drafts, stamps, problems);
-        let scalers = scalers(self.objects, &drafts, self.options.strict, problems);
+        let scalers = scalers(self.objects, &drafts, problems);
         warnings.extend(scalers.warnings.iter().cloned());
         let revisions = self.revisions(&drafts, &routes, &scalers);
         self.warn_of_workloads(&revisions, warnings);
@@ -181,7 +182,7 @@ impl Build<'_> {
     /// What `LoggingConfig` says on top of `config-logging`.
     fn logging(&self, warnings: &mut Vec<String>) -> Option<LoggingSettings> {
         let mut found = self.objects.iter().filter(|(key, _)| key.kind == Kind::LoggingConfig);
-        let own = found.next().map(|(_, admitted)| super::logging::logging(&admitted.object));
+        let own = found.next().map(|(_, admitted)| logging_settings(&admitted.object));
         for (key, admitted) in found {
             warnings.push(format!("{key} at {} is ignored: there is one already", admitted.source));
         }

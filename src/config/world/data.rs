@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::config::admission::value_bytes;
 use crate::model::ObjectName;
 
 /// Keys and contents of one ConfigMap or Secret.
@@ -25,59 +26,15 @@ impl fmt::Debug for Data {
     }
 }
 
-/// What is wrong with one entry: field, key, and what to write. Never the content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DataError {
-    pub(super) field: &'static str,
-    pub(super) key: String,
-    pub(super) message: &'static str,
-    pub(super) fix: &'static str,
-}
-
 impl Data {
-    /// A ConfigMap's contents.
-    pub(super) fn of_config_map(object: &Value) -> Result<Self, Vec<DataError>> {
-        Self::read(object, false, &[("data", false), ("binaryData", true)])
-    }
-
-    /// A Secret's contents; `stringData` wins over `data`, as in Kubernetes.
-    pub(super) fn of_secret(object: &Value) -> Result<Self, Vec<DataError>> {
-        Self::read(object, true, &[("data", true), ("stringData", false)])
-    }
-
-    fn read(
-        object: &Value,
-        is_secret: bool,
-        fields: &[(&'static str, bool)],
-    ) -> Result<Self, Vec<DataError>> {
-        let mut data = Self { is_secret, ..Self::default() };
-        let mut errors = Vec::new();
-        for (field, is_base64) in fields {
-            let entries = match object.get(field) {
-                None | Some(Value::Null) => continue,
-                Some(Value::Object(entries)) => entries,
-                Some(_) => {
-                    errors.push(DataError {
-                        field,
-                        key: String::new(),
-                        message: "this is not a mapping",
-                        fix: "write KEY: \"VALUE\" lines below it",
-                    });
-                    continue;
-                }
-            };
-            for (key, value) in entries {
-                match content(value, *is_base64) {
-                    Ok(content) => {
-                        data.entries.insert(key.clone(), content);
-                    }
-                    Err((message, fix)) => {
-                        errors.push(DataError { field, key: key.clone(), message, fix });
-                    }
-                }
-            }
-        }
-        if errors.is_empty() { Ok(data) } else { Err(errors) }
+    /// Contents of an admitted ConfigMap or Secret.
+    pub(super) fn of_object(object: &Value, is_secret: bool) -> Self {
+        let maps = ["data", "binaryData", "stringData"].into_iter().filter_map(|f| object.get(f));
+        let keys = maps.filter_map(Value::as_object).flat_map(serde_json::Map::keys);
+        let entries = keys
+            .filter_map(|key| Some((key.clone(), Arc::from(value_bytes(object, key)?))))
+            .collect();
+        Self { entries, is_secret }
     }
 
     /// Content of a key.
@@ -89,54 +46,6 @@ impl Data {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
         self.entries.iter().map(|(key, content)| (key.as_str(), content))
     }
-}
-
-fn content(value: &Value, is_base64: bool) -> Result<Arc<[u8]>, (&'static str, &'static str)> {
-    match value {
-        Value::Null => Ok(Arc::from([])),
-        Value::String(text) if is_base64 => decode_base64(text).map(Arc::from).ok_or((
-            "this is not base64",
-            "write the text in base64, or move it as it is to data (ConfigMap) or stringData (Secret)",
-        )),
-        Value::String(text) => Ok(Arc::from(text.as_bytes())),
-        _ => Err(("this is not text", "write it in quotes, for example \"8080\"")),
-    }
-}
-
-/// Decodes standard base64 with padding; white space is ignored, as in Kubernetes' JSON.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count, mut padding) = (0_u32, 0_u32, 0_u32);
-    for character in text.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
-        let six = match character {
-            b'A'..=b'Z' => character - b'A',
-            b'a'..=b'z' => character - b'a' + 26,
-            b'0'..=b'9' => character - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                padding += 1;
-                continue;
-            }
-            _ => return None,
-        };
-        if padding > 0 {
-            return None;
-        }
-        bits = bits << 6 | u32::from(six);
-        count += 1;
-        if count == 4 {
-            bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
-            (bits, count) = (0, 0);
-        }
-    }
-    match (count, padding) {
-        (0, 0) => {}
-        (2, 2) => bytes.push((bits >> 4) as u8),
-        (3, 1) => bytes.extend_from_slice(&((bits >> 2) as u16).to_be_bytes()),
-        _ => return None,
-    }
-    Some(bytes)
 }
 
 /// Which of the two kinds a reference means.
@@ -250,70 +159,26 @@ impl<'a> Lookup<'a> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
 
-    /// The slow definition: six bits a character, looked up in the alphabet.
-    fn encode_base64(bytes: &[u8]) -> String {
-        let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').collect();
-        let digit = |six: u8| match six {
-            62 => '+',
-            63 => '/',
-            other => alphabet[usize::from(other)],
-        };
-        let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-        let mut text: String = bits
-            .as_bytes()
-            .chunks(6)
-            .map(|chunk| {
-                let six = format!("{:0<6}", std::str::from_utf8(chunk).unwrap());
-                digit(u8::from_str_radix(&six, 2).unwrap())
-            })
-            .collect();
-        while !text.len().is_multiple_of(4) {
-            text.push('=');
-        }
-        text
-    }
-
-    proptest! {
-        #[test]
-        fn base64_there_and_back(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert_eq!(decode_base64(&encode_base64(&bytes)), Some(bytes));
-        }
-    }
-
-    #[test]
-    fn base64_that_is_none() {
-        for text in ["a", "ab", "abc", "ab=c", "a===", "====", "ab-_", "abcd="] {
-            assert_eq!(decode_base64(text), None, "{text}");
-        }
-        assert_eq!(decode_base64("aGVs\nbG8=\n").as_deref(), Some(b"hello".as_slice()));
-    }
-
     #[test]
     fn reads_both_kinds_and_shows_no_content() {
-        let map = Data::of_config_map(&json!({
-            "data": {"LEVEL": "debug", "EMPTY": null}, "binaryData": {"logo": "AAH/"},
-        }))
-        .unwrap();
+        let map = json!({
+            "kind": "ConfigMap", "data": {"LEVEL": "debug"}, "binaryData": {"logo": "AAH/"},
+        });
+        let map = Data::of_object(&map, false);
         assert_eq!(map.get("LEVEL").map(|content| &content[..]), Some(b"debug".as_slice()));
         assert_eq!(map.get("logo").map(|content| &content[..]), Some([0, 1, 255].as_slice()));
-        let secret = Data::of_secret(&json!({
-            "data": {"a": "aGVsbG8=", "b": "aGVsbG8="}, "stringData": {"b": "swordfish"},
-        }))
-        .unwrap();
+        let secret = json!({
+            "kind": "Secret", "data": {"a": "aGVsbG8=", "b": "aGVsbG8="},
+            "stringData": {"b": "swordfish"},
+        });
+        let secret = Data::of_object(&secret, true);
         assert_eq!(secret.get("a").map(|content| &content[..]), Some(b"hello".as_slice()));
         assert_eq!(secret.get("b").map(|content| &content[..]), Some(b"swordfish".as_slice()));
         assert!(!format!("{secret:?}").contains("swordfish"));
-
-        let errors = Data::of_secret(&json!({"data": {"a": "swordfish!"}})).unwrap_err();
-        assert_eq!((errors[0].field, errors[0].key.as_str()), ("data", "a"));
-        assert!(!format!("{errors:?}").contains("swordfish!"));
-        let errors = Data::of_config_map(&json!({"data": {"PORT": 8080}})).unwrap_err();
-        assert_eq!(errors[0].fix, "write it in quotes, for example \"8080\"");
     }
 
     #[test]

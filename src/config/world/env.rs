@@ -164,9 +164,10 @@ mod tests {
     fn set() -> DataSet {
         let mut set = DataSet::default();
         let map = json!({"data": {"A": "from $(map)", "B": "b", "bad=": "x"}});
-        let map = Data::of_config_map(&map).unwrap();
+        let map = Data::of_object(&map, false);
         set.config_maps.insert(ObjectName::new("prod", "app"), Arc::new(map));
-        let secret = Data::of_secret(&json!({"stringData": {"password": "p$(x)"}})).unwrap();
+        let secret = json!({"kind": "Secret", "stringData": {"password": "p$(x)"}});
+        let secret = Data::of_object(&secret, true);
         set.secrets.insert(ObjectName::new("prod", "db"), Arc::new(secret));
         set
     }

@@ -40,7 +40,7 @@ impl<'a> Target<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Scalers {
     by_revision: HashMap<RevisionId, Arc<PodAutoscalerSettings>>,
-    /// Targets that are not there yet, and settings left to their defaults: one text each.
+    /// Targets that are not there yet, one text each.
     pub(super) warnings: Vec<String>,
 }
 
@@ -56,7 +56,6 @@ impl Scalers {
 pub(super) fn scalers(
     objects: &Objects,
     drafts: &RevisionDrafts<'_>,
-    strict: bool,
     problems: &mut Vec<ConfigProblem>,
 ) -> Scalers {
     let mut scalers = Scalers::default();
@@ -78,7 +77,6 @@ pub(super) fn scalers(
             continue;
         }
         let settings = Arc::new(PodAutoscalerSettings::of_object(&admitted.object));
-        scalers.check_unset(key.name.clone(), &settings, admitted, strict, problems);
         let before = scalers.by_revision.len() + own.len();
         match target {
             Target::Configuration(name) => {
@@ -108,35 +106,4 @@ pub(super) fn scalers(
     // What names one revision wins over what names all of a service.
     scalers.by_revision.extend(own);
     scalers
-}
-
-impl Scalers {
-    fn check_unset(
-        &mut self,
-        name: ObjectName,
-        settings: &PodAutoscalerSettings,
-        admitted: &Admitted,
-        strict: bool,
-        problems: &mut Vec<ConfigProblem>,
-    ) {
-        let unset = settings.unset();
-        if unset.is_empty() {
-            return;
-        }
-        let defaults: Vec<&str> = unset
-            .iter()
-            .map(|field| match *field {
-                "minScale" => "minScale (0 or the annotation's)",
-                "maxScale" => "maxScale (no limit or the annotation's)",
-                _ => "target (100 requests at a time or the annotation's)",
-            })
-            .collect();
-        let message = format!("not set: {}", defaults.join(", "));
-        if strict {
-            let fix = format!("write {} below spec", unset.join(", "));
-            problems.push(admitted.source.place(ConfigProblem::error("spec", message).fix(fix)));
-        } else {
-            self.warnings.push(format!("PodAutoscaler {name}: {message}"));
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! What Knative's own ConfigMaps say, each with its former self kept while it is bad.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,11 +8,12 @@ use serde_json::Value;
 use super::LoaderOptions;
 use super::hosts::{DEFAULT_DOMAIN, HostRules};
 use super::objects::{Collected, Kind, Source, knative_config_map};
+use crate::config::admission::{AdmissionContext, admit};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::{
     AutoscalerConfig, CONFIG_MAPS, DefaultsConfig, DomainConfig, Features, LoggingSettings,
     NetworkConfig, parse_config_autoscaler, parse_config_defaults, parse_config_domain,
-    parse_config_features, parse_config_logging, parse_config_network, validate_settings,
+    parse_config_features, parse_config_logging, parse_config_network,
 };
 
 /// Time a revision may take to become ready, on one machine.
@@ -31,14 +32,24 @@ pub(super) struct Settings {
     pub(super) features: Features,
     pub(super) hosts: HostRules,
     pub(super) progress_deadline: Duration,
+    /// Whether one machine's defaults hold.
+    pub(super) one_machine: bool,
     /// What `config-logging` says; none without it.
     pub(super) logging: Option<LoggingSettings>,
+}
+
+/// One of the ConfigMaps.
+#[derive(Debug)]
+struct Read {
+    source: Source,
+    data: Data,
+    warnings: Vec<String>,
 }
 
 /// The ConfigMaps in effect, by name.
 #[derive(Debug, Default)]
 pub(super) struct KnativeConfigMaps {
-    in_effect: HashMap<&'static str, (Source, Data)>,
+    in_effect: BTreeMap<&'static str, Read>,
 }
 
 impl KnativeConfigMaps {
@@ -55,19 +66,19 @@ impl KnativeConfigMaps {
             let former = self.in_effect.get(name);
             let Some(source) = collected.objects.get(&key) else {
                 let is_kept = former
-                    .is_some_and(|(source, _)| collected.broken_files.contains(&source.file));
+                    .is_some_and(|former| collected.broken_files.contains(&former.source.file));
                 if !is_kept && self.in_effect.remove(name).is_some() {
                     changed = true;
                 }
                 continue;
             };
-            if collected.contested.contains(&key) || former.is_some_and(|f| f.0.is_same(source)) {
+            if collected.contested.contains(&key) || former.is_some_and(|f| f.source.is_same(source)) {
                 continue;
             }
-            match read(name, source, options) {
-                Ok(data) => {
-                    changed |= former.is_none_or(|(_, known)| *known != data);
-                    self.in_effect.insert(name, (source.clone(), data));
+            match read(source, options) {
+                Ok(read) => {
+                    changed |= former.is_none_or(|former| former.data != read.data);
+                    self.in_effect.insert(name, read);
                 }
                 Err(found) => problems.extend(found),
             }
@@ -75,10 +86,15 @@ impl KnativeConfigMaps {
         changed
     }
 
+    /// Keys that mean nothing, one text each.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.in_effect.values().flat_map(|read| &read.warnings)
+    }
+
     /// The settings they come to, on top of the home's defaults.
     pub(super) fn settings(&self, options: &LoaderOptions) -> Settings {
         let empty = Data::new();
-        let data = |name: &str| self.in_effect.get(name).map_or(&empty, |(_, data)| data);
+        let data = |name: &str| self.in_effect.get(name).map_or(&empty, |read| &read.data);
         // What is in effect was read once before, so nothing fails here.
         let mut hosts = HostRules::new(options.domain.as_deref().unwrap_or(DEFAULT_DOMAIN));
         hosts.network = parse_config_network(data("config-network"))
@@ -99,7 +115,8 @@ impl KnativeConfigMaps {
             } else {
                 KNATIVE_PROGRESS_DEADLINE
             },
-            logging: logging.and_then(|(_, data)| parse_config_logging(data).ok()),
+            one_machine: options.one_machine,
+            logging: logging.and_then(|read| parse_config_logging(&read.data).ok()),
         }
     }
 }
@@ -114,45 +131,21 @@ fn autoscaler(data: &Data, options: &LoaderOptions) -> Result<AutoscalerConfig, 
 }
 
 /// Data of one of the ConfigMaps, checked.
-fn read(
-    name: &str,
-    source: &Source,
-    options: &LoaderOptions,
-) -> Result<Data, Vec<ConfigProblem>> {
-    let node = source.node();
-    let place = |problem: ConfigProblem, key: &str| {
-        let entry = node.get("data").and_then(|data| data.entry(key));
-        let line = entry.map_or(0, |entry| entry.line);
-        source.place(if problem.line == 0 { problem.at_line(line) } else { problem })
-    };
-    let mut data = Data::new();
-    let mut problems = Vec::new();
-    for entry in node.get("data").and_then(|data| data.as_map()).unwrap_or_default() {
-        match entry.node.to_json() {
-            Value::String(text) => {
-                data.insert(entry.key.clone(), text);
-            }
-            Value::Null => {
-                data.insert(entry.key.clone(), String::new());
-            }
-            other => {
-                let problem = ConfigProblem::error(format!("data.{}", entry.key), "not text")
-                    .fix(format!("write \"{other}\" in quotes"));
-                problems.push(place(problem, &entry.key));
-            }
-        }
+fn read(source: &Source, options: &LoaderOptions) -> Result<Read, Vec<ConfigProblem>> {
+    let context = AdmissionContext { one_machine: options.one_machine, ..Default::default() };
+    let admission = admit(source.node(), &context, None);
+    if !admission.is_admitted() {
+        return Err(admission.problems.into_iter().map(|problem| source.place(problem)).collect());
     }
-    // An example is what Knative ships its ConfigMaps with; it says nothing.
-    data.remove("_example");
-    let found = match name {
-        "config-autoscaler" => autoscaler(&data, options).err().unwrap_or_default(),
-        _ => validate_settings(name, &data),
-    };
-    for problem in found {
-        let key = problem.path.strip_prefix("data.").unwrap_or(&problem.path).to_owned();
-        problems.push(place(problem, &key));
-    }
-    if problems.is_empty() { Ok(data) } else { Err(problems) }
+    let data = admission.object.get("data").and_then(Value::as_object);
+    let data = data.into_iter().flatten().filter(|(key, _)| *key != "_example");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let warnings = admission.warnings.into_iter();
+    Ok(Read {
+        source: source.clone(),
+        data: data.map(|(key, value)| (key.clone(), text(value))).collect(),
+        warnings: warnings.map(|warning| source.place(warning).to_string()).collect(),
+    })
 }
 
 /// Whether a ConfigMap is one of Knative's own.

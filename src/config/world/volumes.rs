@@ -122,9 +122,10 @@ mod tests {
     #[test]
     fn every_source() {
         let mut set = DataSet::default();
-        let map = Data::of_config_map(&json!({"data": {"a.txt": "a", "b.txt": "b"}})).unwrap();
+        let map = Data::of_object(&json!({"data": {"a.txt": "a", "b.txt": "b"}}), false);
         set.config_maps.insert(ObjectName::new("prod", "app"), Arc::new(map));
-        let secret = Data::of_secret(&json!({"stringData": {"token": "t", "../up": "x"}})).unwrap();
+        let secret = json!({"kind": "Secret", "stringData": {"token": "t", "../up": "x"}});
+        let secret = Data::of_object(&secret, true);
         set.secrets.insert(ObjectName::new("prod", "db"), Arc::new(secret));
         let spec = json!({"volumes": [
             {"name": "map", "configMap": {"name": "app", "defaultMode": 420}},

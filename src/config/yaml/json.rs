@@ -59,6 +59,7 @@ fn from_number(number: &Number) -> Value {
     } else if let Some(value) = number.as_u64() {
         Value::Int(value.into())
     } else {
-        super::scalar::number(number.as_f64().unwrap_or_default())
+        // JSON that says 5.0 says so to the API server, too, which refuses it for an integer.
+        Value::Float(number.as_f64().unwrap_or_default())
     }
 }

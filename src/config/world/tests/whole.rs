@@ -1,0 +1,165 @@
+//! A revision with everything, what is shared between loads, secrecy, cost.
+
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::*;
+use crate::model::Reason;
+
+const EVERYTHING: &str = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Secret
+  metadata: {name: db, namespace: prod}
+  stringData: {password: swordfish}
+- apiVersion: v1
+  kind: ConfigMap
+  metadata: {name: app, namespace: prod}
+  data: {LEVEL: debug}
+- apiVersion: serving.knative.dev/v1
+  kind: Service
+  metadata: {name: hello, namespace: prod}
+  spec:
+    template:
+      metadata:
+        labels: {tier: web}
+        annotations:
+          tidegate.dev/queue-timeout: 30s
+          tidegate.dev/no-wake: HEAD, /healthz
+          tidegate.dev/eager: \"false\"
+          tidegate.dev/local-directory: ../app
+      spec:
+        containerConcurrency: 3
+        timeoutSeconds: 20
+        serviceAccountName: robot
+        containers:
+        - image: example/hello
+          command: [serve, --verbose]
+          args: [$(LEVEL)]
+          ports: [{containerPort: 9000, name: h2c}]
+          resources: {limits: {memory: 64Mi}}
+          envFrom: [{configMapRef: {name: app}}]
+          env:
+          - {name: PASSWORD, valueFrom: {secretKeyRef: {name: db, key: password}}}
+          readinessProbe: {tcpSocket: {port: 9000}, periodSeconds: 2}
+          volumeMounts: [{name: secrets, mountPath: /etc/secrets, readOnly: true}]
+        volumes:
+        - {name: secrets, secret: {secretName: db}}
+";
+
+#[test]
+fn everything_a_revision_can_have() {
+    let mut bench = Bench::new();
+    let loaded = bench.write("manifests/prod/app.yaml", EVERYTHING);
+    assert_good(&loaded);
+    expect![[r#""#]].assert_eq(&format!("{:#?}", loaded.world.revisions[0]));
+    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let mut bench = Bench::new();
+    let loaded = bench.write("app.yaml", EVERYTHING);
+    assert!(format!("{:?}", loaded.world.revisions[0].workload).contains("Process"));
+    let bad = EVERYTHING.replace("stringData: {password: swordfish}", "data: {password: swordfish!}");
+    let rejected = bench.write("app.yaml", &bad);
+    assert_eq!(rejected.problems.len(), 1, "{}", problems(&rejected));
+    let stamps = serde_json::to_string(bench.loader.stamps()).unwrap();
+    let files: Vec<SourceFile> = vec![SourceFile::new("app.yaml", EVERYTHING)];
+    for text in [problems(&rejected), format!("{:?}", rejected.world.rejected), stamps] {
+        assert!(!text.contains("swordfish"), "{text}");
+    }
+    assert!(!format!("{files:?}").contains("swordfish"));
+}
+
+#[test]
+fn a_missing_config_map_stops_one_revision_until_it_is_there() {
+    let mut bench = Bench::new();
+    let text = service("hello", "a", "").replace(
+        "        command",
+        "        envFrom: [{configMapRef: {name: app}}]\n        command",
+    );
+    let loaded = bench.write("app.yaml", &text);
+    assert_good(&loaded);
+    let Workload::Unavailable(problem) = &loaded.world.revisions[0].workload else {
+        panic!("a ConfigMap is missing");
+    };
+    assert_eq!(problem.reason, Reason::MissingConfig);
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {A: b}\n";
+    let loaded = bench.write("map.yaml", map);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(revisions(&loaded), "default/hello-00001: a");
+}
+
+#[test]
+fn a_bad_own_annotation_says_where() {
+    let mut bench = Bench::new();
+    let text = service("hello", "a", "").replace(
+        "  template:\n",
+        "  template:\n    metadata:\n      annotations:\n        tidegate.dev/eager: \"maybe\"\n        \
+         tidegate.dev/que-timeout: 1s\n",
+    );
+    expect![[r#""#]].assert_eq(&problems(&bench.write("app.yaml", &text)));
+    let text = service("hello", "a", "")
+        .replace("{name: hello}", "{name: hello, annotations: {tidegate.dev/eager: \"false\"}}");
+    expect![[r#""#]].assert_eq(&problems(&bench.write("app.yaml", &text)));
+}
+
+#[test]
+fn run_names_a_service_or_a_revision() {
+    let run = [("hello", "for all"), ("hello-00002", "for one"), ("prod/x", "y"), ("bad", "a 'b")];
+    let run = run.map(|(name, command)| (name.to_owned(), command.to_owned())).to_vec();
+    let mut bench = Bench::with(LoaderOptions { run, ..LoaderOptions::default() });
+    bench.write("app.yaml", &service("hello", "a", ""));
+    let loaded = bench.write("app.yaml", &service("hello", "b", ""));
+    assert_eq!(
+        revisions(&loaded),
+        "default/hello-00001: for all (unreachable)\ndefault/hello-00002: for one"
+    );
+    expect![[r#""#]].assert_eq(&problems(&loaded));
+    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+}
+
+#[test]
+fn a_thousand_services_are_loaded_quickly_and_shared() {
+    let mut bench = Bench::new();
+    for file in 0..10 {
+        let services: Vec<String> = (0..100)
+            .map(|number| service(&format!("s{file}-{number}"), "serve", ""))
+            .collect();
+        bench.files.insert(format!("{file}.yaml"), services.join("---\n"));
+    }
+    let (first, cold) = timed(&mut bench);
+    assert_good(&first);
+    assert_eq!(first.world.services.len(), 1000);
+    let (again, warm) = timed(&mut bench);
+    println!("1,000 services: first load {cold:?}, unchanged {warm:?}");
+    for (before, after) in first.world.services.iter().zip(&again.world.services) {
+        assert!(Arc::ptr_eq(before, after), "{}", before.id);
+    }
+    // One changed service is one changed service.
+    let text = bench.files["3.yaml"].replacen("command: [serve]", "command: [other]", 1);
+    let third = bench.write("3.yaml", &text);
+    let changed = |before: &Loaded, after: &Loaded| {
+        let pairs = before.world.services.iter().zip(&after.world.services);
+        pairs.filter(|(before, after)| !Arc::ptr_eq(before, after)).count()
+    };
+    assert_eq!(changed(&again, &third), 1);
+    assert_eq!(third.world.revisions.len(), 1001);
+    let kept = again.world.revisions.iter().filter(|before| {
+        third.world.revisions.iter().any(|after| Arc::ptr_eq(before, after))
+    });
+    assert_eq!(kept.count(), 999, "the former latest one is no longer reachable");
+    // Generous: this runs beside other tests on a small machine.
+    assert!(cold < Duration::from_secs(5), "{cold:?}");
+    assert!(warm < Duration::from_secs(2), "{warm:?}");
+}
+
+fn timed(bench: &mut Bench) -> (Loaded, Duration) {
+    let start = tokio::time::Instant::now();
+    let loaded = bench.load();
+    (loaded, start.elapsed())
+}

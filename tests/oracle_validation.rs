@@ -1,0 +1,145 @@
+//! Every recorded admission of Knative, reproduced: the same verdict, the same messages at the
+//! same paths, the same warnings.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stdout, reason = "the number of cases is a result")]
+
+#[path = "support/oracle.rs"]
+mod oracle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+use tidegate::config::admission::validate_annotations;
+use tidegate::config::settings::parse_config_autoscaler;
+use tidegate::config::yaml::Node;
+use tidegate::config::{AdmissionContext, ConfigProblem, admit};
+
+/// Problems with one message and its details, at their paths.
+type Merged = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// What a row expects or what came of it.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    valid: bool,
+    /// The whole text, where the recording has one.
+    error: Option<String>,
+    errors: Merged,
+    warnings: Merged,
+}
+
+fn texts(json: &Json) -> BTreeMap<String, String> {
+    let entries = json.as_object().into_iter().flatten();
+    entries.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned())).collect()
+}
+
+fn recorded(list: &Json, with_details: bool) -> Merged {
+    let mut merged = Merged::new();
+    for item in list.as_array().into_iter().flatten() {
+        let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+        let details = if with_details { text("details") } else { String::new() };
+        let paths = item["paths"].as_array().into_iter().flatten();
+        let paths = paths.map(|path| path.as_str().unwrap().to_owned());
+        merged.entry((text("message"), details)).or_default().extend(paths);
+    }
+    merged
+}
+
+fn produced(problems: &[ConfigProblem], with_details: bool) -> Merged {
+    let mut merged = Merged::new();
+    for problem in problems {
+        let details = problem.details.clone().filter(|_| with_details).unwrap_or_default();
+        let paths = merged.entry((problem.message.clone(), details)).or_default();
+        // No field name holds ", ".
+        paths.extend(problem.path.split(", ").filter(|p| !p.is_empty()).map(str::to_owned));
+    }
+    merged
+}
+
+/// The text that the original makes of its errors.
+fn whole(merged: &Merged) -> String {
+    let line = |((message, details), paths): (&(String, String), &BTreeSet<String>)| {
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let details = if details.is_empty() { String::new() } else { format!("\n{details}") };
+        format!("{message}: {}{details}", paths.join(", "))
+    };
+    merged.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn expected(row: &Json, kind: &str) -> Outcome {
+    let with_details = kind != "service-update";
+    Outcome {
+        valid: row["valid"].as_bool().unwrap(),
+        error: row["error"].as_str().map(str::to_owned),
+        errors: recorded(&row["errors"], with_details),
+        warnings: recorded(&row["warnings"], with_details),
+    }
+}
+
+fn outcome(row: &Json, kind: &str) -> Result<Outcome, String> {
+    let with_details = kind != "service-update";
+    let settings = parse_config_autoscaler(&texts(&row["configmap"]));
+    if kind == "configmap" {
+        let problems = settings.err().unwrap_or_default();
+        // The original stops at its first problem.
+        let error = problems.first().map(|problem| problem.message.clone());
+        let (errors, warnings) = (Merged::new(), Merged::new());
+        return Ok(Outcome { valid: problems.is_empty(), error, errors, warnings });
+    }
+    let autoscaler = settings.map_err(|problems| format!("settings: {problems:?}"))?;
+    let (problems, warnings) = match kind {
+        "annotations" => {
+            (validate_annotations(&texts(&row["annotations"]), &autoscaler), Vec::new())
+        }
+        "service" | "route" | "service-update" => {
+            let ctx = AdmissionContext { autoscaler, ..AdmissionContext::default() };
+            let stored = row.get("old_object").map(Node::from_json);
+            let admission = admit(&Node::from_json(&row["object"]), &ctx, stored.as_ref());
+            (admission.problems, admission.warnings)
+        }
+        other => return Err(format!("the kind {other} is not known to this test")),
+    };
+    let errors = produced(&problems, with_details);
+    Ok(Outcome {
+        valid: problems.is_empty(),
+        error: (!errors.is_empty()).then(|| whole(&errors)),
+        errors,
+        warnings: produced(&warnings, with_details),
+    })
+}
+
+/// Differences between what a row says and what came of it.
+fn differences(row: &Json) -> Option<String> {
+    let kind = row["kind"].as_str().unwrap();
+    let found = match outcome(row, kind) {
+        Ok(found) => found,
+        Err(message) => return Some(message),
+    };
+    let wanted = expected(row, kind);
+    if row.get("decode_error").is_some() {
+        // The decoder's text is the original's own affair.
+        return found.valid.then(|| "must be refused".to_owned());
+    }
+    (found != wanted).then(|| format!("wanted {wanted:#?}\nfound {found:#?}"))
+}
+
+#[test]
+fn every_recorded_admission_is_reproduced() {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for file in oracle::files("validation") {
+        for row in file.json["rows"].as_array().unwrap() {
+            *counts.entry(row["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+            if let Some(difference) = differences(row) {
+                let id = row["id"].as_str().unwrap_or("?");
+                failures.push(format!("{} {id}: {difference}", file.path.display()));
+            }
+        }
+    }
+    for (kind, count) in &counts {
+        println!("{kind}: {count} cases");
+    }
+    println!("skipped kinds: none");
+    assert!(counts.values().sum::<usize>() >= 537, "the recorded cases are missing");
+    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
+}
