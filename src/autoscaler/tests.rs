@@ -457,3 +457,172 @@ async fn requests_a_second_are_measured() {
     assert_eq!(view.desired, 4, "40 a second, 10 each");
     assert!((36.0..=40.0).contains(&view.stable), "{view:?}");
 }
+
+/// Two revisions under load and one replica for both.
+#[tokio::test(start_paused = true)]
+async fn singles_take_turns_for_ever() {
+    let home = Home::new(Some(1));
+    let all = [home.add(&limited("a", 10)), home.add(&limited("b", 10))];
+    home.until(100).await;
+    for stats in &all {
+        wait(stats, home.now());
+    }
+    home.until(100_000).await;
+    let mut shares = [0, 0];
+    for (_, statement) in home.take() {
+        let index = usize::from(statement.revision == *all[1].revision());
+        shares[index] += statement.desired;
+    }
+    let (least, most) = (shares.iter().min(), shares.iter().max());
+    assert!(least >= Some(&20) && most <= Some(&32), "of about 50 ticks: {shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_panic_eager_decisions_never_lower_either() {
+    let home = Home::new(None);
+    let mut spec = RevisionSpec::clone(&limited("a", 10));
+    spec.scaling.panic_threshold = 1e9;
+    let spec = Arc::new(spec);
+    let stats = home.add(&spec);
+    home.until(100).await;
+    for _ in 0..100 {
+        wait(&stats, home.now());
+    }
+    settle().await;
+    assert_eq!(home.counts(), [(100, 15)]);
+    for _ in 0..50 {
+        stats.leave(0, Nanos(100_000_000), home.now(), Some(200));
+    }
+    stats.set_waiting(50);
+    home.until(450).await;
+    assert_eq!(home.counts(), [], "50 in flight would be 8");
+    // New settings between two extra decisions do not bring the next one forward.
+    for _ in 0..100 {
+        wait(&stats, home.now());
+    }
+    home.autoscaler.upsert(Arc::clone(&spec), Arc::clone(&stats));
+    settle().await;
+    assert_eq!(home.counts(), [(450, 15)]);
+    home.until(505).await;
+    assert_eq!(home.counts(), [(500, 22)], "150 in flight");
+}
+
+#[tokio::test(start_paused = true)]
+async fn found_replicas_are_never_told_to_end_before_a_decision() {
+    let home = Home::new(None);
+    home.until(101_500).await;
+    let spec = plain("a");
+    let stats = RevisionStats::new(spec.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
+    stats.set_replicas(4, 0);
+    home.autoscaler.upsert(Arc::clone(&spec), Arc::clone(&stats));
+    stats.arrive(0, home.now());
+    stats.poke();
+    home.until(104_500).await;
+    assert_eq!(home.counts(), [(102_000, 4), (104_000, 4)]);
+}
+
+/// The process stood still for half a window: the seconds it missed had the same load.
+#[tokio::test(start_paused = true)]
+async fn missed_seconds_are_filled_with_their_average() {
+    let home = Home::new(None);
+    let spec = plain("a");
+    let stats = home.add_instant(&spec);
+    home.until(10).await;
+    wait(&stats, home.now());
+    for _ in 1..100 {
+        stats.arrive(0, home.now());
+    }
+    home.until(60_500).await;
+    advance(Duration::from_secs(30)).await;
+    settle().await;
+    let view = home.autoscaler.view(&spec.id).expect("it is known");
+    assert!((view.stable - 100.0).abs() < 0.01, "{view:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_target_counts_from_the_next_tick() {
+    let home = Home::new(None);
+    let stats = home.add_instant(&plain("a"));
+    home.until(10).await;
+    wait(&stats, home.now());
+    for _ in 1..60 {
+        stats.arrive(0, home.now());
+    }
+    home.until(20_500).await;
+    assert_eq!(home.counts().last().expect("it was stated").1, 1);
+    let scaling = ScalingSpec { target_value: 10.0, ..ScalingSpec::default() };
+    home.autoscaler.upsert(scaled("a", scaling), Arc::clone(&stats));
+    home.until(22_500).await;
+    assert_eq!(home.counts().last().expect("it was stated").1, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn crowded_queues_do_not_wake_the_task_again_and_again() {
+    let home = Home::new(None);
+    let stats = home.add(&limited("a", 10));
+    home.until(50).await;
+    wait(&stats, home.now());
+    settle().await;
+    for _ in 0..1_000 {
+        stats.poke();
+    }
+    assert_eq!(home.pokes.take().len(), 0, "held back until the next look");
+    home.until(151).await;
+    stats.set_waiting(0);
+    home.until(260).await;
+    stats.poke();
+    assert_eq!(home.pokes.take().len(), 1, "nobody waits: the next poke counts");
+}
+
+/// A poke that changed nothing, just before the tick at which an activation is given up, does not
+/// delay the one of a request just after it.
+#[tokio::test(start_paused = true)]
+async fn at_zero_no_poke_is_held_back() {
+    let home = Home::new(None);
+    let stats = home.add(&plain("a"));
+    home.until(1_960).await;
+    let arrived = home.now();
+    wait(&stats, arrived);
+    home.until(1_990).await;
+    stats.leave(0, arrived, home.now(), None);
+    stats.set_waiting(0);
+    home.until(91_950).await;
+    stats.poke();
+    settle().await;
+    assert_eq!(home.counts().last(), Some(&(90_000, 1)), "60 s and 30 s have not passed");
+    home.until(92_005).await;
+    assert_eq!(home.counts(), [(92_000, 0)]);
+    wait(&stats, home.now());
+    settle().await;
+    assert_eq!(home.counts(), [(92_005, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waking_from_rest_is_no_tick() {
+    let home = Home::new(None);
+    home.until(101_300).await;
+    let spec = plain("a");
+    let stats = RevisionStats::new(spec.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
+    wait(&stats, home.now());
+    home.autoscaler.upsert(Arc::clone(&spec), stats);
+    home.until(104_500).await;
+    let decisions = home.autoscaler.recent(&spec.id);
+    let when: Vec<_> = decisions.iter().map(|d| (d.cause, d.at.as_millis())).collect();
+    let ticks = [(Cause::Tick, 102_000), (Cause::Tick, 104_000)];
+    assert_eq!(when, [&[(Cause::Poke, 101_300)], &ticks[..]].concat());
+    let wall = decisions[1].unix_ms - decisions[0].unix_ms;
+    assert_eq!(wall, 700);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_revision_starts_nothing() {
+    let home = Home::new(None);
+    let scaling = ScalingSpec { initial_scale: 3, reachable: false, ..ScalingSpec::default() };
+    let stats = home.add(&scaled("a", scaling.clone()));
+    home.until(5_000).await;
+    assert_eq!(home.counts(), []);
+    let reachable = ScalingSpec { reachable: true, ..scaling };
+    home.autoscaler.upsert(scaled("a", reachable), stats);
+    settle().await;
+    assert_eq!(home.counts(), [(5_000, 3)], "a route leads to it now");
+}
