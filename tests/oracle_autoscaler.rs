@@ -458,12 +458,8 @@ fn replay(root: &Path) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let mut differences = String::new();
     let folders = FOLDERS.iter().map(|folder| root.join(folder));
-    let (present, absent): (Vec<_>, Vec<_>) = folders.partition(|folder| folder.is_dir());
-    for folder in absent {
-        println!("  no folder {}", folder.display());
-    }
-    let files = present.iter().flat_map(|folder| {
-        let files = files(folder);
+    let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| {
+        let files = files(&folder);
         assert!(!files.is_empty(), "no data file below {}", folder.display());
         files
     });

@@ -162,6 +162,7 @@ impl Entry {
         self.awake = None;
         self.granted = 0;
         self.arrivals_at_rest = self.stats.read(now).arrivals;
+        self.settle();
         self.log.shrink();
     }
 

@@ -202,6 +202,7 @@ async fn zero_about_sixty_seconds_after_the_last_request() {
         let view = home.autoscaler.view(&spec.id).expect("it is known");
         assert!(!view.active, "windows are dropped");
         assert_eq!(view.desired, 0);
+        assert_eq!(home.autoscaler.recent(&spec.id).len(), 20, "and old decisions");
     }
     println!("zero is stated {least}–{most} ms after the last request");
     assert!(least >= 60_000 && most <= 64_000, "{least}–{most}");
@@ -395,6 +396,9 @@ async fn new_settings_take_effect_at_once() {
     let max = ScalingSpec { max_scale: Some(1), ..ScalingSpec::default() };
     home.until(5_000).await;
     home.counts();
+    let last = home.autoscaler.recent(&spec.id).pop().expect("there were ticks");
+    assert_eq!((last.decided, last.desired), (1, 3));
+    assert!(last.clamps.contains(Clamp::MinScale));
     home.autoscaler.upsert(scaled("a", max), Arc::clone(&stats));
     home.until(200_000).await;
     assert_eq!(home.counts().last().expect("it was stated").1, 0);
@@ -578,23 +582,27 @@ async fn crowded_queues_do_not_wake_the_task_again_and_again() {
 /// delay the one of a request just after it.
 #[tokio::test(start_paused = true)]
 async fn at_zero_no_poke_is_held_back() {
-    let home = Home::new(None);
-    let stats = home.add(&plain("a"));
-    home.until(1_960).await;
-    let arrived = home.now();
-    wait(&stats, arrived);
-    home.until(1_990).await;
-    stats.leave(0, arrived, home.now(), None);
-    stats.set_waiting(0);
-    home.until(91_950).await;
-    stats.poke();
-    settle().await;
-    assert_eq!(home.counts().last(), Some(&(90_000, 1)), "60 s and 30 s have not passed");
-    home.until(92_005).await;
-    assert_eq!(home.counts(), [(92_000, 0)]);
-    wait(&stats, home.now());
-    settle().await;
-    assert_eq!(home.counts(), [(92_005, 1)]);
+    // With a replica that never becomes ready it stays active, without one it goes to rest.
+    for starting in [0, 1] {
+        let home = Home::new(None);
+        let stats = home.add(&plain("a"));
+        home.until(1_960).await;
+        let arrived = home.now();
+        wait(&stats, arrived);
+        home.until(1_990).await;
+        stats.set_replicas(0, starting);
+        stats.leave(0, arrived, home.now(), None);
+        stats.set_waiting(0);
+        home.until(91_950).await;
+        stats.poke();
+        settle().await;
+        assert_eq!(home.counts().last(), Some(&(90_000, 1)), "60 s and 30 s have not passed");
+        home.until(92_005).await;
+        assert_eq!(home.counts(), [(92_000, 0)]);
+        wait(&stats, home.now());
+        settle().await;
+        assert_eq!(home.counts(), [(92_005, 1)]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -625,4 +633,25 @@ async fn an_unreachable_revision_starts_nothing() {
     home.autoscaler.upsert(scaled("a", reachable), stats);
     settle().await;
     assert_eq!(home.counts(), [(5_000, 3)], "a route leads to it now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_stats_for_a_known_revision_start_anew() {
+    let home = Home::new(None);
+    let spec = plain("a");
+    let old = home.add_instant(&spec);
+    home.until(10).await;
+    wait(&old, home.now());
+    for _ in 1..100 {
+        old.arrive(0, home.now());
+    }
+    home.until(6_500).await;
+    let new = RevisionStats::new(spec.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
+    for _ in 0..100 {
+        new.arrive(0, home.now());
+    }
+    home.autoscaler.upsert(Arc::clone(&spec), new);
+    home.until(7_500).await;
+    let view = home.autoscaler.view(&spec.id).expect("it is known");
+    assert!((view.panic - 100.0).abs() < 0.1, "{view:?}");
 }
