@@ -181,7 +181,7 @@ impl Life {
     async fn live(mut self) {
         let kit = match self.prepare() {
             Ok(kit) => kit,
-            Err(wrong) => return self.never_ready(&wrong, &[], None).await,
+            Err(wrong) => return self.never_ready(&wrong, None, None).await,
         };
         let mut running = match self.spawn(&kit).await {
             Ok(running) => running,
@@ -190,7 +190,7 @@ impl Life {
             }
             Err(StartError::Refused(error)) => {
                 let wrong = refusal(&kit.program, &error);
-                return self.never_ready(&wrong, &[], None).await;
+                return self.never_ready(&wrong, None, None).await;
             }
         };
         self.tell(Event::Spawned(running.since, running.group.as_raw_nonzero().get())).await;
@@ -204,7 +204,7 @@ impl Life {
             Began::Ended(None) => self.tell(Event::Failed(Failure::GuardLost)).await,
             Began::Ended(Some(end)) => self.ended_early(&mut running, &kit, end).await,
             Began::Failed(wrong) => {
-                self.never_ready(&wrong, &running.tail.lines(), None).await;
+                self.never_ready(&wrong, Some(&running.tail.lines()), None).await;
             }
         }
         self.clear_away(&mut running).await;
@@ -421,10 +421,11 @@ impl Life {
             );
         }
         let group = held.and_then(|(port, process)| Some((port, process?.group)));
-        self.never_ready(&wrong, &lines, group).await;
+        self.never_ready(&wrong, Some(&lines), group).await;
     }
 
-    async fn never_ready(&self, wrong: &str, lines: &[String], held: Option<(u16, i32)>) {
+    /// Reports a failed start, with what the program printed if it ran.
+    async fn never_ready(&self, wrong: &str, lines: Option<&[String]>, held: Option<(u16, i32)>) {
         let Job { serial, revision, process, .. } = &self.job;
         let message = message(&process.command, wrong, lines);
         tracing::warn!(revision = %revision.id, replica = serial, "{message}");
@@ -498,19 +499,21 @@ fn refusal(program: &Program, error: &std::io::Error) -> String {
 }
 
 /// What people get to read about a replica that never became ready.
-fn message(command: &[Arc<str>], wrong: &str, lines: &[String]) -> String {
+fn message(command: &[Arc<str>], wrong: &str, lines: Option<&[String]>) -> String {
     let mut shown = command.join(" ");
     if shown.len() > SHOWN_BYTES {
         shown.truncate(shown.floor_char_boundary(SHOWN_BYTES));
         shown.push('…');
     }
     let mut message = format!("`{shown}` {wrong}.");
-    if lines.is_empty() {
-        message.push_str(" It printed nothing.");
-    } else {
-        message.push_str(" It printed last:");
-        for line in lines {
-            let _ = write!(message, "\n  {line}");
+    match lines {
+        None => {}
+        Some([]) => message.push_str(" It printed nothing."),
+        Some(lines) => {
+            message.push_str(" It printed last:");
+            for line in lines {
+                let _ = write!(message, "\n  {line}");
+            }
         }
     }
     message
@@ -524,11 +527,11 @@ mod tests {
     fn messages_show_command_reason_and_output() {
         let command: Vec<Arc<str>> = vec!["node".into(), "server.js".into()];
         assert_eq!(
-            message(&command, "ended with exit status 1", &["a".into(), "b".into()]),
+            message(&command, "ended with exit status 1", Some(&["a".into(), "b".into()])),
             "`node server.js` ended with exit status 1. It printed last:\n  a\n  b"
         );
         let long: Vec<Arc<str>> = vec!["ü".repeat(300).into()];
-        let text = message(&long, "x", &[]);
+        let text = message(&long, "x", Some(&[]));
         assert!(text.ends_with("ü…` x. It printed nothing."), "{text}");
         assert!(text.len() < SHOWN_BYTES + 50);
     }
