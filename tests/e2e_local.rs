@@ -517,6 +517,26 @@ async fn a_crash_and_the_death_of_the_guard_are_survived() {
 }
 
 #[tokio::test]
+async fn a_restart_replaces_all_and_does_not_wait() {
+    let mut stage = Stage::new();
+    let home = tempfile::tempdir().unwrap();
+    let sign = home.path().join("sign");
+    let script = format!("test -e {} && exec perl -e '{SERVER}'; exit 1", sign.display());
+    let spec = of(process(&["sh", "-c", &script]));
+    stage.scale(&spec, 1, &[]).await;
+    stage.failure(&spec).await;
+    std::fs::write(&sign, "").unwrap();
+    stage.handle.restart(&spec.id).await.unwrap();
+    let before = stage.settled(&spec, 1).await;
+    stage.handle.restart(&spec.id).await.unwrap();
+    stage.until(&spec, "the old one out", |state| state.endpoints != before).await;
+    assert_ne!(stage.settled(&spec, 1).await, before);
+    let unknown = RevisionId::new("default", "other");
+    assert!(stage.handle.restart(&unknown).await.is_err());
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_flood_of_output_stops_nobody() {
     let mut stage = Stage::new();
     let script = format!("$| = 1; print 'x' x 100, qq(\\n) for 1..100_000; {SERVER}");

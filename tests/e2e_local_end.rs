@@ -59,9 +59,9 @@ fn listen() {
 
 /// A replica whose child leaves its process group, as daemons do, and says who that is.
 fn escape() {
-    let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+    let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
     println!("escaped {}", child.id());
-    std::mem::forget(child);
+    let _waits = std::thread::spawn(move || child.wait());
     listen();
 }
 

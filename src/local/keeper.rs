@@ -98,7 +98,7 @@ impl Keeper {
         self.requests
             .send(request)
             .await
-            .map_err(|_: mpsc::error::SendError<Request>| StartError::GuardLost)?;
+            .map_err(|_error: mpsc::error::SendError<Request>| StartError::GuardLost)?;
         answer.await.unwrap_or(Err(StartError::GuardLost))
     }
 }

@@ -75,8 +75,8 @@ pub(super) enum Event {
     Spawned(Instant, i32),
     /// It does not become ready soon: others may start.
     Slow,
-    /// Its program listens on this port instead of the given one.
-    IgnoresPort(u16),
+    /// Its program listens on this port instead of the given one; its process group.
+    IgnoresPort(u16, i32),
     /// It takes requests.
     Ready(Instant, SocketAddr),
     /// Its readiness probe fails.
@@ -99,6 +99,8 @@ pub(super) enum Failure {
     },
     /// It ended, or its liveness probe failed, after it was ready.
     Crashed(String),
+    /// Another process took its port between the choice and the program's bind.
+    PortLost,
     /// The guard died and it was killed.
     GuardLost,
 }
@@ -333,6 +335,15 @@ impl Life {
 
     async fn tell_ready(&self, running: &Running, kit: &Kit, address: SocketAddr) {
         let revision = &self.job.revision.id;
+        let now = Instant::now();
+        self.tell(Event::Ready(now, address)).await;
+        tracing::info!(
+            %revision,
+            replica = self.job.serial,
+            %address,
+            after_ms = now.duration_since(running.since).as_millis(),
+            "replica is ready"
+        );
         if address.port() != kit.port.number() {
             if self.job.fixed_port != Some(address.port()) {
                 tracing::warn!(
@@ -342,17 +353,9 @@ impl Life {
                     address.port()
                 );
             }
-            self.tell(Event::IgnoresPort(address.port())).await;
+            let group = running.group.as_raw_nonzero().get();
+            self.tell(Event::IgnoresPort(address.port(), group)).await;
         }
-        let now = Instant::now();
-        tracing::info!(
-            %revision,
-            replica = self.job.serial,
-            %address,
-            after_ms = now.duration_since(running.since).as_millis(),
-            "replica is ready"
-        );
-        self.tell(Event::Ready(now, address)).await;
     }
 
     /// While it takes requests. Returns when it is told to go or has failed.
@@ -409,6 +412,9 @@ impl Life {
         } else {
             tokio::task::spawn_blocking(move || first_held(&wanted)).await.ok().flatten()
         };
+        if held.as_ref().is_some_and(|(port, _)| *port == kit.port.number()) {
+            return self.tell(Event::Failed(Failure::PortLost)).await;
+        }
         if let Some((port, process)) = &held {
             let by = process.as_ref().map_or_else(
                 || "a process of another user".to_owned(),

@@ -136,6 +136,27 @@ impl Room {
         refused
     }
 
+    /// Replaces all replicas of a revision and forgets its back-off.
+    ///
+    /// # Errors
+    ///
+    /// There is no such revision here.
+    pub(super) fn restart(&mut self, id: &RevisionId) -> Result<(), String> {
+        let Some(managed) = self.revisions.get_mut(id) else {
+            return Err("it has no replicas on this machine".to_owned());
+        };
+        for serial in managed.fleet.restart() {
+            if managed.fleet.stop(serial)
+                && let Some(started) = self.started.get(&serial)
+            {
+                started.stop.send_replace(Stop::Gracefully);
+                self.turns.remove(&serial);
+            }
+        }
+        self.settle(id, Instant::now());
+        Ok(())
+    }
+
     /// Whether so many replicas of one revision are within the bound for all.
     fn check(&self, id: &RevisionId, replicas: u32) -> Result<(), String> {
         let others: u64 = self
@@ -168,8 +189,8 @@ impl Room {
             Event::Slow => {
                 self.turns.remove(&serial);
             }
-            Event::IgnoresPort(port) => {
-                fleet.ignores_port(port);
+            Event::IgnoresPort(port, group) => {
+                fleet.ignores_port(port, group);
             }
             Event::Ready(at, address) => {
                 self.turns.remove(&serial);
@@ -198,12 +219,10 @@ impl Room {
         let fleet = &mut managed.fleet;
         match failure {
             Failure::NeverReady { message, held } => {
-                let sibling = held
-                    .filter(|(_, group)| fleet.has_other_group(serial, *group))
-                    .map(|(port, _)| port);
-                if let Some(port) = sibling {
+                let sibling = held.filter(|(_, group)| fleet.has_other_group(serial, *group));
+                if let Some((port, group)) = sibling {
                     // Two of the same program want the same port: it can run only once.
-                    if fleet.failed(serial, now, false) && fleet.ignores_port(port) {
+                    if fleet.failed(serial, now, false) && fleet.ignores_port(port, group) {
                         tracing::warn!(
                             revision = %id,
                             "the program wants port {port} whatever $PORT says; it runs with one \
@@ -217,7 +236,7 @@ impl Room {
             Failure::Crashed(_) => {
                 fleet.failed(serial, now, true);
             }
-            Failure::GuardLost => {
+            Failure::PortLost | Failure::GuardLost => {
                 fleet.failed(serial, now, false);
             }
         }

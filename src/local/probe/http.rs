@@ -49,15 +49,13 @@ async fn exchange(
     response: impl Future<Output = hyper::Result<Response<Incoming>>>,
 ) -> hyper::Result<Response<Incoming>> {
     tokio::pin!(connection, response);
-    loop {
-        tokio::select! {
-            biased;
-            response = &mut response => return response,
-            ended = &mut connection => {
-                ended?;
-                // Ended without an error: the response is there or tells why not.
-                return response.await;
-            }
+    tokio::select! {
+        biased;
+        response = &mut response => response,
+        ended = &mut connection => {
+            ended?;
+            // Ended without an error: the response is there or tells why not.
+            response.await
         }
     }
 }
