@@ -15,7 +15,9 @@ mod backoff;
 mod cgroup;
 mod environment;
 mod expand;
+mod failure;
 mod fleet;
+mod group;
 mod guard;
 mod health;
 mod keeper;
@@ -33,9 +35,11 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod turns;
 mod volumes;
 mod wire;
 
 pub use guard::guard_main;
 pub use limits::raise_descriptor_limit;
+pub use listening::port_holder;
 pub use supervisor::{Supervisor, SupervisorHandle, SupervisorSettings};

@@ -282,6 +282,7 @@ async fn programs_of_several_languages_and_a_shell_between() {
     for (needs, command) in [
         ("python3", &["python3", "-c", python][..]),
         ("node", &["node", "-e", node]),
+        ("node", &["node", "-e", &node.replace(".PORT)", ".PORT, '::1')")]),
         ("node", &["sh", "-c", &format!("node -e \"{node}\"; true")]),
         ("sh", &["sh", "-c", &shell]),
     ] {

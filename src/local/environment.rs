@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{ProcessSpec, RevisionSpec};
 
 use super::expand::expand;
+use super::limits::running_program;
 
 /// The program name that means the running one.
 const OWN_NAME: &str = "tidegate";
@@ -99,7 +100,7 @@ pub(super) fn program(
     }
     let name = argv.first().filter(|name| !name.is_empty()).ok_or("its command is empty")?;
     if name == OWN_NAME {
-        return Ok(Program { path: own.to_owned(), argv });
+        return Ok(Program { path: running_program(own), argv });
     }
     let path = if name.as_encoded_bytes().contains(&b'/') {
         let directory = directory.map(Path::to_owned).or_else(|| std::env::current_dir().ok());
@@ -186,13 +187,13 @@ mod tests {
         let variables = of(vec![variable("PATH", "/nowhere:/bin", false)]);
         let find = |command: &[&str], directory: Option<&str>| {
             let command: Vec<_> = command.iter().map(|part| (*part).into()).collect();
-            program(&command, &variables, directory.map(Path::new), Path::new("/own/program"))
+            program(&command, &variables, directory.map(Path::new), Path::new("/bin/cat"))
         };
         let found = find(&["sh", "-c", "$(PORT)"], None).unwrap();
         assert_eq!(found.path, Path::new("/bin/sh"));
         assert_eq!(found.argv, ["sh", "-c", "4711"].map(OsString::from));
         assert_eq!(find(&["./sh"], Some("/bin")).unwrap().path, Path::new("/bin/./sh"));
-        assert_eq!(find(&["tidegate", "echo"], None).unwrap().path, Path::new("/own/program"));
+        assert_eq!(find(&["tidegate", "echo"], None).unwrap().path, Path::new("/bin/cat"));
         for (command, text) in [
             (&["no-such-program"][..], "on PATH (/nowhere:/bin)"),
             (&["/no/such"], "/no/such cannot be used"),

@@ -66,6 +66,14 @@ pub(super) struct Tail {
     open: watch::Receiver<()>,
 }
 
+impl Default for Tail {
+    /// Of nothing, already ended.
+    fn default() -> Self {
+        let (_, open) = watch::channel(());
+        Self { lines: Arc::default(), open }
+    }
+}
+
 impl Output {
     /// Starts the two threads.
     pub(super) fn start() -> io::Result<Self> {
