@@ -409,7 +409,8 @@ async fn a_crash_loop_backs_off_whatever_is_ordered() {
     // At 0, 0.1, 0.3, 0.7 s: four, fewer on a slow machine.
     let starts = std::fs::read_to_string(&list).unwrap().lines().count();
     assert!((1..=4).contains(&starts), "{starts} starts");
-    assert_eq!(stage.states[&spec.id].problems.len(), starts, "each is reported");
+    let reported = stage.states[&spec.id].problems.len();
+    assert!(reported <= starts && starts <= reported + 1, "{reported} of {starts} are reported");
     stage.end().await;
 }
 
@@ -545,6 +546,62 @@ async fn a_flood_of_output_stops_nobody() {
     stage.scale(&spec, 1, &[]).await;
     stage.settled(&spec, 1).await;
     stage.end().await;
+}
+
+/// Events of the target `replica`, as `name=value` texts.
+#[derive(Clone, Default)]
+struct Log(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{}={value:?};", field.name());
+            }
+            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+                self.0 += &format!("{}={value};", field.name());
+            }
+        }
+        if event.metadata().target() == "replica" {
+            let mut fields = Fields(String::new());
+            event.record(&mut fields);
+            self.0.lock().push(fields.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_replicas_print_is_logged_line_by_line() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let log = Log::default();
+    // For the whole process: the log has a thread of its own. Other tests only add lines.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone()))
+        .unwrap();
+    let mut stage = Stage::new();
+    let json = r#"{"level":"info","n":1}"#;
+    let script = format!("printf 'one\\ntwo\\n%s\\n' '{json}'; echo bad >&2; printf tail; exit 1");
+    let spec = of(process(&["sh", "-c", &script]));
+    stage.scale(&spec, 1, &[]).await;
+    stage.failure(&spec).await;
+    stage.end().await;
+    let revision = "revision=default/hello-00001;replica=1;";
+    for (stream, rest) in [
+        ("stdout", "message=one;"),
+        ("stdout", "message=two;"),
+        ("stdout", r#"raw={"level":"info","n":1};"#),
+        ("stdout", "message=tail;"),
+        ("stderr", "message=bad;"),
+    ] {
+        let deadline = Instant::now() + PATIENCE;
+        let stream = format!("stream={stream};");
+        let is_it =
+            |line: &String| [rest, revision, &stream].iter().all(|part| line.contains(part));
+        while !log.0.lock().iter().any(is_it) {
+            assert!(Instant::now() < deadline, "{stream} {rest} is not in {:?}", log.0.lock());
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -15,10 +15,17 @@ const OWN_NAME: &str = "tidegate";
 
 /// Variables of one replica on top of tidegate's own environment, in order; the last of a name
 /// holds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Variables {
     list: Vec<(OsString, OsString)>,
     known: HashMap<String, String>,
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values are left out: they may be a Secret's.
+        f.debug_set().entries(self.list.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl Variables {
@@ -71,12 +78,19 @@ impl Variables {
 }
 
 /// A program with its arguments.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) struct Program {
     /// Absolute path.
     pub(super) path: PathBuf,
     /// Arguments, the name first.
     pub(super) argv: Vec<OsString>,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Arguments are left out: a Secret may have been expanded in them.
+        f.debug_struct("Program").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Finds the program of a command, `$(NAME)` expanded. `own` is the running program.
@@ -180,6 +194,8 @@ mod tests {
         ] {
             assert_eq!(value(&variables, name), Some(expected), "{name}");
         }
+        let shown = format!("{variables:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("4711"), "no values: {shown}");
     }
 
     #[test]
