@@ -77,7 +77,7 @@ impl fmt::Display for ObjectKey {
 const KNATIVE_NAMESPACE: &str = "knative-serving";
 
 /// Where an object stands: a document of a parsed file, or an item of a `List` in it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Source {
     pub(super) file: Arc<Path>,
     parsed: Arc<Parsed>,
@@ -121,6 +121,13 @@ impl Source {
     }
 }
 
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text is left out: it may hold Secrets.
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line())
@@ -128,9 +135,16 @@ impl fmt::Display for Source {
 }
 
 /// Parsed files by path. A file whose text is unchanged is not parsed again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct FileCache {
     files: HashMap<Arc<Path>, (Arc<str>, Arc<Parsed>)>,
+}
+
+impl fmt::Debug for FileCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The texts are left out: they may hold Secrets.
+        f.debug_list().entries(self.files.keys()).finish()
+    }
 }
 
 impl FileCache {
@@ -285,10 +299,16 @@ fn unknown(node: &Node, api_version: &str, kind: &str) -> Identity {
             Some(near) if near != group => {
                 ("apiVersion", format!("there is no API group {group}"), near)
             }
-            _ => ("kind", format!("{group} has no kind {kind}"), match nearest(kind, KINDS) {
-                Some(near) => near,
-                None => "Service, Configuration, Route, Revision, DomainMapping or PodAutoscaler",
-            }),
+            _ => (
+                "kind",
+                format!("{group} has no kind {kind}"),
+                match nearest(kind, KINDS) {
+                    Some(near) => near,
+                    None => {
+                        "Service, Configuration, Route, Revision, DomainMapping or PodAutoscaler"
+                    }
+                },
+            ),
         };
         let line = node.entry(field).map_or(node.line, |entry| entry.line);
         let problem = ConfigProblem::error(field, message).fix(format!("write {fix}"));
@@ -322,7 +342,8 @@ const KINDS: [&str; 7] = [
 fn name_of(node: &Node, kind: Kind) -> Result<ObjectName, ConfigProblem> {
     for field in ["metadata", "spec"] {
         if let Some(entry) = node.entry(field).filter(|entry| entry.node.is_null()) {
-            let message = format!("{field} is empty: the indentation of what belongs to it is lost");
+            let message =
+                format!("{field} is empty: the indentation of what belongs to it is lost");
             let fix = format!("write the lines that belong to {field} two spaces further in");
             return Err(ConfigProblem::error(field, message).fix(fix).at_line(entry.line));
         }
@@ -336,7 +357,8 @@ fn name_of(node: &Node, kind: Kind) -> Result<ObjectName, ConfigProblem> {
     };
     let namespace = text("namespace").unwrap_or("default");
     let is_knatives = kind == Kind::ConfigMap && CONFIG_MAPS.contains(&name);
-    let namespace = if is_knatives && namespace == "default" { KNATIVE_NAMESPACE } else { namespace };
+    let namespace =
+        if is_knatives && namespace == "default" { KNATIVE_NAMESPACE } else { namespace };
     Ok(ObjectName::new(namespace, name))
 }
 
