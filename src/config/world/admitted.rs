@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::data::Data;
-use super::objects::{Kind, ObjectKey, Source};
+use super::identity::{Kind, ObjectKey};
+use super::objects::Source;
 use super::own::{PREFIX, own_settings};
 use super::settings::Settings;
 use super::stamp::{Stamps, without_nulls};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::admitted::{Admitted, Objects, label};
-use super::objects::{Kind, Source};
+use super::identity::{Kind, ObjectKey};
+use super::objects::Source;
 use super::stamp::{NewTemplate, Stamps, number_of};
 use crate::config::problem::ConfigProblem;
 use crate::model::{ObjectName, RevisionId, ServiceId};
@@ -146,7 +147,7 @@ fn stamp_one(
     }
     let document = |name: &str| {
         let name = ObjectName::new(Arc::clone(&id.namespace), name);
-        objects.get(&super::objects::ObjectKey { kind: Kind::Revision, name })
+        objects.get(&ObjectKey { kind: Kind::Revision, name })
     };
     if let Some(own) = template.own_name()
         && stamps.revision(id, own).is_none()

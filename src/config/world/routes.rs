@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::admitted::{Admitted, Objects, metadata_map};
 use super::env::text;
 use super::hosts::{Claims, HostOwner, HostRules};
-use super::objects::Kind;
+use super::identity::Kind;
 use super::revisions::{RevisionDrafts, shadowed};
 use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::admitted::metadata_map;
 use super::data::{DataSet, Lookup};
 use super::env::{Fields, environment, list, scalar, text};
 use super::own::OwnSettings;
 use super::probes::probes;
 use super::volumes::{mounts, volumes};
+use crate::config::admission::{KPA, autoscaling};
 use crate::config::text::Quantity;
 use crate::model::{
     ContainerConcurrency, Problem, ProcessSpec, Protocol, Reason, RevisionId, Timeouts, Workload,
@@ -205,6 +207,11 @@ pub(super) fn ignored(written_template: &Value) -> Vec<String> {
             ignored.push(field.to_owned());
         }
     }
+    let annotations = metadata_map(written_template, "annotations");
+    if let Some((_, class)) = autoscaling(&annotations, "class").filter(|(_, class)| *class != KPA)
+    {
+        ignored.push(format!("autoscaling class {class}"));
+    }
     ignored
 }
 
@@ -322,7 +329,8 @@ mod tests {
 
     #[test]
     fn what_means_nothing_here_is_named() {
-        let template = json!({"spec": {
+        let annotations = json!({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"});
+        let template = json!({"metadata": {"annotations": annotations}, "spec": {
             "serviceAccountName": "robot", "imagePullSecrets": [{"name": "x"}],
             "containers": [
                 {"name": "main", "ports": [{}], "securityContext": {"runAsUser": 1}},
@@ -336,6 +344,7 @@ mod tests {
                 "securityContext",
                 "serviceAccountName",
                 "imagePullSecrets",
+                "autoscaling class hpa.autoscaling.knative.dev",
             ]
         );
         assert!(ignored(&json!({"spec": {"containers": [{}], "securityContext": {}}})).is_empty());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 
 use super::*;
 use crate::model::Reason;
@@ -55,123 +55,7 @@ fn everything_a_revision_can_have() {
     let mut bench = Bench::new();
     let loaded = bench.write("manifests/prod/app.yaml", EVERYTHING);
     assert_good(&loaded);
-    expect![[r#"
-        RevisionSpec {
-            id: prod/hello-00001,
-            service: Some(
-                prod/hello,
-            ),
-            configuration: "hello",
-            container_concurrency: AtMost(
-                3,
-            ),
-            protocol: H2c,
-            timeouts: Timeouts {
-                request: 20s,
-                response_start: None,
-                idle: None,
-            },
-            scaling: ScalingSpec {
-                metric: Concurrency,
-                aggregation: Linear,
-                target_value: 2.0999999999999996,
-                total_value: 3.0,
-                target_burst_capacity: 211.0,
-                activator_capacity: 100.0,
-                max_scale_up_rate: 1000.0,
-                max_scale_down_rate: 2.0,
-                panic_threshold: 2.0,
-                stable_window: 60s,
-                panic_window: 6s,
-                scale_down_delay: 0ns,
-                activation_scale: None,
-                initial_scale: 0,
-                min_scale: 0,
-                max_scale: None,
-                reachable: true,
-                scale_to_zero: true,
-                scale_to_zero_grace: 30s,
-                scale_to_zero_retention: 0ns,
-                progress_deadline: 60s,
-            },
-            queue: QueueSettings {
-                timeout: Some(
-                    30s,
-                ),
-                no_wake: [
-                    Method(
-                        "HEAD",
-                    ),
-                    PathPrefix(
-                        "/healthz",
-                    ),
-                ],
-                idle_connection: None,
-                eager: false,
-            },
-            workload: Process(
-                ProcessSpec {
-                    command: [
-                        "serve",
-                        "--verbose",
-                        "$(LEVEL)",
-                    ],
-                    directory: Some(
-                        "manifests/app",
-                    ),
-                    env: [
-                        EnvVar {
-                            name: "LEVEL",
-                            value: "debug",
-                            secret: false,
-                        },
-                        EnvVar {
-                            name: "PASSWORD",
-                            value: "(secret)",
-                            secret: true,
-                        },
-                    ],
-                    volumes: [
-                        Volume {
-                            name: "secrets",
-                            files: [
-                                VolumeFile {
-                                    path: "password",
-                                    bytes: 9,
-                                    ..
-                                },
-                            ],
-                        },
-                    ],
-                    mounts: [
-                        Mount {
-                            volume: "secrets",
-                            path: "/etc/secrets",
-                            sub_path: None,
-                        },
-                    ],
-                    probes: Probes {
-                        startup: None,
-                        readiness: Probe {
-                            action: Tcp {
-                                port: None,
-                            },
-                            initial_delay: 0ns,
-                            period: 2s,
-                            timeout: 1s,
-                            success_threshold: 1,
-                            failure_threshold: 3,
-                        },
-                        liveness: None,
-                    },
-                    memory_limit_bytes: Some(
-                        67108864,
-                    ),
-                    termination_grace: 30s,
-                },
-            ),
-        }"#]]
-    .assert_eq(&format!("{:#?}", loaded.world.revisions[0]));
+    expect_file!["everything.txt"].assert_eq(&format!("{:#?}\n", loaded.world.revisions[0]));
     expect!["service prod/hello: accepted but without effect here: serviceAccountName"]
         .assert_eq(&loaded.warnings.join("\n"));
 }
