@@ -23,7 +23,7 @@ fn object(node: &Node, schema: &Object, path: &Path, out: &mut Findings) -> Map<
     for entry in node.as_map().unwrap_or_default() {
         let at = path.field(&entry.key);
         let Some(field) = schema.field(&entry.key) else {
-            out.push(unknown(&entry.key, entry.line, at, schema));
+            out.push(unknown(&entry.key, entry.line, at, path, schema));
             continue;
         };
         if entry.node.is_null() {
@@ -43,18 +43,37 @@ fn is_section(key: &str) -> bool {
     matches!(key, "metadata" | "spec" | "data" | "stringData")
 }
 
-fn unknown(key: &str, line: u32, path: Path, schema: &Object) -> Finding {
-    let fix = match nearest(key, schema.fields.iter().map(|field| field.name.as_str())) {
-        Some(known) => format!("write {known}"),
-        None => "remove it".to_owned(),
+fn unknown(key: &str, line: u32, at: Path, parent: &Path, schema: &Object) -> Finding {
+    let near = nearest(key, schema.fields.iter().map(|field| field.name.as_str()));
+    let fix = match (near, section_of(key, parent, schema)) {
+        (Some(known), _) => format!("write {known}"),
+        (None, Some(section)) => {
+            format!("write it below {section}, two spaces further to the right")
+        }
+        (None, None) => "remove it".to_owned(),
     };
     let message = format!("unknown field {}", crate::config::text::quote(key));
-    Finding { message, paths: vec![path], fix, line, ..Finding::default() }
+    // The field that was probably meant is named with it, so that it is not called missing, too.
+    let meant = near.map(|known| parent.field(known));
+    Finding { message, paths: vec![at], fix, line, meant, ..Finding::default() }
+}
+
+/// The section of an object that has a field which stands beside the section.
+fn section_of(key: &str, parent: &Path, schema: &Object) -> Option<&'static str> {
+    if !parent.as_str().is_empty() {
+        return None;
+    }
+    ["spec", "metadata"].into_iter().find(|section| {
+        schema.field(section).is_some_and(|field| match &field.ty {
+            Type::Object(name) => schema::object(name).field(key).is_some(),
+            _ => false,
+        })
+    })
 }
 
 fn lost_indentation(key: &str, line: u32, path: Path) -> Finding {
     Finding {
-        message: format!("{key} is empty: the indentation of what belongs below it was lost"),
+        message: "it is empty: the indentation of what belongs below it was lost".to_owned(),
         paths: vec![path],
         fix: format!("write the lines that belong to {key} two spaces further to the right"),
         line,
