@@ -91,7 +91,7 @@ pub(super) fn identify(node: &Node) -> Identity {
         (Some(api_version), Some(kind)) => (api_version, kind),
         // Other tools' files lie in the same folders.
         (None, None) if node.get("metadata").is_none() && node.get("spec").is_none() => {
-            return Identity::Skipped("something without apiVersion and kind".to_owned());
+            return Identity::Skipped("a document without apiVersion and kind".to_owned());
         }
         (api_version, _) => {
             let missing = if api_version.is_none() { "apiVersion" } else { "kind" };

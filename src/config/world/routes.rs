@@ -145,8 +145,8 @@ impl RouteDraft<'_> {
         let missing = names.join(", ");
         let first = &names[0];
         format!(
-            "traffic of {} names {missing}, not there; {there}. Each change of spec.template makes \
-             the next revision: change it once more, or add the missing one as a document\n\
+            "traffic of {} names {missing}, not there; {there}.\nEach change of spec.template \
+             makes the next revision: change it once more, or add the missing one as a document\n\
              apiVersion: serving.knative.dev/v1\nkind: Revision\nmetadata:\n  name: {first}\n  \
              namespace: {namespace}\n  labels:\n    serving.knative.dev/service: {name}\n\
              spec: what spec.template.spec of that version was\n\

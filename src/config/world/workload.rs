@@ -164,7 +164,7 @@ fn no_local_command(subject: Subject<'_>, container: &Value) -> Problem {
         Reason::NoLocalCommand,
         format!(
             "nothing says which program {namespace}/{configuration} is on this machine: its \
-             manifest names only the image {image}. Start tidegate with\n  \
+             manifest names only the image {image}.\nStart tidegate with\n  \
              --run {run}='PROGRAM ARGUMENT'\n\
              or add to spec.template.metadata of the manifest\n  \
              annotations:\n    tidegate.dev/local-command: '[\"PROGRAM\", \"ARGUMENT\"]'\n    \
@@ -277,7 +277,8 @@ mod tests {
         };
         assert_eq!(problem.reason, Reason::NoLocalCommand);
         expect![[r#"
-            nothing says which program default/hello is on this machine: its manifest names only the image docker.io/example/hello. Start tidegate with
+            nothing says which program default/hello is on this machine: its manifest names only the image docker.io/example/hello.
+            Start tidegate with
               --run hello='PROGRAM ARGUMENT'
             or add to spec.template.metadata of the manifest
               annotations:

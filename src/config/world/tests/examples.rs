@@ -172,7 +172,7 @@ fn all_of_them_in_one_folder() {
         loaded.warnings.iter().map(String::as_str).filter(|w| w.contains("skipped")).collect();
     expect![[r#"
         Job (batch/v1) at job.yaml:1 skipped: tidegate does not read this kind
-        something without apiVersion and kind at workflow.yaml:1 skipped: tidegate does not read this kind"#]].assert_eq(&skipped.join("\n"));
+        a document without apiVersion and kind at workflow.yaml:1 skipped: tidegate does not read this kind"#]].assert_eq(&skipped.join("\n"));
 
     let mut strict = Bench::with(LoaderOptions { strict: true, ..LoaderOptions::default() });
     let loaded = strict.write("job.yaml", JOB);

@@ -124,7 +124,8 @@ fn traffic_that_names_what_is_missing_keeps_the_last_good() {
     assert_eq!(traffic(&loaded), "default/hello: revision_missing");
     let message = &loaded.world.services[0].problem.as_ref().unwrap().message;
     expect![[r#"
-        traffic of default/hello names hello-00007, not there; so far there is hello-00001. Each change of spec.template makes the next revision: change it once more, or add the missing one as a document
+        traffic of default/hello names hello-00007, not there; so far there is hello-00001.
+        Each change of spec.template makes the next revision: change it once more, or add the missing one as a document
         apiVersion: serving.knative.dev/v1
         kind: Revision
         metadata:

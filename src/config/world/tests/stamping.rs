@@ -94,6 +94,38 @@ fn own_names_are_kept() {
 }
 
 #[test]
+fn an_own_name_may_stay_while_all_but_the_template_changes() {
+    let named = |metadata: &str, spec: &str| {
+        service("hello", "a", spec)
+            .replace("  template:\n", "  template:\n    metadata: {name: hello-red}\n")
+            .replace("{name: hello}", metadata)
+    };
+    let tagged = "  traffic: [{revisionName: hello-red, percent: 100, tag: red}]\n";
+    let mut bench = Bench::new();
+    assert_good(&bench.write("app.yaml", &named("{name: hello}", "")));
+    let labelled = "{name: hello, labels: {team: red}}";
+    for (metadata, spec) in [(labelled, ""), (labelled, tagged), ("{name: hello}", tagged)] {
+        assert_good(&bench.write("app.yaml", &named(metadata, spec)));
+    }
+    assert_eq!(traffic(&bench.load()), "default/hello: hello-red 100% red→hello-red");
+}
+
+#[test]
+fn annotations_of_a_revision_given_apart_are_live_its_spec_is_not() {
+    let text = revision("hello-00001", "a");
+    let mut bench = Bench::new();
+    assert_good(&bench.write("old.yaml", &text));
+    let minimum = "metadata:\n  annotations: {autoscaling.knative.dev/min-scale: \"3\"}\n";
+    let loaded = bench.write("old.yaml", &text.replace("metadata:\n", minimum));
+    assert_good(&loaded);
+    let revision = &loaded.world.revisions[0];
+    assert_eq!((revision.scaling.min_scale, revision.timeouts.request.as_secs()), (3, 300));
+    let loaded = bench.write("old.yaml", &text.replace("[a]", "[b]"));
+    assert_eq!(loaded.problems.len(), 1, "{}", problems(&loaded));
+    assert_eq!(revisions(&loaded), "default/hello-00001: a", "former self");
+}
+
+#[test]
 fn a_restart_forgets_nothing_and_a_deletion_everything() {
     let mut bench = Bench::new();
     bench.write("app.yaml", &service("hello", "a", ""));
