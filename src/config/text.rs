@@ -7,8 +7,8 @@ mod number;
 mod quantity;
 mod template;
 
-pub use duration::{format_duration, parse_duration};
-pub use number::{NumberError, format_float, parse_bool, parse_float, parse_int};
+pub use duration::{format_duration, is_whole_seconds, parse_duration};
+pub use number::{NumberError, format_fixed, format_float, parse_bool, parse_float, parse_int};
 pub use quantity::Quantity;
 pub use template::{Template, TemplateError};
 

@@ -108,6 +108,7 @@ fn value(node: &Node, ty: &Type, path: &Path, out: &mut Findings) -> Option<Json
             }
             Some(Json::Object(map))
         }
+        (Type::Quantity, _) if scalar_fits(node, ty) => Some(quantity(node)),
         _ if scalar_fits(node, ty) => Some(node.to_json()),
         _ => {
             out.push(wrong_type(node, ty, path));
@@ -116,14 +117,22 @@ fn value(node: &Node, ty: &Type, path: &Path, out: &mut Findings) -> Option<Json
     }
 }
 
+/// A quantity in its canonical form.
+fn quantity(node: &Node) -> Json {
+    let text = match &node.value {
+        Value::String(text) => text.clone(),
+        _ => scalar_text(node),
+    };
+    Quantity::parse(&text).map_or(Json::String(text), |quantity| quantity.to_string().into())
+}
+
 /// What stands for a null item of a list or map.
 fn zero(ty: &Type) -> Json {
     match ty {
         Type::Text | Type::Url | Type::Bytes | Type::Time => Json::from(""),
         Type::Bool => Json::from(false),
-        Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString | Type::Quantity => {
-            Json::from(0)
-        }
+        Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString => Json::from(0),
+        Type::Quantity => Json::from("0"),
         Type::Object(_) | Type::Map(_) => Json::Object(Map::new()),
         Type::List(_) => Json::Array(Vec::new()),
         Type::Optional(_) | Type::Any => Json::Null,
@@ -199,7 +208,7 @@ pub(super) fn is_base64(text: &str) -> bool {
 /// The bytes of standard base64.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     let symbols: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    if symbols.len() % 4 != 0 {
+    if !symbols.len().is_multiple_of(4) {
         return None;
     }
     let padding = symbols.iter().rev().take_while(|b| **b == b'=').count();
@@ -285,7 +294,12 @@ fn instead(node: &Node, ty: &Type, path: &Path) -> String {
         (Type::Text, _) if path.as_str().starts_with("stringData") => {
             format!("write the value of {name} in quotes")
         }
-        (Type::Text, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {
+        (Type::Text, Value::Bool(_)) => {
+            format!(
+                "put {name} in quotes: without them yes, no, on, off, true and false are booleans"
+            )
+        }
+        (Type::Text, Value::Int(_) | Value::Float(_)) => {
             format!("write {} in quotes: \"{}\"", name, scalar_text(node))
         }
         (Type::Text, _) => "write text".to_owned(),

@@ -45,7 +45,7 @@ pub(super) struct Finding {
     pub(super) severity: Severity,
     /// 0: that of the path.
     pub(super) line: u32,
-    /// The field that was probably meant.
+    /// The field that was probably meant; also a field that is more exact than Knative's path.
     pub(super) meant: Option<Path>,
 }
 
@@ -177,7 +177,8 @@ fn problem(finding: Finding, object: &Node) -> ConfigProblem {
     let line = if finding.line > 0 {
         finding.line
     } else {
-        finding.paths.first().map_or(object.line, |path| line_of(object, path.as_str()))
+        let path = finding.meant.as_ref().or(finding.paths.first());
+        path.map_or(object.line, |path| line_of(object, path.as_str()))
     };
     ConfigProblem {
         line,
