@@ -23,7 +23,7 @@ fn object(node: &Node, schema: &Object, path: &Path, out: &mut Findings) -> Map<
     for entry in node.as_map().unwrap_or_default() {
         let at = path.field(&entry.key);
         let Some(field) = schema.field(&entry.key) else {
-            out.push(unknown(&entry.key, entry.line, at, schema));
+            out.push(unknown(&entry.key, entry.line, at, path, schema));
             continue;
         };
         if entry.node.is_null() {
@@ -43,18 +43,37 @@ fn is_section(key: &str) -> bool {
     matches!(key, "metadata" | "spec" | "data" | "stringData")
 }
 
-fn unknown(key: &str, line: u32, path: Path, schema: &Object) -> Finding {
-    let fix = match nearest(key, schema.fields.iter().map(|field| field.name.as_str())) {
-        Some(known) => format!("write {known}"),
-        None => "remove it".to_owned(),
+fn unknown(key: &str, line: u32, at: Path, parent: &Path, schema: &Object) -> Finding {
+    let near = nearest(key, schema.fields.iter().map(|field| field.name.as_str()));
+    let fix = match (near, section_of(key, parent, schema)) {
+        (Some(known), _) => format!("write {known}"),
+        (None, Some(section)) => {
+            format!("write it below {section}, two spaces further to the right")
+        }
+        (None, None) => "remove it".to_owned(),
     };
     let message = format!("unknown field {}", crate::config::text::quote(key));
-    Finding { message, paths: vec![path], fix, line, ..Finding::default() }
+    // The field that was probably meant is named with it, so that it is not called missing, too.
+    let meant = near.map(|known| parent.field(known));
+    Finding { message, paths: vec![at], fix, line, meant, ..Finding::default() }
+}
+
+/// The section of an object that has a field which stands beside the section.
+fn section_of(key: &str, parent: &Path, schema: &Object) -> Option<&'static str> {
+    if !parent.as_str().is_empty() {
+        return None;
+    }
+    ["spec", "metadata"].into_iter().find(|section| {
+        schema.field(section).is_some_and(|field| match &field.ty {
+            Type::Object(name) => schema::object(name).field(key).is_some(),
+            _ => false,
+        })
+    })
 }
 
 fn lost_indentation(key: &str, line: u32, path: Path) -> Finding {
     Finding {
-        message: format!("{key} is empty: the indentation of what belongs below it was lost"),
+        message: "it is empty: the indentation of what belongs below it was lost".to_owned(),
         paths: vec![path],
         fix: format!("write the lines that belong to {key} two spaces further to the right"),
         line,
@@ -89,6 +108,7 @@ fn value(node: &Node, ty: &Type, path: &Path, out: &mut Findings) -> Option<Json
             }
             Some(Json::Object(map))
         }
+        (Type::Quantity, _) if scalar_fits(node, ty) => Some(quantity(node)),
         _ if scalar_fits(node, ty) => Some(node.to_json()),
         _ => {
             out.push(wrong_type(node, ty, path));
@@ -97,14 +117,22 @@ fn value(node: &Node, ty: &Type, path: &Path, out: &mut Findings) -> Option<Json
     }
 }
 
+/// A quantity in its canonical form.
+fn quantity(node: &Node) -> Json {
+    let text = match &node.value {
+        Value::String(text) => text.clone(),
+        _ => scalar_text(node),
+    };
+    Quantity::parse(&text).map_or(Json::String(text), |quantity| quantity.to_string().into())
+}
+
 /// What stands for a null item of a list or map.
 fn zero(ty: &Type) -> Json {
     match ty {
         Type::Text | Type::Url | Type::Bytes | Type::Time => Json::from(""),
         Type::Bool => Json::from(false),
-        Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString | Type::Quantity => {
-            Json::from(0)
-        }
+        Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString => Json::from(0),
+        Type::Quantity => Json::from("0"),
         Type::Object(_) | Type::Map(_) => Json::Object(Map::new()),
         Type::List(_) => Json::Array(Vec::new()),
         Type::Optional(_) | Type::Any => Json::Null,
@@ -180,7 +208,7 @@ pub(super) fn is_base64(text: &str) -> bool {
 /// The bytes of standard base64.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     let symbols: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    if symbols.len() % 4 != 0 {
+    if !symbols.len().is_multiple_of(4) {
         return None;
     }
     let padding = symbols.iter().rev().take_while(|b| **b == b'=').count();
@@ -266,7 +294,12 @@ fn instead(node: &Node, ty: &Type, path: &Path) -> String {
         (Type::Text, _) if path.as_str().starts_with("stringData") => {
             format!("write the value of {name} in quotes")
         }
-        (Type::Text, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {
+        (Type::Text, Value::Bool(_)) => {
+            format!(
+                "put {name} in quotes: without them yes, no, on, off, true and false are booleans"
+            )
+        }
+        (Type::Text, Value::Int(_) | Value::Float(_)) => {
             format!("write {} in quotes: \"{}\"", name, scalar_text(node))
         }
         (Type::Text, _) => "write text".to_owned(),
