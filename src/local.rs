@@ -39,6 +39,6 @@ mod volumes;
 mod wire;
 
 pub use guard::guard_main;
-pub use listening::port_holder;
 pub use limits::raise_descriptor_limit;
+pub use listening::port_holder;
 pub use supervisor::{Supervisor, SupervisorHandle, SupervisorSettings};

@@ -137,9 +137,7 @@ fn targets(
 ) -> (f64, f64) {
     let annotated = given.float("target");
     let (total, utilisation) = match metric {
-        Metric::Rps => {
-            (annotated.unwrap_or(config.rps_target_default), RPS_UTILISATION)
-        }
+        Metric::Rps => (annotated.unwrap_or(config.rps_target_default), RPS_UTILISATION),
         Metric::Concurrency => {
             let total = match container_concurrency {
                 ContainerConcurrency::AtMost(limit) => {

@@ -59,9 +59,12 @@ impl ConfigFiles {
                 format!("{path}: there is no such file or folder; give one with -f PATH")
             })
             .collect();
-        errors.extend(found.unreadable.iter().map(|(path, why)| {
-            format!("{}: cannot be read: {why}", path.display())
-        }));
+        errors.extend(
+            found
+                .unreadable
+                .iter()
+                .map(|(path, why)| format!("{}: cannot be read: {why}", path.display())),
+        );
         if !errors.is_empty() {
             return Err(FilesError(errors));
         }

@@ -32,13 +32,9 @@ pub(super) enum Phase {
     /// Takes requests.
     Ready,
     /// Chosen to go: nothing new, unless new load takes it back.
-    Victim {
-        since: Nanos,
-    },
+    Victim { since: Nanos },
     /// The platform is told to stop it.
-    Condemned {
-        since: Nanos,
-    },
+    Condemned { since: Nanos },
     /// No longer reported; kept while it has requests.
     Draining,
 }
@@ -412,9 +408,9 @@ impl Revision {
         let mut state = self.state.lock();
         let cold = !state.waiters.is_empty();
         state.entries.retain_mut(|entry| {
-            let reported = endpoints
-                .iter()
-                .any(|(id, address)| id == entry.endpoint.id() && *address == entry.endpoint.address());
+            let reported = endpoints.iter().any(|(id, address)| {
+                id == entry.endpoint.id() && *address == entry.endpoint.address()
+            });
             match (reported, entry.phase) {
                 (true, Phase::Draining) => entry.phase = Phase::Ready,
                 (false, _) if entry.load() == 0 => return false,
@@ -425,9 +421,10 @@ impl Revision {
             true
         });
         for (id, address) in endpoints {
-            let known = state.entries.iter().any(|e| {
-                e.endpoint.id() == id && e.endpoint.address() == *address
-            });
+            let known = state
+                .entries
+                .iter()
+                .any(|e| e.endpoint.id() == id && e.endpoint.address() == *address);
             if !known {
                 let limit = match self.fixed_limit {
                     Some(limit) => Limit::Fixed(limit),
@@ -435,11 +432,7 @@ impl Revision {
                     None => Limit::Open,
                 };
                 state.entries.push(Entry {
-                    endpoint: EndpointState::new(
-                        id.clone(),
-                        *address,
-                        self.workers,
-                    ),
+                    endpoint: EndpointState::new(id.clone(), *address, self.workers),
                     held: 0,
                     phase: Phase::Ready,
                     limit,
@@ -509,11 +502,8 @@ impl Revision {
     /// last one.
     pub fn connect_failed(&self, key: u64, now: Nanos) {
         let mut state = self.state.lock();
-        let usable = state
-            .entries
-            .iter()
-            .filter(|e| e.phase == Phase::Ready && e.ejected.is_none())
-            .count();
+        let usable =
+            state.entries.iter().filter(|e| e.phase == Phase::Ready && e.ejected.is_none()).count();
         let Some(entry) = state.entries.iter_mut().find(|e| e.endpoint.key() == key) else {
             return;
         };
@@ -541,10 +531,7 @@ impl Revision {
                 && !entry.probing
             {
                 entry.probing = true;
-                due.push(DueProbe {
-                    key: entry.endpoint.key(),
-                    address: entry.endpoint.address(),
-                });
+                due.push(DueProbe { key: entry.endpoint.key(), address: entry.endpoint.address() });
             }
         }
         due

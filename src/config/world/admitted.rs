@@ -82,9 +82,9 @@ impl<'a> Admitter<'a> {
         {
             return Ok(Arc::clone(former));
         }
-        self.admit_anew(key, source, former).map(Arc::new).map_err(|problems| {
-            problems.into_iter().map(|problem| source.place(problem)).collect()
-        })
+        self.admit_anew(key, source, former)
+            .map(Arc::new)
+            .map_err(|problems| problems.into_iter().map(|problem| source.place(problem)).collect())
     }
 
     fn admit_anew(

@@ -15,9 +15,7 @@ use super::run::{RunCommands, object_name};
 use super::scalers::{Scalers, scalers};
 use super::settings::Settings;
 use super::stamp::Stamps;
-use super::workload::{
-    Subject, container_concurrency, ignored, protocol, timeouts, workload,
-};
+use super::workload::{Subject, container_concurrency, ignored, protocol, timeouts, workload};
 use crate::config::admission::logging_settings;
 use crate::config::problem::ConfigProblem;
 use crate::config::scaling::{progress_deadline, resolve};

@@ -49,7 +49,8 @@ impl HostRules {
         let private = format!("svc.{CLUSTER_DOMAIN}");
         let label = owner.labels.get("networking.knative.dev/visibility").map(String::as_str);
         let is_private = label == Some("cluster-local");
-        let domain = self.domains.domain(owner.labels).filter(|domain| !is_private && *domain != private);
+        let domain =
+            self.domains.domain(owner.labels).filter(|domain| !is_private && *domain != private);
         let name = name.to_ascii_lowercase();
         let namespace = owner.id.namespace.to_ascii_lowercase();
         let local = format!("{name}.{namespace}");
@@ -138,13 +139,15 @@ mod tests {
             selector: map(selector),
         };
         let rules = HostRules {
-            domains: DomainConfig { rules: vec![
-                domain("z.example.com", &[("app", "a")]),
-                domain("y.example.com", &[("app", "a")]),
-                domain("any.example.com", &[]),
-                domain("both.example.com", &[("app", "a"), ("tier", "web")]),
-                domain("svc.cluster.local", &[("app", "private")]),
-            ] },
+            domains: DomainConfig {
+                rules: vec![
+                    domain("z.example.com", &[("app", "a")]),
+                    domain("y.example.com", &[("app", "a")]),
+                    domain("any.example.com", &[]),
+                    domain("both.example.com", &[("app", "a"), ("tier", "web")]),
+                    domain("svc.cluster.local", &[("app", "private")]),
+                ],
+            },
             ..HostRules::new("localhost")
         };
         let first = |labels: &[(&str, &str)]| {
@@ -184,9 +187,10 @@ mod tests {
         let (mut own, mut tag) = (list(&["a.b", "c.b"]), list(&["a.b", "d.b"]));
         assert!(claims.claim(&"service b/a".into(), &mut own).is_empty());
         let refused = claims.claim(&"tag a of service b/x".into(), &mut tag);
-        assert_eq!(refused, [
-            "the host a.b belongs to service b/a, tag a of service b/x does not get it"
-        ]);
+        assert_eq!(
+            refused,
+            ["the host a.b belongs to service b/a, tag a of service b/x does not get it"]
+        );
         assert_eq!(tag, list(&["d.b"]));
     }
 }

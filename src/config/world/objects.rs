@@ -285,10 +285,16 @@ fn unknown(node: &Node, api_version: &str, kind: &str) -> Identity {
             Some(near) if near != group => {
                 ("apiVersion", format!("there is no API group {group}"), near)
             }
-            _ => ("kind", format!("{group} has no kind {kind}"), match nearest(kind, KINDS) {
-                Some(near) => near,
-                None => "Service, Configuration, Route, Revision, DomainMapping or PodAutoscaler",
-            }),
+            _ => (
+                "kind",
+                format!("{group} has no kind {kind}"),
+                match nearest(kind, KINDS) {
+                    Some(near) => near,
+                    None => {
+                        "Service, Configuration, Route, Revision, DomainMapping or PodAutoscaler"
+                    }
+                },
+            ),
         };
         let line = node.entry(field).map_or(node.line, |entry| entry.line);
         let problem = ConfigProblem::error(field, message).fix(format!("write {fix}"));
@@ -322,7 +328,8 @@ const KINDS: [&str; 7] = [
 fn name_of(node: &Node, kind: Kind) -> Result<ObjectName, ConfigProblem> {
     for field in ["metadata", "spec"] {
         if let Some(entry) = node.entry(field).filter(|entry| entry.node.is_null()) {
-            let message = format!("{field} is empty: the indentation of what belongs to it is lost");
+            let message =
+                format!("{field} is empty: the indentation of what belongs to it is lost");
             let fix = format!("write the lines that belong to {field} two spaces further in");
             return Err(ConfigProblem::error(field, message).fix(fix).at_line(entry.line));
         }
@@ -336,7 +343,8 @@ fn name_of(node: &Node, kind: Kind) -> Result<ObjectName, ConfigProblem> {
     };
     let namespace = text("namespace").unwrap_or("default");
     let is_knatives = kind == Kind::ConfigMap && CONFIG_MAPS.contains(&name);
-    let namespace = if is_knatives && namespace == "default" { KNATIVE_NAMESPACE } else { namespace };
+    let namespace =
+        if is_knatives && namespace == "default" { KNATIVE_NAMESPACE } else { namespace };
     Ok(ObjectName::new(namespace, name))
 }
 

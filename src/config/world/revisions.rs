@@ -163,7 +163,11 @@ fn stamp_one(
 }
 
 /// Generation of a `Revision` document: its label, else the number in its name.
-fn generation_of(configuration: &ObjectName, name: &ObjectName, document: &Admitted) -> Option<u32> {
+fn generation_of(
+    configuration: &ObjectName,
+    name: &ObjectName,
+    document: &Admitted,
+) -> Option<u32> {
     let label = label(&document.object, GENERATION_LABEL).and_then(|text| text.parse().ok());
     label.or_else(|| number_of(&configuration.name, &name.name))
 }
@@ -191,12 +195,15 @@ pub(super) fn drafts<'a>(
         for stamped in stamps.revisions(configuration.id) {
             let namespace = Arc::clone(&configuration.id.namespace);
             let id = ObjectName::new(namespace, stamped.name.as_str());
-            drafts.insert(id, RevisionDraft {
-                service: configuration.of_service.then_some(configuration.id),
-                configuration: &configuration.id.name,
-                template: &stamped.admitted,
-                directory: &stamped.directory,
-            });
+            drafts.insert(
+                id,
+                RevisionDraft {
+                    service: configuration.of_service.then_some(configuration.id),
+                    configuration: &configuration.id.name,
+                    template: &stamped.admitted,
+                    directory: &stamped.directory,
+                },
+            );
         }
     }
     for (key, document) in objects.iter().filter(|(key, _)| key.kind == Kind::Revision) {
@@ -216,12 +223,15 @@ pub(super) fn drafts<'a>(
                 && known.id.namespace == key.name.namespace
                 && *known.id.name == *configuration
         });
-        drafts.insert(key.name.clone(), RevisionDraft {
-            service: service.map(|service| service.id),
-            configuration,
-            template: &document.object,
-            directory: document.source.folder(),
-        });
+        drafts.insert(
+            key.name.clone(),
+            RevisionDraft {
+                service: service.map(|service| service.id),
+                configuration,
+                template: &document.object,
+                directory: document.source.folder(),
+            },
+        );
     }
     drafts
 }

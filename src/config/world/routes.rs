@@ -84,9 +84,9 @@ impl Revisions for Reachable<'_> {
     fn exists(&self, name: &str) -> bool {
         let id = ObjectName::new(Arc::clone(&self.route.namespace), name);
         // A service may lead only to its own revisions.
-        self.drafts.get(&id).is_some_and(|draft| {
-            !self.of_service || draft.configuration == &*self.route.name
-        })
+        self.drafts
+            .get(&id)
+            .is_some_and(|draft| !self.of_service || draft.configuration == &*self.route.name)
     }
 
     fn latest(&self, configuration: Option<&str>) -> Option<String> {
@@ -99,8 +99,7 @@ impl Revisions for Reachable<'_> {
 impl RouteDraft<'_> {
     fn resolve_traffic(&mut self, drafts: &RevisionDrafts<'_>, stamps: &Stamps) {
         let targets = targets(self.admitted.object.pointer("/spec/traffic"));
-        let revisions =
-            Reachable { route: self.id, of_service: self.of_service, drafts, stamps };
+        let revisions = Reachable { route: self.id, of_service: self.of_service, drafts, stamps };
         match resolve(&targets, &revisions) {
             Ok(traffic) => {
                 self.is_resolved = true;

@@ -72,7 +72,9 @@ impl KnativeConfigMaps {
                 }
                 continue;
             };
-            if collected.contested.contains(&key) || former.is_some_and(|f| f.source.is_same(source)) {
+            if collected.contested.contains(&key)
+                || former.is_some_and(|f| f.source.is_same(source))
+            {
                 continue;
             }
             match read(source, options) {
@@ -122,7 +124,10 @@ impl KnativeConfigMaps {
 }
 
 /// The autoscaler's settings on top of the home's defaults.
-fn autoscaler(data: &Data, options: &LoaderOptions) -> Result<AutoscalerConfig, Vec<ConfigProblem>> {
+fn autoscaler(
+    data: &Data,
+    options: &LoaderOptions,
+) -> Result<AutoscalerConfig, Vec<ConfigProblem>> {
     if options.one_machine {
         AutoscalerConfig::one_machine().overlaid(data)
     } else {

@@ -126,9 +126,7 @@ mod tests {
                 {"revisionName": "hello-00001", "percent": 90},
                 {"latestRevision": true, "percent": 10, "tag": "next"},
             ]),
-            expect![[
-                r#"[("hello-00001", 90), ("hello-00002", 10)] [("next", "hello-00002")]"#
-            ]],
+            expect![[r#"[("hello-00001", 90), ("hello-00002", 10)] [("next", "hello-00002")]"#]],
         );
         // The same revision twice is added up.
         check(

@@ -234,7 +234,9 @@ mod tests {
 
     fn command_of(workload: &Workload) -> String {
         match workload {
-            Workload::Process(spec) => format!("{} in {:?}", spec.command.join(" "), spec.directory),
+            Workload::Process(spec) => {
+                format!("{} in {:?}", spec.command.join(" "), spec.directory)
+            }
             other => format!("{other:?}"),
         }
     }
@@ -327,12 +329,15 @@ mod tests {
                 {"name": "side"}, {"image": "x"},
             ],
         }});
-        assert_eq!(ignored(&template), [
-            "containers beside the serving one (side, without a name)",
-            "securityContext",
-            "serviceAccountName",
-            "imagePullSecrets",
-        ]);
+        assert_eq!(
+            ignored(&template),
+            [
+                "containers beside the serving one (side, without a name)",
+                "securityContext",
+                "serviceAccountName",
+                "imagePullSecrets",
+            ]
+        );
         assert!(ignored(&json!({"spec": {"containers": [{}], "securityContext": {}}})).is_empty());
     }
 }

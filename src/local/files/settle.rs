@@ -107,9 +107,10 @@ impl Settle {
     /// A file that went while another one of the same content came was renamed: its old name must
     /// not count for two more seconds, or all its objects would be there twice.
     fn drop_old_name(&mut self, text: &Arc<str>) {
-        let renamed = self.moving.iter().find(|(path, moving)| {
-            moving.seen.is_none() && self.accepted.get(*path) == Some(text)
-        });
+        let renamed = self
+            .moving
+            .iter()
+            .find(|(path, moving)| moving.seen.is_none() && self.accepted.get(*path) == Some(text));
         if let Some(old) = renamed.map(|(path, _)| path.clone()) {
             self.moving.remove(&old);
             self.accepted.remove(&old);

@@ -126,10 +126,10 @@ fn a_service_with_only_an_image_loads_and_says_what_to_add() {
     let Workload::Process(process) = &loaded.world.revisions[0].workload else {
         panic!("it has a command");
     };
-    assert_eq!(process.command.iter().map(AsRef::as_ref).collect::<Vec<_>>(), [
-        "node",
-        "my server.js"
-    ]);
+    assert_eq!(
+        process.command.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+        ["node", "my server.js"]
+    );
     assert_eq!((&*process.env[0].name, &*process.env[0].value), ("WHO", "World"));
     let health = ProbeAction::Http { path: "/health".into(), port: None, headers: vec![] };
     assert_eq!(process.probes.readiness.action, health);

@@ -28,8 +28,10 @@ fn a_service_its_tags_and_its_mappings() {
     let mut bench = Bench::new();
     let tagged = "  traffic: [{latestRevision: true, percent: 100, tag: blue}]\n";
     bench.write("app.yaml", &service("hello", "a", tagged));
-    let loaded = bench.write("map.yaml", &(mapping("Shop.example.com", "hello")
-        + &mapping("later.example.com", "later")));
+    let loaded = bench.write(
+        "map.yaml",
+        &(mapping("Shop.example.com", "hello") + &mapping("later.example.com", "later")),
+    );
     expect![[r#""#]].assert_eq(&hosts(&loaded));
     expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
 }
@@ -38,8 +40,11 @@ fn a_service_its_tags_and_its_mappings() {
 fn a_host_belongs_to_one() {
     let mut bench = Bench::new();
     let tagged = "  traffic: [{latestRevision: true, percent: 100, tag: blue}]\n";
-    let text = service("hello", "a", tagged) + "---\n" + &service("blue-hello", "b", "")
-        + "---\n" + &mapping("hello.default.localhost", "blue-hello");
+    let text = service("hello", "a", tagged)
+        + "---\n"
+        + &service("blue-hello", "b", "")
+        + "---\n"
+        + &mapping("hello.default.localhost", "blue-hello");
     let loaded = bench.write("app.yaml", &text);
     expect![[r#""#]].assert_eq(&hosts(&loaded));
     expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));

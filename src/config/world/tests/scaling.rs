@@ -50,7 +50,8 @@ fn it_wins_over_annotations_for_revisions_present_and_future() {
         "nothing keeps an unreachable revision up"
     );
     // One that names a revision wins over one that names its service.
-    let own = scaler("own", "Revision", "hello-00002", "  minScale: 3\n  maxScale: 4\n  target: 1\n");
+    let own =
+        scaler("own", "Revision", "hello-00002", "  minScale: 3\n  maxScale: 4\n  target: 1\n");
     let loaded = bench.write("own.yaml", &own);
     assert!(shown(&loaded).ends_with("hello-00002: 3..4 target 0.7 of 1"), "{}", shown(&loaded));
     bench.remove("own.yaml");

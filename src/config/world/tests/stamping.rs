@@ -71,10 +71,8 @@ fn an_older_revision_goes_on_working() {
 #[test]
 fn own_names_are_kept() {
     let named = |revision: &str, command: &str| {
-        service("hello", command, "").replace(
-            "  template:\n",
-            &format!("  template:\n    metadata: {{name: {revision}}}\n"),
-        )
+        service("hello", command, "")
+            .replace("  template:\n", &format!("  template:\n    metadata: {{name: {revision}}}\n"))
     };
     let mut bench = Bench::new();
     assert_good(&bench.write("app.yaml", &named("hello-red", "a")));
@@ -111,10 +109,7 @@ fn a_restart_forgets_nothing_and_a_deletion_everything() {
     let loaded = second.write("app.yaml", &service("hello", "b", canary));
     assert_good(&loaded);
     assert_eq!(traffic(&loaded), "default/hello: hello-00001 100%");
-    assert_eq!(
-        revisions(&loaded),
-        "default/hello-00001: a\ndefault/hello-00002: b (unreachable)"
-    );
+    assert_eq!(revisions(&loaded), "default/hello-00001: a\ndefault/hello-00002: b (unreachable)");
     // While a file cannot be read, nobody knows what is gone.
     let mut third = restarted(&stored);
     third.write("app.yaml", "a: [");

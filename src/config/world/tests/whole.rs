@@ -64,7 +64,8 @@ fn no_secret_is_ever_shown() {
     let mut bench = Bench::new();
     let loaded = bench.write("app.yaml", EVERYTHING);
     assert!(format!("{:?}", loaded.world.revisions[0].workload).contains("Process"));
-    let bad = EVERYTHING.replace("stringData: {password: swordfish}", "data: {password: swordfish!}");
+    let bad =
+        EVERYTHING.replace("stringData: {password: swordfish}", "data: {password: swordfish!}");
     let rejected = bench.write("app.yaml", &bad);
     assert_eq!(rejected.problems.len(), 1, "{}", problems(&rejected));
     let stamps = serde_json::to_string(bench.loader.stamps()).unwrap();
@@ -127,9 +128,8 @@ fn run_names_a_service_or_a_revision() {
 fn a_thousand_services_are_loaded_quickly_and_shared() {
     let mut bench = Bench::new();
     for file in 0..10 {
-        let services: Vec<String> = (0..100)
-            .map(|number| service(&format!("s{file}-{number}"), "serve", ""))
-            .collect();
+        let services: Vec<String> =
+            (0..100).map(|number| service(&format!("s{file}-{number}"), "serve", "")).collect();
         bench.files.insert(format!("{file}.yaml"), services.join("---\n"));
     }
     let (first, cold) = timed(&mut bench);
@@ -149,9 +149,11 @@ fn a_thousand_services_are_loaded_quickly_and_shared() {
     };
     assert_eq!(changed(&again, &third), 1);
     assert_eq!(third.world.revisions.len(), 1001);
-    let kept = again.world.revisions.iter().filter(|before| {
-        third.world.revisions.iter().any(|after| Arc::ptr_eq(before, after))
-    });
+    let kept = again
+        .world
+        .revisions
+        .iter()
+        .filter(|before| third.world.revisions.iter().any(|after| Arc::ptr_eq(before, after)));
     assert_eq!(kept.count(), 999, "the former latest one is no longer reachable");
     // Generous: this runs beside other tests on a small machine.
     assert!(cold < Duration::from_secs(5), "{cold:?}");
