@@ -29,7 +29,7 @@ mod tests;
 pub use annotations::{
     AUTOSCALING, Annotations, HPA, KPA, autoscaling, first_of, validate_annotations,
 };
-pub use plain::{logging_settings, value_bytes};
+pub use plain::{config_map_data, logging_settings, value_bytes};
 pub use scaling::pod_autoscaler_annotations;
 
 use serde_json::Value as Json;

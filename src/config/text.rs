@@ -2,11 +2,13 @@
 //! annotations, which are Go's. Values that Knative accepts are accepted here, and a refused value
 //! is refused in the same words.
 
+mod base64;
 mod duration;
 mod number;
 mod quantity;
 mod template;
 
+pub use base64::base64;
 pub use duration::{format_duration, is_whole_seconds, parse_duration};
 pub use number::{NumberError, format_fixed, format_float, parse_bool, parse_float, parse_int};
 pub use quantity::Quantity;
