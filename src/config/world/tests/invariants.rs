@@ -106,12 +106,12 @@ proptest! {
             let again = bench.load();
             prop_assert_eq!(problems(&loaded), problems(&again));
             let same = |a: &World, b: &World| {
-                let services = a.services.iter().zip(&b.services);
-                let revisions = a.revisions.iter().zip(&b.revisions);
+                let mut services = a.services.iter().zip(&b.services);
+                let mut revisions = a.revisions.iter().zip(&b.revisions);
                 a.services.len() == b.services.len()
                     && a.revisions.len() == b.revisions.len()
-                    && services.map(|(a, b)| Arc::ptr_eq(a, b)).all(|same| same)
-                    && revisions.map(|(a, b)| Arc::ptr_eq(a, b)).all(|same| same)
+                    && services.all(|(a, b)| Arc::ptr_eq(a, b))
+                    && revisions.all(|(a, b)| Arc::ptr_eq(a, b))
             };
             prop_assert!(same(&loaded.world, &again.world), "{:?}\n{:?}", loaded.world, again.world);
         }
