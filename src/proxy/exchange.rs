@@ -11,7 +11,8 @@ use crate::upstream::{Lease, Returned, SharedIo};
 
 use super::access_log::{Ending, Record};
 use super::body::Cut;
-use super::connection::Connection;
+use super::connection::{Active, Connection};
+use super::outgoing::Outgoing;
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
@@ -50,13 +51,18 @@ pub(super) struct Exchange {
     pub(super) arrived: Nanos,
     pub(super) counted: bool,
     pub(super) hold: Hold,
+    /// The request as it goes on.
+    pub(super) outgoing: Outgoing,
+    pub(super) grpc: bool,
     pub(super) lease: Option<Lease>,
     pub(super) returned: Option<Rc<Returned>>,
     pub(super) log: Option<Box<Record>>,
     /// The client's socket, where a cut response must be a reset to be seen.
     pub(super) reset_if_cut: Option<SharedIo>,
     pub(super) waited: Duration,
+    active: Active,
     clockwork: Clockwork,
+    ended: Option<Nanos>,
     status: Option<u16>,
     reason: Option<Reason>,
     bytes: u64,
@@ -70,9 +76,11 @@ impl Exchange {
         worker: &Rc<Worker>,
         local: Rc<LocalRevision>,
         arrived: Nanos,
-        clockwork: Clockwork,
+        active: Active,
         counted: bool,
+        outgoing: Outgoing,
     ) -> Box<Self> {
+        let clockwork = active.clockwork(worker);
         if counted {
             local.revision.stats().arrive(worker.index, arrived);
         }
@@ -83,12 +91,16 @@ impl Exchange {
             arrived,
             counted,
             hold: Hold::Nothing,
+            outgoing,
+            grpc: false,
             lease: None,
             returned: None,
             log: None,
             reset_if_cut: None,
             waited: Duration::ZERO,
+            active,
             clockwork,
+            ended: None,
             status: None,
             reason: None,
             bytes: 0,
@@ -99,6 +111,11 @@ impl Exchange {
         let response_start = timeouts.response_start.map(|t| arrived.plus(t));
         exchange.timer().start(arrived.plus(timeouts.request), response_start);
         exchange
+    }
+
+    /// The connection it came on.
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        self.active.connection()
     }
 
     pub(super) fn timer(&self) -> &Rc<Timer> {
@@ -140,11 +157,13 @@ impl Exchange {
     /// The response ended in order.
     pub(super) fn complete(mut self) {
         self.answered = true;
+        let now = self.worker.shared.clock.now();
+        self.ended = Some(now);
         let uploaded = self.returned.as_ref().is_none_or(|r| r.is_finished());
         if let Some(lease) = self.lease.take() {
             // One whose upload has not ended is closed instead: it may never end.
             if uploaded {
-                lease.finish();
+                lease.finish(self.worker.shared.clock.instant(now));
             }
         }
     }
@@ -214,7 +233,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let now = self.worker.shared.clock.now();
+        let now = self.ended.unwrap_or_else(|| self.worker.shared.clock.now());
         let endpoint = self.hold.endpoint().map(|e| e.state.address());
         self.timer().stop();
         // Closes a connection that is in the middle of something, before its slot is free.
@@ -228,5 +247,6 @@ impl Drop for Exchange {
             stats.ended_uncounted(self.worker.index, self.arrived, now, self.status);
         }
         self.write_log(now, endpoint);
+        self.active.end(now);
     }
 }
