@@ -114,9 +114,8 @@ fn step<T>(name: &str, mut f: impl FnMut() -> T) {
     while timed(calls, &mut f) < ROUND / 2 && calls < 1 << 30 {
         calls *= 2;
     }
-    let mut rounds: Vec<f64> = (0..ROUNDS)
-        .map(|_| timed(calls, &mut f).as_nanos() as f64 / f64::from(calls))
-        .collect();
+    let mut rounds: Vec<f64> =
+        (0..ROUNDS).map(|_| timed(calls, &mut f).as_nanos() as f64 / f64::from(calls)).collect();
     rounds.sort_by(f64::total_cmp);
     println!("{name:<44} {:>10.1} {:>10.1}", rounds[ROUNDS / 2], rounds[0]);
 }
@@ -152,11 +151,7 @@ fn revision(title: &str, limit: Option<NonZeroU32>) -> Arc<Revision> {
         container_concurrency: limit
             .map_or(ContainerConcurrency::Unlimited, ContainerConcurrency::AtMost),
         protocol: Protocol::Http1,
-        timeouts: Timeouts {
-            request: Duration::from_secs(300),
-            response_start: None,
-            idle: None,
-        },
+        timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec::default(),
         queue: QueueSettings::default(),
         workload: Workload::Static(Vec::new()),
