@@ -11,7 +11,7 @@ use crate::upstream::{Lease, Returned, SharedIo};
 
 use super::access_log::{Ending, Record};
 use super::body::Cut;
-use super::connection::Connection;
+use super::connection::{Active, Connection};
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
@@ -56,6 +56,8 @@ pub(super) struct Exchange {
     /// The client's socket, where a cut response must be a reset to be seen.
     pub(super) reset_if_cut: Option<SharedIo>,
     pub(super) waited: Duration,
+    /// The request on its connection, until the response's last byte was handed over.
+    pub(super) active: Option<Active>,
     clockwork: Clockwork,
     status: Option<u16>,
     reason: Option<Reason>,
@@ -70,7 +72,7 @@ impl Exchange {
         worker: &Rc<Worker>,
         local: Rc<LocalRevision>,
         arrived: Nanos,
-        clockwork: Clockwork,
+        (active, clockwork): (Active, Clockwork),
         counted: bool,
     ) -> Box<Self> {
         if counted {
@@ -88,6 +90,7 @@ impl Exchange {
             log: None,
             reset_if_cut: None,
             waited: Duration::ZERO,
+            active: Some(active),
             clockwork,
             status: None,
             reason: None,
@@ -111,6 +114,7 @@ impl Exchange {
     /// Takes a timer of its own: the connection's ends with the connection.
     pub(super) fn outlive_connection(&mut self) {
         self.timer().stop();
+        self.active = None;
         self.clockwork = Clockwork::Own(self.worker.sweeper.timer());
     }
 
@@ -145,6 +149,8 @@ impl Exchange {
             // One whose upload has not ended is closed instead: it may never end.
             if uploaded {
                 lease.finish();
+            } else if let Some(active) = &self.active {
+                active.upload_unfinished();
             }
         }
     }

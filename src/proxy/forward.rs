@@ -92,11 +92,14 @@ pub(super) async fn handle(
     clockwork: Clockwork,
 ) -> Result<Response<ResponseBody>, Gone> {
     let http1 = !connection.is_http2();
-    let response = answer(&worker, &connection, request, clockwork).await;
-    drop(active);
-    let mut response = response?;
+    let bodiless = !http1 && request.method() == Method::HEAD;
+    let mut response = answer(&worker, &connection, request, (active, clockwork)).await?;
     if http1 && worker.shared.drain_state() >= DrainState::Draining {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if bodiless && response.body().is_text() {
+        // HTTP/1's side leaves it out by itself.
+        *response.body_mut() = ResponseBody::empty();
     }
     Ok(response)
 }
@@ -105,7 +108,7 @@ async fn answer(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     request: Request<Incoming>,
-    clockwork: Clockwork,
+    begun: (Active, Clockwork),
 ) -> Result<Response<ResponseBody>, Gone> {
     let arrived = worker.shared.clock.now();
     let grpc = refusal::is_grpc(request.headers());
@@ -140,7 +143,7 @@ async fn answer(
         }
     };
     let wakes = local.with_spec(|spec| !matches_no_wake(&spec.queue.no_wake, &request));
-    let mut exchange = Exchange::begin(worker, local, arrived, clockwork, wakes);
+    let mut exchange = Exchange::begin(worker, local, arrived, begun, wakes);
     if request.version() == Version::HTTP_10 {
         exchange.reset_if_cut = Some(connection.io.clone());
     }
@@ -261,7 +264,9 @@ impl Outgoing {
             version,
             headers,
             home: body.is_some().then(Rc::default),
-            gate: (expects_continue && body.is_some()).then(Arc::default),
+            // An HTTP/2 endpoint's 100 is not passed on to us; the client gets its own from here.
+            gate: (expects_continue && body.is_some() && protocol == Protocol::Http1)
+                .then(Arc::default),
             body,
             upgrade,
         }
@@ -540,7 +545,7 @@ async fn respond(
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(switch(exchange, outgoing, response, idle));
     }
-    exchange.timer().response_started(idle, now);
+    exchange.timer().response_started(idle, exchange.returned.as_ref(), now);
     let http2 = outgoing.version == Version::HTTP_2;
     let expected = if http2 { expected(&outgoing.method, &response) } else { Expected::default() };
     Ok(response.map(|body| ResponseBody::stream(body, exchange, expected)))
