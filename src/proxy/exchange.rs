@@ -164,6 +164,9 @@ impl Exchange {
             // One whose upload has not ended is closed instead: it may never end.
             if uploaded {
                 lease.finish(self.worker.shared.clock.instant(now));
+            } else {
+                // Its rest is to be read, or the client would lose the response to a reset.
+                self.connection().refused_upload();
             }
         }
     }

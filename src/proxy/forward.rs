@@ -72,13 +72,14 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Result<Response<Resp
     };
     let worker = Rc::clone(&exchange.worker);
     let connection = Rc::clone(exchange.connection());
+    let head = *exchange.outgoing.method() == Method::HEAD;
     let response = match sent {
         Ok(response) => respond(exchange, response),
         Err(Stop::Gone) => return Err(Gone),
         // Boxed: what is rare is not to make the future of every request larger.
         Err(Stop::Refuse(problem)) => Box::pin(refuse(exchange, problem)).await,
     };
-    Ok(closing(&worker, &connection, response))
+    Ok(closing(&worker, &connection, head, response))
 }
 
 /// tidegate answers itself.
@@ -266,7 +267,7 @@ fn respond(
         Some(_) => exchange.worker.shared.clock.now(),
         None => exchange.arrived,
     };
-    exchange.timer().response_started(idle, now);
+    exchange.timer().response_started(idle, exchange.returned.as_ref(), now);
     let expected = if exchange.outgoing.is_http2() {
         expected(exchange.outgoing.method(), &response)
     } else {

@@ -33,7 +33,10 @@ const STREAMS_MAX: u32 = 128;
 /// Flow control: small streams in a connection that has room for all of them, so that one that is
 /// not read does not stop the others.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// Small frames that clients are slow to read count against half of it, 251 for a message of 5
+/// bytes, and would end the connection for all: enough for as many as all streams can hold.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+const _: () = assert!(CONNECTION_WINDOW / 2 / 251 > STREAMS_MAX * (STREAM_WINDOW / 5));
 /// Largest response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 

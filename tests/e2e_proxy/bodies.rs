@@ -167,11 +167,13 @@ async fn expectations_are_answered_by_the_replica() {
 
 #[tokio::test]
 async fn an_expectation_waits_with_its_request() {
-    let manifests = file(&[Service::new("a").spec("containerConcurrency: 1")
+    let manifests = file(&[Service::new("a")
+        .spec("containerConcurrency: 1")
         .annotation("autoscaling.knative.dev/max-scale", "1")]);
     let tidegate = Tidegate::serve(&manifests);
     let at = tidegate.address();
-    let first = tokio::spawn(async move { crate::client::get(at, &host("a"), "/delay?ms=700").await });
+    let first =
+        tokio::spawn(async move { crate::client::get(at, &host("a"), "/delay?ms=700").await });
     until("a replica", || tidegate.descendants().len() == 2).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut stream = TcpStream::connect(at).await.unwrap();
@@ -243,7 +245,10 @@ async fn refused_uploads_see_why() {
         for bytes in [1_000, 300_000, 5_000_000, 30_000_000] {
             let answer = blunt_upload(tidegate.address(), host, bytes).await;
             let right = format!("HTTP/1.1 {status} ");
-            assert!(answer.as_ref().is_ok_and(|a| a.starts_with(&right)), "{host} {bytes}: {answer:?}");
+            assert!(
+                answer.as_ref().is_ok_and(|a| a.starts_with(&right)),
+                "{host} {bytes}: {answer:?}"
+            );
         }
     }
     // After a short one the connection is still good.

@@ -12,9 +12,11 @@ use crate::serving::{Service, Tidegate, file, host};
 async fn impatient(idle: Duration, says: &'static str) -> Backend {
     Backend::start(move |_, mut stream| async move {
         while let Ok(Some(head)) = tokio::time::timeout(idle, head(&mut stream)).await {
-            let length = head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| {
-                rest.split("\r\n").next().unwrap().parse().unwrap()
-            });
+            let length = head
+                .to_lowercase()
+                .split("content-length: ")
+                .nth(1)
+                .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await.unwrap();
             let answer = format!("HTTP/1.1 200 OK\r\n{says}Content-Length: 3\r\n\r\nok\n");
@@ -30,18 +32,18 @@ async fn impatient(idle: Duration, says: &'static str) -> Backend {
 async fn stale_connections_cost_no_request() {
     let quick = impatient(Duration::from_millis(200), "").await;
     let told = impatient(Duration::from_millis(2_000), "Keep-Alive: timeout=2\r\n").await;
-    let manifests = file(&[
-        Service::new("quick").at(quick.address),
-        Service::new("told").at(told.address),
-    ]);
+    let manifests =
+        file(&[Service::new("quick").at(quick.address), Service::new("told").at(told.address)]);
     let tidegate = Tidegate::with(&manifests, &["--workers", "1"]);
     let at = tidegate.address();
-    let run = async |name: &'static str, pauses: &[u64]| {
+    // A body makes it a request that must not be sent twice: one that goes out while the replica
+    // closes cannot be saved, so those do not come near that moment.
+    let run = async |name: &'static str, bodies: bool, pauses: &[u64]| {
         let mut connection = h1(at).await;
         for (number, pause) in pauses.iter().enumerate() {
             tokio::time::sleep(Duration::from_micros(*pause)).await;
-            // A body makes it a request that must not be sent twice.
-            let (method, body) = if number % 2 == 0 { ("GET", empty()) } else { ("POST", full("abc")) };
+            let (method, body) =
+                if number % 2 == 0 || !bodies { ("GET", empty()) } else { ("POST", full("abc")) };
             let request = request(method, &host(name), "/").body(body).unwrap();
             let answer = send1(&mut connection, request).await;
             assert_eq!((answer.status, answer.text()), (200, "ok\n"), "{name} {number}");
@@ -50,9 +52,9 @@ async fn stale_connections_cost_no_request() {
     // Around the moment in which the replica closes.
     let around: Vec<u64> = (0..40).map(|n| 199_000 + n * 100).collect();
     tokio::join!(
-        run("quick", &[0, 0, 0, 250_000, 250_000, 0, 300_000, 0]),
-        run("quick", &around),
-        run("told", &[0, 0, 900_000, 1_100_000, 1_990_000, 2_005_000]),
+        run("quick", true, &[0, 0, 0, 250_000, 250_000, 0, 300_000, 0]),
+        run("quick", false, &around),
+        run("told", true, &[0, 0, 900_000, 1_100_000, 1_990_000, 2_005_000]),
     );
     assert!(quick.connections() > 10, "it did close: {}", quick.connections());
     assert!(told.connections() < 9, "kept for as long as it said: {}", told.connections());
