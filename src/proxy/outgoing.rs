@@ -32,6 +32,8 @@ pub(super) struct Outgoing {
     pub(super) upgrade: Option<hyper::upgrade::OnUpgrade>,
     /// `grpc-timeout`.
     pub(super) grpc_timeout: Option<Duration>,
+    /// Whether the head was left behind by the last attempt.
+    kept: bool,
 }
 
 impl Outgoing {
@@ -84,6 +86,7 @@ impl Outgoing {
             body,
             upgrade,
             grpc_timeout,
+            kept: false,
         }
     }
 
@@ -108,6 +111,7 @@ impl Outgoing {
 
     /// The request for one attempt; the head is left behind if `keep`.
     pub(super) fn attempt(&mut self, keep: bool) -> Request<RequestBody> {
+        self.kept = keep;
         let mut body = match (self.body.take(), &self.home) {
             (Some(body), Some(home)) => RequestBody::lent(body, Rc::clone(home)),
             _ => RequestBody::empty(),
@@ -137,7 +141,7 @@ impl Outgoing {
     }
 
     /// Takes back what a failed attempt did not send; false if something is missing.
-    pub(super) fn take_back(&mut self, request: Unsent, kept: bool) -> bool {
+    pub(super) fn take_back(&mut self, request: Unsent) -> bool {
         match request {
             Unsent::Unmade => return true,
             Unsent::Whole(request) => {
@@ -145,7 +149,7 @@ impl Outgoing {
                 drop(body);
                 (self.uri, self.headers) = (parts.uri, parts.headers);
             }
-            Unsent::Lost if kept => {}
+            Unsent::Lost if self.kept => {}
             Unsent::Lost => return false,
         }
         match &self.home {

@@ -68,6 +68,7 @@ struct Http2 {
 #[derive(Debug)]
 struct Idle {
     connection: Http1,
+    since: Instant,
     until: Instant,
 }
 
@@ -110,7 +111,7 @@ impl Lease {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
                 let mut idle = pool.idle.borrow_mut();
                 if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
-                    idle.push(Idle { connection, until: now + keep });
+                    idle.push(Idle { connection, since: now, until: now + keep });
                 }
             }
             Kind::Http1 { .. } => {}
@@ -179,20 +180,21 @@ impl EndpointPool {
     }
 
     /// Sends one request and waits for the response's head. The request is made once there is a
-    /// connection for it, so that it need not be kept meanwhile.
+    /// connection for it, so that it need not be kept meanwhile; it is told how long that
+    /// connection was idle, none for a new or a shared one.
     pub async fn send(
         self: &Rc<Self>,
         now: Instant,
-        request: impl FnOnce() -> Request<RequestBody>,
+        request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
     ) -> Attempt {
         if self.protocol == Protocol::H2c {
             return Box::pin(self.send_http2(request)).await;
         }
-        let (mut connection, reused) = match self.idle_connection(now) {
-            Some(connection) => (connection, true),
+        let (mut connection, idle) = match self.idle_connection(now) {
+            Some((connection, idle)) => (connection, Some(idle)),
             // Boxed: what is rare is not to make the future of every request larger.
             None => match Box::pin(self.open_http1()).await {
-                Ok(connection) => (connection, false),
+                Ok(connection) => (connection, None),
                 Err(error) => return failed(error, Unsent::Unmade),
             },
         };
@@ -202,7 +204,7 @@ impl EndpointPool {
         }
         let traffic = connection.io.traffic();
         let (written, read) = (traffic.bytes_written(), traffic.bytes_read());
-        match connection.sender.try_send_request(request()).await {
+        match connection.sender.try_send_request(request(idle)).await {
             Ok(response) => {
                 let keep = keep_for(&response);
                 let pool = Rc::clone(self);
@@ -213,7 +215,7 @@ impl EndpointPool {
                 let traffic = connection.io.traffic();
                 let sent = if message.is_some() || traffic.bytes_written() == written {
                     Sent::Nothing
-                } else if reused && traffic.bytes_read() == read {
+                } else if idle.is_some() && traffic.bytes_read() == read {
                     Sent::Unanswered
                 } else {
                     Sent::Some
@@ -223,12 +225,12 @@ impl EndpointPool {
         }
     }
 
-    /// The connection that was used last and is still good.
-    fn idle_connection(&self, now: Instant) -> Option<Http1> {
+    /// The connection that was used last and is still good, and how long it was idle.
+    fn idle_connection(&self, now: Instant) -> Option<(Http1, Duration)> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, until }) = idle.pop() {
+        while let Some(Idle { connection, since, until }) = idle.pop() {
             if now < until && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
-                return Some(connection);
+                return Some((connection, now.saturating_duration_since(since)));
             }
         }
         None
@@ -256,7 +258,7 @@ impl EndpointPool {
 
     async fn send_http2(
         self: &Rc<Self>,
-        request: impl FnOnce() -> Request<RequestBody>,
+        request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
     ) -> Attempt {
         let (mut sender, streams, io) = match self.stream().await {
             Ok(stream) => stream,
@@ -265,7 +267,7 @@ impl EndpointPool {
         // Counted from here; dropped with the lease, also when the attempt is abandoned.
         let lease = Lease(Kind::Http2 { streams, _pool: Some(Rc::clone(self)) });
         let read = io.traffic().bytes_read();
-        match sender.try_send_request(request()).await {
+        match sender.try_send_request(request(None)).await {
             Ok(response) => Ok((response, lease)),
             Err(mut error) => {
                 let message = error.take_message();

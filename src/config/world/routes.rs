@@ -91,8 +91,12 @@ impl Revisions for Reachable<'_> {
 
     fn latest(&self, configuration: Option<&str>) -> Option<String> {
         let configuration = configuration.unwrap_or(&self.route.name);
-        let id = ObjectName::new(Arc::clone(&self.route.namespace), configuration);
-        self.stamps.latest(&id).map(str::to_owned)
+        let namespace = &self.route.namespace;
+        let id = ObjectName::new(Arc::clone(namespace), configuration);
+        let latest = self.stamps.latest(&id)?;
+        // Stamps may outlive their configuration while a file cannot be read.
+        let id = ObjectName::new(Arc::clone(namespace), latest);
+        self.drafts.contains_key(&id).then(|| latest.to_owned())
     }
 }
 
