@@ -15,8 +15,10 @@ mod backoff;
 mod cgroup;
 mod environment;
 mod expand;
+mod failure;
 pub mod files;
 mod fleet;
+mod group;
 mod guard;
 mod health;
 mod keeper;
@@ -35,10 +37,11 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod turns;
 mod volumes;
 mod wire;
 
 pub use guard::guard_main;
-pub use listening::port_holder;
 pub use limits::raise_descriptor_limit;
+pub use listening::port_holder;
 pub use supervisor::{Supervisor, SupervisorHandle, SupervisorSettings};

@@ -3,6 +3,7 @@
 //! on both sides, and counters nobody else writes.
 
 mod access_log;
+mod answer;
 mod body;
 mod connection;
 mod edge;
@@ -11,9 +12,11 @@ mod forward;
 mod forwarded;
 mod headers;
 mod listen;
+mod outgoing;
 mod refusal;
 mod retry;
 mod route;
+mod scan;
 mod shared;
 mod sweep;
 mod upgrade;

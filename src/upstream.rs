@@ -13,5 +13,5 @@ mod socket;
 pub use body::{ContinueGate, RequestBody, Returned};
 pub use connect::{Connector, MemoryNetwork};
 pub use error::{SendError, Sent};
-pub use pool::{Attempt, EndpointPool, Lease};
+pub use pool::{Attempt, EndpointPool, Failed, Lease, Unsent};
 pub use socket::{SharedIo, Socket, Traffic};

@@ -8,17 +8,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate::autoscaler::zero::{Active, StepFacts, ZeroState};
+use tidegate::autoscaler::zero::{Active, Step, StepFacts, ZeroState};
 use tidegate::autoscaler::{MaxWindow, Sample, Scaler, Window, bounds, num_activators};
 use tidegate::model::{Aggregation, Metric, ScalingSpec};
 
 const FOLDERS: [&str; 5] = ["autoscaler", "window", "misc", "multiscaler", "kpa"];
 
+/// Kinds that are replayed.
+const REPLAYED: [&str; 7] =
+    ["autoscaler", "window", "multiscaler", "num-activators", "bounds", "kpa-scale", "kpa-trace"];
+
 /// Kinds that are not replayed here, and why.
-const SKIPPED: [(&str, &str); 3] = [
+const SKIPPED: [(&str, &str); 2] = [
     ("resolve", "resolution of settings: replayed by the test of `config`"),
     ("sample-size", "nothing is scraped: the proxy is always in the path and sees every request"),
-    ("kpa-trace", "the whole reconciler with its endpoint modes: not part of this version"),
 ];
 
 /// t = 0 of the data: an even Unix second.
@@ -302,43 +305,115 @@ fn setting_seconds(row: &Value, annotation: &str, key: &str, default: &str) -> D
     Duration::from_secs_f64(number.parse::<f64>().unwrap() * unit)
 }
 
-fn kpa_scale_spec(row: &Value) -> ScalingSpec {
-    const PREFIX: &str = "autoscaling.knative.dev";
-    let deadline = format!("{}s", row["progress_deadline_s"]);
-    let burst =
-        setting(row, &format!("{PREFIX}/target-burst-capacity"), "target-burst-capacity", "211");
+/// Settings of a `kpa-scale` row or a `kpa-trace`.
+fn kpa_spec(doc: &Value, reachable: bool) -> ScalingSpec {
+    let annotation = |key: &str| format!("autoscaling.knative.dev/{key}");
+    let text = |key: &str, default| setting(doc, &annotation(key), key, default);
+    let number = |key: &str, default| text(key, default).parse::<u32>().unwrap();
+    let deadline = format!("{}s", doc["progress_deadline_s"]);
     let retention = "scale-to-zero-pod-retention-period";
+    let limit = doc["container_concurrency"].as_f64().unwrap_or(0.0);
     ScalingSpec {
-        min_scale: u(row, "min_scale"),
-        max_scale: Some(u(row, "max_scale")).filter(|scale| *scale > 0),
-        initial_scale: u(row, "initial_scale"),
-        reachable: row["reachability"] != "Unreachable",
-        scale_to_zero: setting(row, "", "enable-scale-to-zero", "true") == "true",
-        stable_window: setting_seconds(row, &format!("{PREFIX}/window"), "stable-window", "60s"),
-        scale_to_zero_grace: setting_seconds(row, "", "scale-to-zero-grace-period", "30s"),
-        scale_to_zero_retention: setting_seconds(
-            row,
-            &format!("{PREFIX}/{retention}"),
-            retention,
-            "0s",
-        ),
+        min_scale: if reachable { number("min-scale", "0") } else { 0 },
+        max_scale: Some(number("max-scale", "0")).filter(|scale| *scale > 0),
+        // Rows give it resolved: a 0 that the cluster does not allow is ignored.
+        initial_scale: doc["initial_scale"]
+            .as_u64()
+            .map_or_else(|| number("initial-scale", "1"), |scale| u32::try_from(scale).unwrap()),
+        reachable,
+        total_value: if limit > 0.0 { limit } else { 100.0 },
+        scale_to_zero: setting(doc, "", "enable-scale-to-zero", "true") == "true",
+        stable_window: setting_seconds(doc, &annotation("window"), "stable-window", "60s"),
+        scale_to_zero_grace: setting_seconds(doc, "", "scale-to-zero-grace-period", "30s"),
+        scale_to_zero_retention: setting_seconds(doc, &annotation(retention), retention, "0s"),
         progress_deadline: setting_seconds(
-            row,
+            doc,
             "serving.knative.dev/progress-deadline",
             "",
             &deadline,
         ),
-        target_burst_capacity: burst.parse().unwrap(),
+        target_burst_capacity: text("target-burst-capacity", "211").parse().unwrap(),
         ..ScalingSpec::default()
     }
 }
 
+/// What a step of either kind is made from.
+fn step_facts(row: &Value, replicas: &str, mode: &str) -> StepFacts {
+    StepFacts {
+        desired: count(&row["desired"]),
+        replicas: row[replicas].as_i64().map(|n| u32::try_from(n).unwrap()),
+        probe_ok: row["probe_ok"] == true,
+        proxied_for: row["proxy_for_s"].as_f64().map(Duration::from_secs_f64),
+        proxy_mode: row[mode] == "Proxy",
+    }
+}
+
+/// A count, or none for the original's -1.
+fn count(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_i64().unwrap()).ok()
+}
+
+fn condition(active: Active) -> &'static str {
+    match active {
+        Active::True => "True",
+        Active::Unknown => "Unknown",
+        Active::NoTraffic | Active::TimedOut => "False",
+    }
+}
+
+/// Replays the reconciles of a whole life, each with the condition left by those before.
+fn kpa_trace(doc: &Value, report: &mut Report) {
+    report.cases += 1;
+    let mut state = ZeroState::new(false, time(0.0));
+    let mut status_desired = None;
+    for (number, row) in list(doc, "reconciles").iter().enumerate() {
+        let t = f(row, "t");
+        let at = |what: &str| format!("#{number} t={t} {what}");
+        let reached = list(doc, "reachability").iter().rfind(|since| since[0].as_f64() <= Some(t));
+        let spec = kpa_spec(doc, reached.unwrap()[1] != "Unreachable");
+        // The first reconcile only makes the endpoints object.
+        let first = row["sks_mode_before"] == "";
+        let facts = step_facts(row, "replicas_before", "sks_mode_before");
+        let ready = u(row, "ready");
+        let step = if first { Step::default() } else { state.scale(&spec, facts, time(t)) };
+        state.observe(&spec, step.want, ready, !first, time(t));
+        status_desired = step.want.or(status_desired);
+
+        let patched = row["patched"].as_i64().map(|n| u32::try_from(n).unwrap());
+        report.check(at("patched"), step.write, patched);
+        let requeues: Vec<f64> = step.requeue_after.iter().map(Duration::as_secs_f64).collect();
+        let want: Vec<f64> =
+            list(row, "requeue_after_s").iter().map(|v| v.as_f64().unwrap()).collect();
+        report.check(at("requeue"), requeues, want);
+        report.check(at("probed"), step.probed, row["probe_ok"].is_boolean());
+        report.check(at("async"), step.async_probe, row["async_probe"] == true);
+        report.check(at("active"), Value::from(condition(state.active())), row["active"].clone());
+        let reason = match state.active() {
+            Active::True => Value::Null,
+            Active::Unknown => Value::from("Queued"),
+            Active::NoTraffic => Value::from("NoTraffic"),
+            Active::TimedOut => Value::from("TimedOut"),
+        };
+        report.check(at("reason"), reason, row["reason"].clone());
+        let initialized = Value::from(state.initialized());
+        report.check(at("initialized"), initialized, row["initialized"].clone());
+        report.check(at("desired"), status_desired, count(&row["status_desired"]));
+        let serves = step.want.is_some_and(|want| want > 0) && f(row, "ebc") >= 0.0;
+        report.check(
+            at("mode"),
+            Value::from(if serves { "Serve" } else { "Proxy" }),
+            row["mode"].clone(),
+        );
+        let activators = if first { 2 } else { num_activators(ready, &spec) };
+        report.check(at("activators"), activators, u(row, "activators"));
+    }
+}
+
 fn kpa_scale_rows(doc: &Value, report: &mut Report) {
-    let count = |value: &Value| u32::try_from(value.as_i64().unwrap()).ok();
     for row in list(doc, "rows") {
         report.cases += 1;
         let id = row["id"].as_str().unwrap();
-        let spec = kpa_scale_spec(row);
+        let spec = kpa_spec(row, row["reachability"] != "Unreachable");
         let now = time(0.0);
         let active = match row["active"].as_str().unwrap() {
             "True" => Active::True,
@@ -348,15 +423,7 @@ fn kpa_scale_rows(doc: &Value, report: &mut Report) {
         };
         let initialized = row["scale_target_initialized"].as_bool().unwrap();
         let state = ZeroState::with(active, now - seconds(row, "active_status_for_s"), initialized);
-        let proxied = &row["proxy_for_s"];
-        let facts = StepFacts {
-            desired: count(&row["desired"]),
-            replicas: row["replicas"].as_i64().map(|n| u32::try_from(n).unwrap()),
-            probe_ok: row["probe_ok"].as_bool().unwrap(),
-            proxied_for: proxied.as_f64().map(Duration::from_secs_f64),
-            proxy_mode: row["sks_mode"] == "Proxy",
-        };
-        let step = state.scale(&spec, facts, now);
+        let step = state.scale(&spec, step_facts(row, "replicas", "sks_mode"), now);
         report.check(format!("{id} want"), step.want, count(&row["want"]));
         let patched = row["patched"].as_i64().map(|n| u32::try_from(n).unwrap());
         report.check(format!("{id} patched"), step.write, patched);
@@ -370,13 +437,18 @@ fn kpa_scale_rows(doc: &Value, report: &mut Report) {
     }
 }
 
+/// Data files in a folder and those below it, by name.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
     files.sort();
     files
 }
@@ -385,7 +457,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn replay(root: &Path) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let mut differences = String::new();
-    for path in FOLDERS.iter().flat_map(|folder| files(&root.join(folder))) {
+    let folders = FOLDERS.iter().map(|folder| root.join(folder));
+    let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| {
+        let files = files(&folder);
+        assert!(!files.is_empty(), "no data file below {}", folder.display());
+        files
+    });
+    for path in files {
         let doc: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let kind = doc["kind"].as_str().unwrap().to_owned();
         let case = format!("{kind}/{}", doc["name"].as_str().unwrap());
@@ -397,6 +475,7 @@ fn replay(root: &Path) -> BTreeMap<String, usize> {
             "num-activators" => num_activators_rows(&doc, &mut report),
             "bounds" => bounds_rows(&doc, &mut report),
             "kpa-scale" => kpa_scale_rows(&doc, &mut report),
+            "kpa-trace" => kpa_trace(&doc, &mut report),
             other => {
                 let known = SKIPPED.iter().any(|(kind, _)| *kind == other);
                 assert!(known, "{}: unknown kind {other}", path.display());
@@ -416,15 +495,15 @@ fn replay(root: &Path) -> BTreeMap<String, usize> {
 fn recorded_decisions_are_reproduced() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle");
     let given = std::env::var_os("TIDEGATE_ORACLE").map(PathBuf::from);
-    for root in std::iter::once(own).chain(given) {
+    for (root, whole) in std::iter::once((own, true)).chain(given.map(|root| (root, false))) {
         println!("{}", root.display());
         let counts = replay(&root);
-        for kind in ["autoscaler", "window", "multiscaler", "num-activators", "bounds", "kpa-scale"]
-        {
+        for kind in REPLAYED {
             let count = counts.get(kind).copied().unwrap_or_default();
             println!("  {kind}: {count} cases");
-            assert!(count > 0, "no case of kind {kind} below {}", root.display());
+            assert!(!whole || count > 0, "no case of kind {kind} below {}", root.display());
         }
+        assert!(counts.values().sum::<usize>() > 0, "no case at all below {}", root.display());
     }
     for (kind, reason) in SKIPPED {
         println!("  skipped {kind}: {reason}");

@@ -58,10 +58,7 @@ fn readiness(sources: &Sources) -> Readiness {
 }
 
 fn problem_view(problem: &Problem) -> ProblemView {
-    ProblemView {
-        reason: problem.reason.token().to_owned(),
-        message: problem.message.to_string(),
-    }
+    ProblemView { reason: problem.reason.token().to_owned(), message: problem.message.to_string() }
 }
 
 fn metric_word(metric: Metric) -> &'static str {
@@ -107,7 +104,10 @@ impl Sources {
                 warnings: service.warnings.iter().map(ToString::to_string).collect(),
             })
             .collect();
-        ServicesView { services, rejected: world.rejected.iter().map(ToString::to_string).collect() }
+        ServicesView {
+            services,
+            rejected: world.rejected.iter().map(ToString::to_string).collect(),
+        }
     }
 
     fn revision(&self, revision: &Revision) -> RevisionView {

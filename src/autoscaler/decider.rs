@@ -122,7 +122,10 @@ impl Decider {
     fn watch_panic(&mut self, spec: &ScalingSpec, over: bool, now: Duration) {
         if over {
             self.panic_since = Some(now);
-        } else if self.panic_since.is_some_and(|since| since + spec.stable_window < now) {
+        } else if self
+            .panic_since
+            .is_some_and(|since| since.saturating_add(spec.stable_window) < now)
+        {
             self.panic_since = None;
             self.panic_floor = 0;
         }

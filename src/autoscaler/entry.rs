@@ -129,6 +129,13 @@ impl Entry {
         matches!(self.spec.workload, Workload::Process(_))
     }
 
+    /// Whether its count means something: replicas that were found are not to be ended before the
+    /// first decision.
+    pub(super) fn is_decided(&self) -> bool {
+        let undecided = |awake: &Awake| awake.scaler.status().desired.is_none();
+        self.wanted > 0 || !self.awake.as_deref().is_some_and(undecided)
+    }
+
     /// Begins to sample. A revision that has replicas without having been asked for any decides
     /// at the next tick, as the original after a restart; one without starts at 0, so that a
     /// request decides at once.
@@ -155,6 +162,7 @@ impl Entry {
         self.awake = None;
         self.granted = 0;
         self.arrivals_at_rest = self.stats.read(now).arrivals;
+        self.settle();
         self.log.shrink();
     }
 

@@ -214,6 +214,10 @@ impl State {
     fn wake_if_active(&mut self, index: usize, now: Nanos) {
         let entry = &mut self.entries[index];
         if entry.awake.is_none() && entry.is_active(now) {
+            if self.active.is_empty() {
+                // No second was worked through while all were at rest, and none is missed.
+                self.second = second(now);
+            }
             entry.wake(now);
             self.active.insert(index);
         }
@@ -256,7 +260,10 @@ impl State {
         for index in stating {
             let entry = &mut self.entries[index];
             entry.settle();
-            statements.push(Statement { revision: entry.spec.id.clone(), desired: entry.granted });
+            if entry.is_decided() {
+                let revision = entry.spec.id.clone();
+                statements.push(Statement { revision, desired: entry.granted });
+            }
         }
         statements
     }

@@ -6,6 +6,7 @@
 //! it longest, but not before [`HOLD`]: more revisions with load than replicas take turns.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::stats::Nanos;
@@ -40,14 +41,20 @@ pub(super) fn share(limit: u32, demands: &[Demand], now: Nanos) -> Vec<u32> {
     let sum: u32 = grants.iter().sum();
     let mut room = limit.saturating_sub(sum);
     feed_those_without(demands, &mut grants, &mut room, now);
-    while room > 0 {
-        // The rest goes to the smallest first.
-        let hungry = (0..grants.len()).filter(|i| grants[*i] < demands[*i].want);
-        let Some(index) = hungry.min_by_key(|i| (grants[*i], demands[*i].granted_at)) else {
-            break;
-        };
+    // The rest goes to the smallest first.
+    let key = |grants: &[u32], i: usize| (grants[i], demands[i].granted_at, i);
+    let mut hungry: BTreeSet<_> = (0..grants.len())
+        .filter(|i| grants[*i] < demands[*i].want)
+        .map(|i| key(&grants, i))
+        .collect();
+    while room > 0
+        && let Some((_, _, index)) = hungry.pop_first()
+    {
         grants[index] += 1;
         room -= 1;
+        if grants[index] < demands[index].want {
+            hungry.insert(key(&grants, index));
+        }
     }
     grants
 }

@@ -159,7 +159,7 @@ impl ZeroState {
         let state_for = now.saturating_sub(self.since);
         match self.active {
             Active::Unknown => {
-                let timeout = spec.progress_deadline + ACTIVATION_BUFFER;
+                let timeout = spec.progress_deadline.saturating_add(ACTIVATION_BUFFER);
                 if state_for <= timeout {
                     (step.want, step.write) = (None, None);
                     // The whole of it, as in the original.

@@ -19,12 +19,12 @@ use crate::model::Reason;
 use crate::stats::Nanos;
 use crate::upstream::{SharedIo, Socket};
 
-use super::forward::{Gone, handle};
+use super::answer::{Gone, answer};
+use super::exchange::Clockwork;
 use super::forwarded::Client;
 use super::shared::{DrainState, Shared};
 use super::sweep::{Swept, Timer};
 use super::worker::Worker;
-use super::exchange::Clockwork;
 
 /// Largest head of a request, HTTP/1 and HTTP/2 alike.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -72,27 +72,37 @@ pub(super) struct Connection {
     next_stream: RefCell<Option<Rc<Timer>>>,
 }
 
-/// Counts a request of a connection while it lives.
+/// Counts a request of a connection until its response has ended.
 #[derive(Debug)]
-pub(super) struct Active {
-    connection: Rc<Connection>,
-    clock: crate::stats::Clock,
-}
+pub(super) struct Active(Rc<Connection>);
 
 impl Active {
-    /// The response is complete, the upload is not: its rest is to be read, or the client would
-    /// lose the response to a reset.
-    pub(super) fn upload_unfinished(&self) {
-        self.connection.refused_upload();
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.0
+    }
+
+    /// The deadlines of this request: the connection's own for HTTP/1, which has one at a time.
+    pub(super) fn clockwork(&self, worker: &Worker) -> Clockwork {
+        if self.0.is_http2() {
+            let timer = worker.sweeper.timer();
+            *self.0.next_stream.borrow_mut() = Some(Rc::clone(&timer.timer));
+            Clockwork::Own(timer)
+        } else {
+            Clockwork::Connection(Rc::clone(&self.0.timer.timer))
+        }
+    }
+
+    /// The response ended: when the connection is quiet it is so from then on.
+    pub(super) fn end(&self, now: Nanos) {
+        self.0.quiet_since.set(now);
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let connection = &self.connection;
+        let connection = &self.0;
         connection.active.set(connection.active.get() - 1);
         if connection.active.get() == 0 {
-            connection.quiet_since.set(self.clock.now());
             connection.bytes_when_quiet.set(connection.io.traffic().bytes_read());
             connection.head_since.set(None);
         }
@@ -128,17 +138,11 @@ impl Connection {
     }
 
     /// A request begins.
-    fn begin(self: &Rc<Self>, worker: &Worker) -> (Active, Clockwork) {
+    pub(super) fn begin(self: &Rc<Self>, now: Nanos) -> Active {
         self.active.set(self.active.get() + 1);
         self.served.set(true);
-        let active = Active { connection: Rc::clone(self), clock: worker.shared.clock };
-        if self.http2.get() {
-            let timer = worker.sweeper.timer();
-            *self.next_stream.borrow_mut() = Some(Rc::clone(&timer.timer));
-            (active, Clockwork::Own(timer))
-        } else {
-            (active, Clockwork::Connection(Rc::clone(&self.timer.timer)))
-        }
+        self.quiet_since.set(now);
+        Active(Rc::clone(self))
     }
 
     /// An upload was refused that the client may still be sending.
@@ -277,15 +281,11 @@ async fn serve_http1(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
 ) -> Option<hyper::Result<()>> {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (active, clockwork) = connection.begin(worker);
-        handle(Rc::clone(worker), Rc::clone(connection), request, active, clockwork)
-    });
+    let service = service_fn(|request: Request<Incoming>| answer(worker, connection, request));
     let mut builder = http1::Builder::new();
     builder.max_header_size(HEAD_BYTES_MAX).header_read_timeout(None);
-    let driven = builder
-        .serve_connection(TokioIo::new(connection.io.clone()), service)
-        .with_upgrades();
+    let driven =
+        builder.serve_connection(TokioIo::new(connection.io.clone()), service).with_upgrades();
     drive(connection, driven, |driven| driven.graceful_shutdown()).await
 }
 
@@ -295,9 +295,7 @@ async fn serve_http2(
 ) -> Option<hyper::Result<()>> {
     connection.http2.set(true);
     let service = service_fn(|request: Request<Incoming>| {
-        let (active, clockwork) = connection.begin(worker);
-        let response =
-            handle(Rc::clone(worker), Rc::clone(connection), request, active, clockwork);
+        let response = answer(worker, connection, request);
         // A stream whose client is gone is dropped by hyper; it has nobody to tell.
         async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|Gone| Gone::response())) }
     });

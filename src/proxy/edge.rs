@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
 
 use crate::snapshot::{HostKind, normalize};
+
+use super::scan::Scan;
 
 /// What the edge found out about a request.
 #[derive(Debug)]
@@ -21,7 +22,10 @@ pub(super) struct Checked<'a> {
 pub(super) type Refused = &'static str;
 
 /// Checks a request's head.
-pub(super) fn check<B>(request: &Request<B>) -> Result<Checked<'_>, Refused> {
+pub(super) fn check<'a, B>(
+    request: &'a Request<B>,
+    scan: &Scan<'a>,
+) -> Result<Checked<'a>, Refused> {
     let uri = request.uri();
     if request.method() == Method::CONNECT {
         return Err("CONNECT is not supported: this is a reverse proxy");
@@ -33,8 +37,8 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Checked<'_>, Refused> {
     } else if !uri.path().starts_with('/') {
         return Err("the request's target must be a path or an absolute http URL");
     }
-    check_framing(request.headers())?;
-    let authority = authority(request)?;
+    check_framing(scan)?;
+    let authority = authority(request, scan)?;
     let host = match authority {
         Some(text) => Some(normalize(text).ok_or("the Host header is malformed")?),
         None => None,
@@ -43,13 +47,12 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Checked<'_>, Refused> {
 }
 
 /// The one authority that all places where it may stand agree on.
-fn authority<B>(request: &Request<B>) -> Result<Option<&str>, Refused> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let header = match hosts.next() {
+fn authority<'a, B>(request: &'a Request<B>, scan: &Scan<'a>) -> Result<Option<&'a str>, Refused> {
+    let header = match scan.host {
         Some(value) => Some(value.to_str().map_err(|_invalid| "the Host header is malformed")?),
         None => None,
     };
-    if hosts.next().is_some() {
+    if scan.seen.hosts > 1 {
         return Err("there is more than one Host header");
     }
     let target = request.uri().authority().map(http::uri::Authority::as_str);
@@ -68,23 +71,21 @@ fn authority<B>(request: &Request<B>) -> Result<Option<&str>, Refused> {
     }
 }
 
-fn check_framing(headers: &HeaderMap) -> Result<(), Refused> {
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(encoding) = encodings.next() {
-        if !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") || encodings.next().is_some() {
+fn check_framing(scan: &Scan<'_>) -> Result<(), Refused> {
+    if let Some(encoding) = scan.encoding {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") || scan.seen.encodings > 1 {
             return Err("Transfer-Encoding must be `chunked`, once");
         }
-        if headers.contains_key(CONTENT_LENGTH) {
+        if scan.length.is_some() {
             return Err("Content-Length and Transfer-Encoding exclude each other");
         }
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next() {
+    if let Some(length) = scan.length {
         let bytes = length.as_bytes();
         let canonical = bytes.iter().all(u8::is_ascii_digit)
             && !bytes.is_empty()
             && (bytes.len() == 1 || bytes[0] != b'0');
-        if !canonical || lengths.next().is_some() {
+        if !canonical || scan.seen.lengths > 1 {
             return Err("Content-Length must be one decimal number without leading zeros");
         }
     }
@@ -93,11 +94,12 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan::scan;
     use super::*;
 
     fn verdict(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> String {
         let request = build(Request::builder()).body(()).expect("a request");
-        match check(&request) {
+        match check(&request, &scan(request.headers())) {
             Ok(checked) => match checked.host {
                 Some((host, _)) => format!("to {host}"),
                 None => "to nobody".into(),

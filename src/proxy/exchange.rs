@@ -12,6 +12,7 @@ use crate::upstream::{Lease, Returned, SharedIo};
 use super::access_log::{Ending, Record};
 use super::body::Cut;
 use super::connection::{Active, Connection};
+use super::outgoing::Outgoing;
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
@@ -50,15 +51,18 @@ pub(super) struct Exchange {
     pub(super) arrived: Nanos,
     pub(super) counted: bool,
     pub(super) hold: Hold,
+    /// The request as it goes on.
+    pub(super) outgoing: Outgoing,
+    pub(super) grpc: bool,
     pub(super) lease: Option<Lease>,
     pub(super) returned: Option<Rc<Returned>>,
     pub(super) log: Option<Box<Record>>,
     /// The client's socket, where a cut response must be a reset to be seen.
     pub(super) reset_if_cut: Option<SharedIo>,
     pub(super) waited: Duration,
-    /// The request on its connection, until the response's last byte was handed over.
-    pub(super) active: Option<Active>,
+    active: Active,
     clockwork: Clockwork,
+    ended: Option<Nanos>,
     status: Option<u16>,
     reason: Option<Reason>,
     bytes: u64,
@@ -72,9 +76,11 @@ impl Exchange {
         worker: &Rc<Worker>,
         local: Rc<LocalRevision>,
         arrived: Nanos,
-        (active, clockwork): (Active, Clockwork),
+        active: Active,
         counted: bool,
+        outgoing: Outgoing,
     ) -> Box<Self> {
+        let clockwork = active.clockwork(worker);
         if counted {
             local.revision.stats().arrive(worker.index, arrived);
         }
@@ -85,13 +91,16 @@ impl Exchange {
             arrived,
             counted,
             hold: Hold::Nothing,
+            outgoing,
+            grpc: false,
             lease: None,
             returned: None,
             log: None,
             reset_if_cut: None,
             waited: Duration::ZERO,
-            active: Some(active),
+            active,
             clockwork,
+            ended: None,
             status: None,
             reason: None,
             bytes: 0,
@@ -104,6 +113,11 @@ impl Exchange {
         exchange
     }
 
+    /// The connection it came on.
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        self.active.connection()
+    }
+
     pub(super) fn timer(&self) -> &Rc<Timer> {
         match &self.clockwork {
             Clockwork::Connection(timer) => timer,
@@ -114,7 +128,6 @@ impl Exchange {
     /// Takes a timer of its own: the connection's ends with the connection.
     pub(super) fn outlive_connection(&mut self) {
         self.timer().stop();
-        self.active = None;
         self.clockwork = Clockwork::Own(self.worker.sweeper.timer());
     }
 
@@ -144,13 +157,16 @@ impl Exchange {
     /// The response ended in order.
     pub(super) fn complete(mut self) {
         self.answered = true;
+        let now = self.worker.shared.clock.now();
+        self.ended = Some(now);
         let uploaded = self.returned.as_ref().is_none_or(|r| r.is_finished());
         if let Some(lease) = self.lease.take() {
             // One whose upload has not ended is closed instead: it may never end.
             if uploaded {
-                lease.finish();
-            } else if let Some(active) = &self.active {
-                active.upload_unfinished();
+                lease.finish(self.worker.shared.clock.instant(now));
+            } else {
+                // Its rest is to be read, or the client would lose the response to a reset.
+                self.connection().refused_upload();
             }
         }
     }
@@ -220,7 +236,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let now = self.worker.shared.clock.now();
+        let now = self.ended.unwrap_or_else(|| self.worker.shared.clock.now());
         let endpoint = self.hold.endpoint().map(|e| e.state.address());
         self.timer().stop();
         // Closes a connection that is in the middle of something, before its slot is free.
@@ -234,5 +250,6 @@ impl Drop for Exchange {
             stats.ended_uncounted(self.worker.index, self.arrived, now, self.status);
         }
         self.write_log(now, endpoint);
+        self.active.end(now);
     }
 }

@@ -99,14 +99,14 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
 }
 
 /// The request's id: kept if it has a usable one, else made.
-pub(super) fn request_id(headers: &mut HeaderMap, rng: &mut fastrand::Rng) {
-    let usable = headers.get(&X_REQUEST_ID).is_some_and(|id| {
+pub(super) fn request_id(headers: &mut HeaderMap, given: bool, rng: &mut fastrand::Rng) {
+    let usable = |id: &HeaderValue| {
         let bytes = id.as_bytes();
         !bytes.is_empty()
             && bytes.len() <= REQUEST_ID_BYTES_MAX
             && bytes.iter().all(|b| b.is_ascii_graphic())
-    });
-    if usable {
+    };
+    if given && headers.get(&X_REQUEST_ID).is_some_and(usable) {
         return;
     }
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -125,8 +125,11 @@ mod tests {
     use super::*;
 
     fn seen(ip: &str, trusted: bool, given: &[(&'static str, &'static str)]) -> Vec<String> {
-        let nets: Vec<IpNet> =
-            if trusted { vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()] } else { vec![] };
+        let nets: Vec<IpNet> = if trusted {
+            vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]
+        } else {
+            vec![]
+        };
         let client = Client::new(ip.parse().unwrap(), &nets);
         let mut headers = HeaderMap::new();
         for (name, value) in given {
@@ -171,13 +174,13 @@ mod tests {
     fn request_ids_are_made_or_kept() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut headers = HeaderMap::new();
-        request_id(&mut headers, &mut rng);
+        request_id(&mut headers, true, &mut rng);
         let made = headers[&X_REQUEST_ID].clone();
         assert_eq!(made.len(), 32);
-        request_id(&mut headers, &mut rng);
+        request_id(&mut headers, true, &mut rng);
         assert_eq!(headers[&X_REQUEST_ID], made, "kept");
         headers.insert(X_REQUEST_ID.clone(), HeaderValue::from_static("with space"));
-        request_id(&mut headers, &mut rng);
+        request_id(&mut headers, true, &mut rng);
         assert_ne!(headers[&X_REQUEST_ID], "with space");
     }
 }

@@ -6,6 +6,8 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 
+use super::scan::Seen;
+
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -22,77 +24,42 @@ pub(super) struct Asked {
 }
 
 /// Removes what is between the client and us, and what only we may say; reports what was asked.
-pub(super) fn strip_request(headers: &mut HeaderMap, http2: bool) -> Asked {
+pub(super) fn strip_request(headers: &mut HeaderMap, seen: Seen, http2: bool) -> Asked {
     let mut asked = Asked::default();
-    let marked = mark(headers);
-    if marked.upgrade && !http2 {
+    if seen.upgrade && !http2 {
         asked.upgrade = upgrade(headers);
     }
-    let keeps_trailers = marked.te && has_token(headers, &TE, b"trailers");
-    if marked.connection {
+    let keeps_trailers = seen.te && has_token(headers, &TE, b"trailers");
+    if seen.connection {
         strip_named(headers);
     }
-    if marked.hop {
+    if seen.hop {
         for name in [&TRANSFER_ENCODING, &UPGRADE, &KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS]
         {
             headers.remove(name);
         }
     }
-    if marked.te {
+    if seen.te {
         headers.remove(&TE);
         if keeps_trailers {
             headers.insert(TE, TRAILERS);
         }
     }
-    if marked.ours {
+    if seen.ours {
         strip_ours(headers);
     }
-    if marked.expect {
-        asked.expects_continue = headers
-            .get(EXPECT)
-            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if seen.expect {
+        asked.expects_continue =
+            headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     }
-    if http2 && marked.cookies > 1 {
+    if http2 && seen.cookies > 1 {
         join_cookies(headers);
     }
     asked
 }
 
-/// Which of the headers that concern us are there: one pass instead of a lookup for each.
-#[derive(Debug, Default)]
-struct Marked {
-    connection: bool,
-    hop: bool,
-    te: bool,
-    upgrade: bool,
-    expect: bool,
-    ours: bool,
-    cookies: u32,
-}
-
-fn mark(headers: &HeaderMap) -> Marked {
-    let mut marked = Marked::default();
-    for (name, _) in headers {
-        let name = name.as_str();
-        match name.as_bytes()[0] {
-            b'c' if name == "connection" => marked.connection = true,
-            b'c' if name == "cookie" => marked.cookies += 1,
-            b't' if name == "te" => marked.te = true,
-            b't' if name == "transfer-encoding" => marked.hop = true,
-            b'u' if name == "upgrade" => (marked.hop, marked.upgrade) = (true, true),
-            b'k' if name == "keep-alive" => marked.hop = true,
-            b'k' if is_ours(name) => marked.ours = true,
-            b'p' if name == "proxy-connection" => marked.hop = true,
-            b'h' if name == "http2-settings" => marked.hop = true,
-            b'e' if name == "expect" => marked.expect = true,
-            _ => {}
-        }
-    }
-    marked
-}
-
 /// Headers by which Knative's parts talk to each other; a client must not say them.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     name.starts_with("k-") || (name.starts_with("knative-serving-") && name != TAG.as_str())
 }
 
@@ -199,7 +166,13 @@ pub(super) fn strip_response(headers: &mut HeaderMap, status: StatusCode) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan::scan;
     use super::*;
+
+    fn strip(headers: &mut HeaderMap, http2: bool) -> Asked {
+        let seen = scan(headers).seen;
+        strip_request(headers, seen, http2)
+    }
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -227,32 +200,37 @@ mod tests {
             ("trailer", "x-sum"),
             ("x-kept", "yes"),
         ]);
-        assert_eq!(strip_request(&mut headers, false), Asked::default());
+        assert_eq!(strip(&mut headers, false), Asked::default());
         let mut left = shown(&headers);
         left.sort();
-        let expected =
-            ["host: a", "knative-serving-tag: blue", "te: trailers", "trailer: x-sum", "x-kept: yes"];
+        let expected = [
+            "host: a",
+            "knative-serving-tag: blue",
+            "te: trailers",
+            "trailer: x-sum",
+            "x-kept: yes",
+        ];
         assert_eq!(left, expected);
     }
 
     #[test]
     fn upgrades_are_recognised() {
         let websocket = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
-        let asked = strip_request(&mut map(&websocket), false);
+        let asked = strip(&mut map(&websocket), false);
         assert_eq!(asked.upgrade, Some(HeaderValue::from_static("websocket")));
-        assert_eq!(strip_request(&mut map(&websocket), true).upgrade, None, "HTTP/2 has none");
-        assert_eq!(strip_request(&mut map(&[("upgrade", "websocket")]), false).upgrade, None);
+        assert_eq!(strip(&mut map(&websocket), true).upgrade, None, "HTTP/2 has none");
+        assert_eq!(strip(&mut map(&[("upgrade", "websocket")]), false).upgrade, None);
         let h2c =
             [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "")];
         let mut headers = map(&h2c);
-        assert_eq!(strip_request(&mut headers, false).upgrade, None);
+        assert_eq!(strip(&mut headers, false).upgrade, None);
         assert!(headers.is_empty());
     }
 
     #[test]
     fn cookies_are_joined_for_http1() {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
-        strip_request(&mut headers, true);
+        strip(&mut headers, true);
         assert_eq!(shown(&headers), ["cookie: a=1; b=2"]);
     }
 

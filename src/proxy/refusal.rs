@@ -24,8 +24,7 @@ pub(super) fn response(
     grpc: bool,
     retry_after_seconds: Option<u64>,
 ) -> Response<ResponseBody> {
-    let mut response =
-        if grpc { grpc_response(problem) } else { plain_response(problem) };
+    let mut response = if grpc { grpc_response(problem) } else { plain_response(problem) };
     let headers = response.headers_mut();
     headers.insert(X_REASON.clone(), HeaderValue::from_static(problem.reason.token()));
     if let Some(seconds) = retry_after_seconds {
@@ -37,8 +36,8 @@ pub(super) fn response(
 fn plain_response(problem: &Problem) -> Response<ResponseBody> {
     let text = format!("{}: {}\n", problem.reason, problem.message);
     let mut response = Response::new(ResponseBody::text(text));
-    *response.status_mut() = StatusCode::from_u16(problem.reason.status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(problem.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

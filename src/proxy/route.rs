@@ -21,10 +21,10 @@ impl Worker {
     pub(super) fn route(
         &self,
         checked: &Checked<'_>,
-        headers: &HeaderMap,
+        tag: Option<&HeaderMap>,
     ) -> Result<Rc<LocalRevision>, Problem> {
         self.with_snapshot(|snapshot| {
-            let revision = find(snapshot, checked, headers, self.shared.settings.one_machine)?;
+            let revision = find(snapshot, checked, tag, self.shared.settings.one_machine)?;
             Ok(self.local(revision))
         })
     }
@@ -38,7 +38,7 @@ impl Worker {
 fn find<'a>(
     snapshot: &'a Arc<Snapshot>,
     checked: &Checked<'_>,
-    headers: &HeaderMap,
+    tag_header: Option<&HeaderMap>,
     name_hosts: bool,
 ) -> Result<&'a Arc<Revision>, Problem> {
     let (service, tag) = match &checked.host {
@@ -59,6 +59,7 @@ fn find<'a>(
         return Ok(revision);
     }
     if service.spec.tag_header_routing
+        && let Some(headers) = tag_header
         && let Some(tag) = headers.get(&TAG).and_then(|value| value.to_str().ok())
         && let Some(revision) = service.tagged(tag)
     {

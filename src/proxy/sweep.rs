@@ -2,8 +2,9 @@
 //! are plain numbers that one task per worker looks at ten times a second.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
@@ -172,20 +173,20 @@ impl Timer {
         keep(&self.waker, waker);
     }
 
-    /// Runs `future` until it is ready or the timer fires.
-    pub(super) async fn race<F: Future>(&self, future: F) -> Result<F::Output, Fired> {
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| {
-            if let Some(fired) = self.fired.get() {
-                return std::task::Poll::Ready(Err(fired));
-            }
-            if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {
-                return std::task::Poll::Ready(Ok(output));
-            }
-            self.register(cx.waker());
-            std::task::Poll::Pending
-        })
-        .await
+    /// Polls `future`, unless the timer has fired.
+    pub(super) fn poll_unless_fired<F: Future>(
+        &self,
+        future: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Fired>> {
+        if let Some(fired) = self.fired.get() {
+            return Poll::Ready(Err(fired));
+        }
+        if let Poll::Ready(output) = future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        self.register(cx.waker());
+        Poll::Pending
     }
 
     /// Looks at the deadlines; wakes the request if one has passed.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::time::Instant;
 
-use crate::model::RevisionSpec;
+use crate::model::{RevisionSpec, Workload};
 use crate::revision::{EndpointState, Revision};
 use crate::snapshot::Snapshot;
 use crate::stats::{Nanos, WorkerIndex};
@@ -173,6 +173,15 @@ impl LocalRevision {
     /// Reads settings without keeping them.
     pub(super) fn with_spec<T>(&self, f: impl FnOnce(&RevisionSpec) -> T) -> T {
         f(&self.spec.borrow())
+    }
+
+    /// Whether a request whose endpoint fails may find another one: there are several, or one can
+    /// be started.
+    pub(super) fn has_spare(&self) -> bool {
+        match &self.spec.borrow().workload {
+            Workload::Static(endpoints) => endpoints.len() > 1,
+            Workload::Process(_) | Workload::Unavailable(_) => true,
+        }
     }
 
     /// The open endpoints as of the last look, while `f` looks at them.

@@ -100,10 +100,8 @@ fn spare(entry: &mut Entry) -> bool {
 /// Condemned endpoints that the platform goes on reporting are taken back when too few are left
 /// without them: the count was raised before it acted, and it would keep them, never used.
 fn reprieve(entries: &mut [Entry], desired: u32, now: Nanos) {
-    let alive = entries
-        .iter()
-        .filter(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. }))
-        .count();
+    let alive =
+        entries.iter().filter(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. })).count();
     let missing = (desired as usize).saturating_sub(alive);
     let kept = |e: &&mut Entry| match e.phase {
         Phase::Condemned { since } => now.since(since) >= ACTS_WITHIN,

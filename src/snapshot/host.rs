@@ -38,10 +38,8 @@ pub fn normalize(authority: &str) -> Option<(Cow<'_, str>, HostKind)> {
             _ => return None,
         }
     }
-    let host =
-        if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) };
-    let is_address =
-        host.ends_with(|c: char| c.is_ascii_digit()) && host.parse::<IpAddr>().is_ok();
+    let host = if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) };
+    let is_address = host.ends_with(|c: char| c.is_ascii_digit()) && host.parse::<IpAddr>().is_ok();
     let kind = if is_address || host == "localhost" { HostKind::Local } else { HostKind::Name };
     Some((host, kind))
 }

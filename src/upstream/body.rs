@@ -128,8 +128,7 @@ impl Body for RequestBody {
             match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
                 // Never forwarded: a peer may count empty frames as an attack.
                 Some(Ok(frame))
-                    if frame.data_ref().is_some_and(Bytes::is_empty)
-                        && !self.is_end_stream() => {}
+                    if frame.data_ref().is_some_and(Bytes::is_empty) && !self.is_end_stream() => {}
                 Some(Ok(frame)) => {
                     if let Some(home) = &self.home {
                         home.frames.set(home.frames.get() + 1);

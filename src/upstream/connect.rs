@@ -42,9 +42,7 @@ impl Connector {
             Self::Tcp => {
                 let connect = TcpStream::connect(address);
                 let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(
-                    |_elapsed| {
-                        io::Error::new(io::ErrorKind::TimedOut, "no connection within 1 s")
-                    },
+                    |_elapsed| io::Error::new(io::ErrorKind::TimedOut, "no connection within 1 s"),
                 )??;
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))

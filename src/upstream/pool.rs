@@ -71,6 +71,7 @@ struct Http2 {
 #[derive(Debug)]
 struct Idle {
     connection: Http1,
+    since: Instant,
     until: Instant,
 }
 
@@ -92,20 +93,28 @@ pub struct Lease(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Http1 { connection: Http1, keep: Option<Duration>, pool: Rc<EndpointPool> },
+    Http1 {
+        connection: Http1,
+        keep: Option<Duration>,
+        pool: Rc<EndpointPool>,
+    },
     /// The pool is held because dropping it would end the connection.
-    Http2 { streams: Rc<Cell<u32>>, _pool: Option<Rc<EndpointPool>> },
+    Http2 {
+        streams: Rc<Cell<u32>>,
+        _pool: Option<Rc<EndpointPool>>,
+    },
 }
 
 impl Lease {
     /// The response, and the request, ended in order: the connection is kept for others.
-    pub fn finish(mut self) {
-        let kind = std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
+    pub fn finish(mut self, now: Instant) {
+        let kind =
+            std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
         match kind {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
                 let mut idle = pool.idle.borrow_mut();
                 if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
-                    idle.push(Idle { connection, until: Instant::now() + keep });
+                    idle.push(Idle { connection, since: now, until: now + keep });
                 }
             }
             Kind::Http1 { .. } => {}
@@ -122,8 +131,32 @@ impl Drop for Lease {
     }
 }
 
-/// A failed attempt, with the request if it never left.
-pub type Attempt = Result<(Response<Incoming>, Lease), (SendError, Option<Request<RequestBody>>)>;
+/// A failed attempt.
+#[derive(Debug)]
+pub struct Failed {
+    /// What happened.
+    pub error: SendError,
+    /// Where the request is.
+    pub request: Unsent,
+}
+
+/// Where the request of a failed attempt is.
+#[derive(Debug)]
+pub enum Unsent {
+    /// It was never made.
+    Unmade,
+    /// It never left.
+    Whole(Request<RequestBody>),
+    /// It was given away.
+    Lost,
+}
+
+/// A response's head, or why there is none. Failures are boxed: they are rare and large.
+pub type Attempt = Result<(Response<Incoming>, Lease), Box<Failed>>;
+
+fn failed(error: SendError, request: Unsent) -> Attempt {
+    Err(Box::new(Failed { error, request }))
+}
 
 impl EndpointPool {
     /// No connections yet.
@@ -149,29 +182,32 @@ impl EndpointPool {
         self.idle.borrow().is_empty() && self.http2.borrow().is_empty()
     }
 
-    /// Sends one request and waits for the response's head.
-    pub async fn send(self: &Rc<Self>, request: Request<RequestBody>) -> Attempt {
-        match self.protocol {
-            Protocol::Http1 => self.send_http1(request).await,
-            Protocol::H2c => self.send_http2(request).await,
+    /// Sends one request and waits for the response's head. The request is made once there is a
+    /// connection for it, so that it need not be kept meanwhile; it is told how long that
+    /// connection was idle, none for a new or a shared one.
+    pub async fn send(
+        self: &Rc<Self>,
+        now: Instant,
+        request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
+    ) -> Attempt {
+        if self.protocol == Protocol::H2c {
+            return Box::pin(self.send_http2(request)).await;
         }
-    }
-
-    async fn send_http1(self: &Rc<Self>, request: Request<RequestBody>) -> Attempt {
-        let (mut connection, reused) = match self.idle_connection() {
-            Some(connection) => (connection, true),
-            None => match self.open_http1().await {
-                Ok(connection) => (connection, false),
-                Err(error) => return Err((error, Some(request))),
+        let (mut connection, idle) = match self.idle_connection(now) {
+            Some((connection, idle)) => (connection, Some(idle)),
+            // Boxed: what is rare is not to make the future of every request larger.
+            None => match Box::pin(self.open_http1()).await {
+                Ok(connection) => (connection, None),
+                Err(error) => return failed(error, Unsent::Unmade),
             },
         };
         if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
-            // Closed since it was used last: nothing of this request was sent.
-            return Err((broke(&"connection closed", Sent::Nothing), Some(request)));
+            // Closed since it was used last.
+            return failed(broke(&"connection closed", Sent::Nothing), Unsent::Unmade);
         }
         let traffic = connection.io.traffic();
         let (written, read) = (traffic.bytes_written(), traffic.bytes_read());
-        match connection.sender.try_send_request(request).await {
+        match connection.sender.try_send_request(request(idle)).await {
             Ok(response) => {
                 let keep = keep_for(&response);
                 let pool = Rc::clone(self);
@@ -182,23 +218,22 @@ impl EndpointPool {
                 let traffic = connection.io.traffic();
                 let sent = if message.is_some() || traffic.bytes_written() == written {
                     Sent::Nothing
-                } else if reused && traffic.bytes_read() == read {
+                } else if idle.is_some() && traffic.bytes_read() == read {
                     Sent::Unanswered
                 } else {
                     Sent::Some
                 };
-                Err((broke(error.error(), sent), message))
+                failed(broke(error.error(), sent), unsent(message))
             }
         }
     }
 
-    /// The connection that was used last and is still good.
-    fn idle_connection(&self) -> Option<Http1> {
+    /// The connection that was used last and is still good, and how long it was idle.
+    fn idle_connection(&self, now: Instant) -> Option<(Http1, Duration)> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, until }) = idle.pop() {
-            let fresh = Instant::now() < until;
-            if fresh && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
-                return Some(connection);
+        while let Some(Idle { connection, since, until }) = idle.pop() {
+            if now < until && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
+                return Some((connection, now.saturating_duration_since(since)));
             }
         }
         None
@@ -224,15 +259,18 @@ impl EndpointPool {
         Ok(Http1 { sender, io, _driver: driver })
     }
 
-    async fn send_http2(self: &Rc<Self>, request: Request<RequestBody>) -> Attempt {
+    async fn send_http2(
+        self: &Rc<Self>,
+        request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
+    ) -> Attempt {
         let (mut sender, streams, io) = match self.stream().await {
             Ok(stream) => stream,
-            Err(error) => return Err((error, Some(request))),
+            Err(error) => return failed(error, Unsent::Unmade),
         };
         // Counted from here; dropped with the lease, also when the attempt is abandoned.
         let lease = Lease(Kind::Http2 { streams, _pool: Some(Rc::clone(self)) });
         let read = io.traffic().bytes_read();
-        match sender.try_send_request(request).await {
+        match sender.try_send_request(request(None)).await {
             Ok(response) => Ok((response, lease)),
             Err(mut error) => {
                 let message = error.take_message();
@@ -244,7 +282,7 @@ impl EndpointPool {
                 } else {
                     Sent::Some
                 };
-                Err((broke(error.error(), sent), message))
+                failed(broke(error.error(), sent), unsent(message))
             }
         }
     }
@@ -281,9 +319,7 @@ impl EndpointPool {
         Ok(stream)
     }
 
-    fn free_stream(
-        &self,
-    ) -> Option<(http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo)> {
+    fn free_stream(&self) -> Option<(http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo)> {
         let mut connections = self.http2.borrow_mut();
         connections.retain(|c| !c.sender.is_closed());
         connections
@@ -313,6 +349,10 @@ fn keep_for(response: &Response<Incoming>) -> Option<Duration> {
         Some(seconds) => Duration::from_secs(seconds).checked_sub(IDLE_MARGIN),
         None => Some(IDLE_DEFAULT),
     }
+}
+
+fn unsent(message: Option<Request<RequestBody>>) -> Unsent {
+    message.map_or(Unsent::Lost, Unsent::Whole)
 }
 
 fn broke(error: &dyn std::fmt::Display, sent: Sent) -> SendError {

@@ -136,7 +136,6 @@ impl SharedIo {
     }
 }
 
-
 impl AsyncRead for SharedIo {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -42,9 +42,7 @@ pub(super) fn environment(
 
 fn env_from(source: &Value, lookup: &mut Lookup<'_>, env: &mut Vec<EnvVar>) {
     let prefix = text(source, "prefix").unwrap_or_default();
-    for (field, kind) in
-        [("configMapRef", DataKind::ConfigMap), ("secretRef", DataKind::Secret)]
-    {
+    for (field, kind) in [("configMapRef", DataKind::ConfigMap), ("secretRef", DataKind::Secret)] {
         let Some(reference) = source.get(field).filter(|value| !value.is_null()) else { continue };
         let name = text(reference, "name").unwrap_or_default();
         let Some(data) = lookup.object(kind, name, is_optional(reference)) else { continue };

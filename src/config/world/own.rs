@@ -77,7 +77,12 @@ fn set(own: &mut OwnSettings, name: &str, value: &str) -> Result<(), Refused> {
             own.queue.eager = match value {
                 "true" => true,
                 "false" => false,
-                _ => return Err((format!("{value:?} is neither true nor false"), "\"true\" or \"false\"")),
+                _ => {
+                    return Err((
+                        format!("{value:?} is neither true nor false"),
+                        "\"true\" or \"false\"",
+                    ));
+                }
             }
         }
         "local-command" => own.local_command = Some(local_command(value)?),
@@ -200,7 +205,12 @@ mod tests {
 
     #[test]
     fn good_values() {
-        check(&[], &expect![[r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true }, local_command: None, local_directory: None, static_endpoints: None }"#]]);
+        check(
+            &[],
+            &expect![[
+                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true }, local_command: None, local_directory: None, static_endpoints: None }"#
+            ]],
+        );
         check(
             &[
                 ("queue-timeout", "1m30s"),
@@ -210,11 +220,15 @@ mod tests {
                 ("local-command", "[\"node\", \"server.js\"]"),
                 ("local-directory", "../app"),
             ],
-            &expect![[r#"OwnSettings { queue: QueueSettings { timeout: Some(90s), no_wake: [Method("HEAD"), PathPrefix("/healthz"), UserAgentPrefix("Uptime/2"), UserAgentPrefix("GET"), Method("OPTIONS"), PathPrefix("/a b")], idle_connection: Some(300s), eager: false }, local_command: Some(["node", "server.js"]), local_directory: Some("../app"), static_endpoints: None }"#]],
+            &expect![[
+                r#"OwnSettings { queue: QueueSettings { timeout: Some(90s), no_wake: [Method("HEAD"), PathPrefix("/healthz"), UserAgentPrefix("Uptime/2"), UserAgentPrefix("GET"), Method("OPTIONS"), PathPrefix("/a b")], idle_connection: Some(300s), eager: false }, local_command: Some(["node", "server.js"]), local_directory: Some("../app"), static_endpoints: None }"#
+            ]],
         );
         check(
             &[("static-endpoints", "127.0.0.1:9001,[::1]:9002, localhost:9003")],
-            &expect![[r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true }, local_command: None, local_directory: None, static_endpoints: Some([127.0.0.1:9001, [::1]:9002, 127.0.0.1:9003]) }"#]],
+            &expect![[
+                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true }, local_command: None, local_directory: None, static_endpoints: Some([127.0.0.1:9001, [::1]:9002, 127.0.0.1:9003]) }"#
+            ]],
         );
     }
 

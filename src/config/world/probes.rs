@@ -131,14 +131,17 @@ mod tests {
             "startupProbe": {"exec": {"command": ["test", "-f", "/tmp/up"]}},
         }));
         let seconds = Duration::from_secs;
-        assert_eq!(found.readiness, Probe {
-            action: ProbeAction::Http { path: "/ready".into(), port: None, headers: vec![] },
-            initial_delay: seconds(4),
-            period: seconds(3),
-            timeout: seconds(2),
-            success_threshold: 2,
-            failure_threshold: 5,
-        });
+        assert_eq!(
+            found.readiness,
+            Probe {
+                action: ProbeAction::Http { path: "/ready".into(), port: None, headers: vec![] },
+                initial_delay: seconds(4),
+                period: seconds(3),
+                timeout: seconds(2),
+                success_threshold: 2,
+                failure_threshold: 5,
+            }
+        );
         let liveness = found.liveness.unwrap();
         assert_eq!(liveness.action, ProbeAction::Tcp { port: Some(9000) });
         assert_eq!((liveness.period, liveness.timeout), (seconds(10), seconds(1)));

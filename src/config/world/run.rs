@@ -23,7 +23,8 @@ impl RunCommands {
             match split_command(text) {
                 Ok(_) if run.commands.contains_key(&name) => {
                     let message = format!("--run names {name} twice");
-                    run.problems.push(ConfigProblem::error("", message).fix("remove one of the two"));
+                    run.problems
+                        .push(ConfigProblem::error("", message).fix("remove one of the two"));
                 }
                 Ok(words) => {
                     run.commands.insert(name, words.into_iter().map(Arc::from).collect());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::admitted::{Admitted, Objects};
 use super::env::text;
-use super::objects::Kind;
+use super::identity::Kind;
 use super::revisions::RevisionDrafts;
 use crate::config::problem::ConfigProblem;
 use crate::config::scaling::PodAutoscalerSettings;
@@ -80,9 +80,9 @@ pub(super) fn scalers(
         let before = scalers.by_revision.len() + own.len();
         match target {
             Target::Configuration(name) => {
-                let of_target = drafts.iter().filter(|(id, draft)| {
-                    id.namespace == namespace && draft.configuration == name
-                });
+                let of_target = drafts
+                    .iter()
+                    .filter(|(id, draft)| id.namespace == namespace && draft.configuration == name);
                 for (id, _) in of_target {
                     scalers.by_revision.insert(id.clone(), Arc::clone(&settings));
                 }

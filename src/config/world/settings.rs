@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::LoaderOptions;
 use super::hosts::{DEFAULT_DOMAIN, HostRules};
-use super::objects::{Collected, Kind, Source, knative_config_map};
+use super::identity::{Kind, ObjectKey, knative_config_map};
+use super::objects::{Collected, Source};
 use crate::config::admission::{AdmissionContext, admit};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::{
@@ -72,7 +73,9 @@ impl KnativeConfigMaps {
                 }
                 continue;
             };
-            if collected.contested.contains(&key) || former.is_some_and(|f| f.source.is_same(source)) {
+            if collected.contested.contains(&key)
+                || former.is_some_and(|f| f.source.is_same(source))
+            {
                 continue;
             }
             match read(source, options) {
@@ -122,7 +125,10 @@ impl KnativeConfigMaps {
 }
 
 /// The autoscaler's settings on top of the home's defaults.
-fn autoscaler(data: &Data, options: &LoaderOptions) -> Result<AutoscalerConfig, Vec<ConfigProblem>> {
+fn autoscaler(
+    data: &Data,
+    options: &LoaderOptions,
+) -> Result<AutoscalerConfig, Vec<ConfigProblem>> {
     if options.one_machine {
         AutoscalerConfig::one_machine().overlaid(data)
     } else {
@@ -149,6 +155,6 @@ fn read(source: &Source, options: &LoaderOptions) -> Result<Read, Vec<ConfigProb
 }
 
 /// Whether a ConfigMap is one of Knative's own.
-pub(super) fn is_knatives(key: &super::objects::ObjectKey) -> bool {
+pub(super) fn is_knatives(key: &ObjectKey) -> bool {
     key.kind == Kind::ConfigMap && CONFIG_MAPS.iter().any(|name| knative_config_map(name) == *key)
 }

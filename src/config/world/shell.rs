@@ -123,9 +123,15 @@ mod tests {
             ("tidegate echo --port $(PORT)", &["tidegate", "echo", "--port", "$(PORT)"]),
         ];
         for (text, words) in table {
-            assert_eq!(split_command(text).as_deref(), Ok(*words).map(|w: &[&str]| {
-                w.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()
-            }).as_deref(), "{text}");
+            assert_eq!(
+                split_command(text).as_deref(),
+                Ok(*words)
+                    .map(|w: &[&str]| {
+                        w.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()
+                    })
+                    .as_deref(),
+                "{text}"
+            );
         }
     }
 

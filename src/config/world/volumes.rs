@@ -36,10 +36,8 @@ fn take_source(
     lookup: &mut Lookup<'_>,
     files: &mut Vec<VolumeFile>,
 ) {
-    let kinds = [
-        ("configMap", DataKind::ConfigMap, "name"),
-        ("secret", DataKind::Secret, secret_name),
-    ];
+    let kinds =
+        [("configMap", DataKind::ConfigMap, "name"), ("secret", DataKind::Secret, secret_name)];
     for (field, kind, name_field) in kinds {
         let Some(reference) = source.get(field).filter(|value| value.is_object()) else { continue };
         let name = text(reference, name_field).unwrap_or_default();

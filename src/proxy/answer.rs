@@ -1,0 +1,282 @@
+//! The answer to one request: what can be said without waiting is said at once; the rest waits in
+//! one small allocation, so that hyper moves a pointer and not the whole state of a request.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderMap, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::model::{NoWake, Problem, Reason};
+use crate::snapshot::HostKind;
+use crate::stats::Nanos;
+
+use super::access_log::Record;
+use super::body::ResponseBody;
+use super::connection::{Active, Connection};
+use super::edge::{Checked, check};
+use super::exchange::Exchange;
+use super::forward::forward;
+use super::outgoing::Outgoing;
+use super::refusal;
+use super::scan::{Seen, scan};
+use super::shared::DrainState;
+use super::worker::{LocalRevision, Worker};
+
+/// Where the data listeners tell whether they are ready.
+const HEALTH_PATH: &str = "/.tidegate/ready";
+/// A refused body up to this size is read before the answer: the connection stays usable.
+const SHORT_BODY_BYTES: u64 = 64 * 1024;
+const SHORT_BODY_TIME: Duration = Duration::from_secs(1);
+
+/// The client left: the connection is of no use any more.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the client left")]
+pub(super) struct Gone;
+
+impl Gone {
+    /// For a stream that nobody reads.
+    pub(super) fn response() -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+        response
+    }
+}
+
+type Later = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Gone>>>>;
+
+/// The answer to one request.
+pub(super) enum Answer {
+    /// At once; none once it was taken.
+    Now(Option<Response<ResponseBody>>),
+    /// After waiting.
+    Later(Later),
+}
+
+impl Future for Answer {
+    type Output = Result<Response<ResponseBody>, Gone>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Now(response) => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending,
+            },
+            Self::Later(later) => later.as_mut().poll(cx),
+        }
+    }
+}
+
+/// What a request is, as far as it can be told from its head.
+enum Verdict {
+    /// Answered without a service.
+    Answered(Response<ResponseBody>),
+    /// Malformed: where the next request begins may be a matter of opinion.
+    Malformed(&'static str),
+    /// Refused before a revision was known.
+    Refused(Problem),
+    /// For a revision.
+    Routed(Rc<LocalRevision>, Option<Box<Record>>),
+}
+
+/// Answers one request.
+pub(super) fn answer(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    request: Request<Incoming>,
+) -> Answer {
+    let arrived = worker.shared.clock.now();
+    let active = connection.begin(arrived);
+    let head = *request.method() == Method::HEAD;
+    let (seen, verdict) = judge(worker, connection, &request);
+    match verdict {
+        Verdict::Answered(response) => Answer::Now(Some(closing(worker, connection, head, response))),
+        Verdict::Malformed(refused) => {
+            worker.shared.refused(Reason::BadRequest);
+            let problem = Problem::new(Reason::BadRequest, refused);
+            let mut response = refusal::response(&problem, seen.grpc, None);
+            if !connection.is_http2() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                connection.refused_upload();
+            }
+            Answer::Now(Some(response))
+        }
+        Verdict::Refused(problem) => {
+            worker.shared.refused(problem.reason);
+            let response = refusal::response(&problem, seen.grpc, None);
+            let response = closing(worker, connection, head, response);
+            let body = request.into_body();
+            if body.is_end_stream() {
+                return Answer::Now(Some(response));
+            }
+            Answer::Later(Box::pin(async move {
+                discard_short(active.connection(), body).await;
+                Ok(response)
+            }))
+        }
+        Verdict::Routed(local, record) => {
+            let exchange = begin(worker, local, arrived, active, request, seen, record);
+            Answer::Later(Box::pin(forward(exchange)))
+        }
+    }
+}
+
+/// The last touch: on the way down, responses close their connections; what tidegate says itself
+/// is not said to HEAD (HTTP/1's side leaves it out by itself).
+pub(super) fn closing(
+    worker: &Worker,
+    connection: &Connection,
+    head: bool,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    if head && connection.is_http2() && response.body().is_text() {
+        *response.body_mut() = ResponseBody::empty();
+    }
+    if worker.shared.drain_state() >= DrainState::Draining
+        && !connection.is_http2()
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn judge(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: &Request<Incoming>,
+) -> (Seen, Verdict) {
+    let scan = scan(request.headers());
+    let seen = scan.seen;
+    let checked = match check(request, &scan) {
+        Ok(checked) => checked,
+        Err(refused) => return (seen, Verdict::Malformed(refused)),
+    };
+    if let Some(response) = health(worker, request, &checked) {
+        return (seen, Verdict::Answered(response));
+    }
+    if worker.shared.drain_state() >= DrainState::Closing {
+        let text = "this proxy is going down; try again";
+        return (seen, Verdict::Refused(Problem::new(Reason::ShuttingDown, text)));
+    }
+    let tag = seen.tag.then(|| request.headers());
+    match worker.route(&checked, tag) {
+        Ok(local) => {
+            let record = record(worker, connection, request, &checked);
+            (seen, Verdict::Routed(local, record))
+        }
+        Err(problem) => (seen, Verdict::Refused(problem)),
+    }
+}
+
+/// What the access log needs, if this request is in it.
+fn record(
+    worker: &Worker,
+    connection: &Connection,
+    request: &Request<Incoming>,
+    checked: &Checked<'_>,
+) -> Option<Box<Record>> {
+    let log = worker.shared.settings.access_log?;
+    if worker.rng.borrow_mut().f64() >= log.sample {
+        return None;
+    }
+    Some(Record::new(
+        request.method(),
+        request.uri(),
+        request.version(),
+        request.headers(),
+        checked.authority.unwrap_or_default(),
+        connection.client.ip,
+    ))
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    local: Rc<LocalRevision>,
+    arrived: Nanos,
+    active: Active,
+    request: Request<Incoming>,
+    seen: Seen,
+    record: Option<Box<Record>>,
+) -> Box<Exchange> {
+    let (wakes, protocol) =
+        local.with_spec(|spec| (!matches_no_wake(&spec.queue.no_wake, &request), spec.protocol));
+    let http10 = request.version() == Version::HTTP_10;
+    let outgoing = Outgoing::prepare(worker, active.connection(), request, seen, protocol);
+    let mut exchange = Exchange::begin(worker, local, arrived, active, wakes, outgoing);
+    exchange.grpc = seen.grpc;
+    exchange.log = record;
+    if http10 {
+        exchange.reset_if_cut = Some(exchange.connection().io.clone());
+    }
+    if let Some(timeout) = exchange.outgoing.grpc_timeout {
+        exchange.timer().set_grpc(arrived.plus(timeout));
+    }
+    exchange
+}
+
+/// `GET|HEAD /.tidegate/ready`, and `--health-path` where no service could be meant.
+fn health(
+    worker: &Worker,
+    request: &Request<Incoming>,
+    checked: &Checked<'_>,
+) -> Option<Response<ResponseBody>> {
+    let path = request.uri().path();
+    let further = worker.shared.settings.health_path.as_deref();
+    if path != HEALTH_PATH && further != Some(path) {
+        return None;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    if path != HEALTH_PATH {
+        let ours = match &checked.host {
+            None => true,
+            Some((_, HostKind::Local)) => true,
+            Some((host, HostKind::Name)) => !worker.knows(host),
+        };
+        if !ours {
+            return None;
+        }
+    }
+    let state = worker.shared.drain_state();
+    let mut response = Response::new(ResponseBody::text(format!("{}\n", state.word())));
+    if state != DrainState::Serving {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    Some(response)
+}
+
+fn matches_no_wake<B>(rules: &[NoWake], request: &Request<B>) -> bool {
+    let agent = |headers: &HeaderMap, prefix: &str| {
+        headers.get(USER_AGENT).is_some_and(|a| a.as_bytes().starts_with(prefix.as_bytes()))
+    };
+    rules.iter().any(|rule| match rule {
+        NoWake::Method(method) => request.method().as_str() == &**method,
+        NoWake::PathPrefix(prefix) => request.uri().path().starts_with(&**prefix),
+        NoWake::UserAgentPrefix(prefix) => agent(request.headers(), prefix),
+    })
+}
+
+/// Reads a short body that nobody wants, so that the connection stays usable; a longer one is
+/// discarded after the answer.
+pub(super) async fn discard_short(connection: &Connection, mut body: Incoming) {
+    if body.is_end_stream() || connection.is_http2() {
+        return;
+    }
+    let short = body.size_hint().exact().is_some_and(|bytes| bytes <= SHORT_BODY_BYTES);
+    let read = async {
+        use http_body_util::BodyExt as _;
+        while let Some(Ok(_)) = body.frame().await {}
+        body.is_end_stream()
+    };
+    let whole = short && matches!(tokio::time::timeout(SHORT_BODY_TIME, read).await, Ok(true));
+    if !whole {
+        connection.refused_upload();
+    }
+}

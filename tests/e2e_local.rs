@@ -1,0 +1,642 @@
+//! Replicas as real processes: the supervisor with its guard, and programs of several kinds.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::local::{Supervisor, SupervisorHandle, SupervisorSettings};
+use tidegate::model::{
+    ContainerConcurrency, EndpointId, EnvVar, Mount, Probe, ProbeAction, Probes, Problem,
+    ProcessSpec, Protocol, QueueSettings, Reason, RevisionId, RevisionSpec, ScalingSpec, ServiceId,
+    Timeouts, Volume, VolumeFile, Workload,
+};
+use tidegate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longest wait for anything that ought to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An HTTP server in plain Perl (part of every Debian). `/env/NAME` answers a variable, `/pid` the
+/// process id, `/fail` and `/mend` turn the other answers into 503 and back, `/die` ends it. A `$$`
+/// of Perl's or a shell's is written `$$$$`, as in any manifest.
+const SERVER: &str = r#"
+use IO::Socket::INET;
+$| = 1;
+my $port = $ARGV[0] // $ENV{PORT};
+my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 64,
+    ReuseAddr => 1) or die "listen tcp 127.0.0.1:$port: bind: $!\n";
+my $status = "200 OK";
+while (1) {
+    my $c = $s->accept or next;
+    my $line = <$c> // "";
+    my ($path) = $line =~ m{^GET (\S+)};
+    if (defined $path) {
+        while (<$c>) { last if /^\r?\n$/ }
+        my $body = "hello";
+        $body = $ENV{$1} // "(unset)" if $path =~ m{^/env/(.*)};
+        $body = $$$$ if $path eq "/pid";
+        exit 7 if $path eq "/die";
+        $status = "503 Broken" if $path eq "/fail";
+        $status = "200 OK" if $path eq "/mend";
+        my $now = $path =~ m{^/(env|pid)} ? "200 OK" : $status;
+        print $c "HTTP/1.1 $now\r\nContent-Length: ".length($body)."\r\nConnection: close\r\n\r\n$body";
+    }
+    close $c;
+}
+"#;
+
+fn tcp_probe() -> Probe {
+    Probe {
+        action: ProbeAction::Tcp { port: None },
+        initial_delay: Duration::ZERO,
+        period: Duration::ZERO,
+        timeout: Duration::from_secs(1),
+        success_threshold: 1,
+        failure_threshold: 3,
+    }
+}
+
+fn http_probe(path: &str) -> Probe {
+    Probe {
+        action: ProbeAction::Http { path: path.into(), port: None, headers: vec![] },
+        period: Duration::from_millis(100),
+        failure_threshold: 1,
+        ..tcp_probe()
+    }
+}
+
+fn process(command: &[&str]) -> ProcessSpec {
+    ProcessSpec {
+        command: command.iter().map(|part| (*part).into()).collect(),
+        directory: None,
+        env: vec![],
+        volumes: vec![],
+        mounts: vec![],
+        probes: Probes { startup: None, readiness: tcp_probe(), liveness: None },
+        memory_limit_bytes: None,
+        termination_grace: Duration::from_secs(5),
+    }
+}
+
+fn perl() -> ProcessSpec {
+    process(&["perl", "-e", SERVER])
+}
+
+fn revision(workload: Workload) -> Arc<RevisionSpec> {
+    Arc::new(RevisionSpec {
+        id: RevisionId::new("default", "hello-00001"),
+        service: Some(ServiceId::new("default", "hello")),
+        configuration: "hello".into(),
+        container_concurrency: ContainerConcurrency::Unlimited,
+        protocol: Protocol::Http1,
+        timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
+        scaling: ScalingSpec { progress_deadline: Duration::from_secs(20), ..Default::default() },
+        queue: QueueSettings::default(),
+        workload,
+    })
+}
+
+fn of(process: ProcessSpec) -> Arc<RevisionSpec> {
+    revision(Workload::Process(Arc::new(process)))
+}
+
+#[derive(Debug, Default)]
+struct State {
+    endpoints: Vec<Endpoint>,
+    counts: ReplicaCounts,
+    problems: Vec<Problem>,
+    cold_starts: usize,
+}
+
+/// A supervisor and what it reported.
+struct Stage {
+    supervisor: Supervisor,
+    handle: SupervisorHandle,
+    updates: mpsc::Receiver<Update>,
+    states: HashMap<RevisionId, State>,
+    _home: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let settings = SupervisorSettings {
+            program: env!("CARGO_BIN_EXE_tidegate").into(),
+            folder: home.path().join("run"),
+            ..SupervisorSettings::detect().unwrap()
+        };
+        let (sender, updates) = mpsc::channel(8);
+        let supervisor = Supervisor::start(settings, sender).unwrap();
+        let handle = supervisor.handle();
+        Self { supervisor, handle, updates, states: HashMap::new(), _home: home }
+    }
+
+    async fn scale(&self, revision: &Arc<RevisionSpec>, replicas: u32, spare: &[EndpointId]) {
+        let order = ScaleOrder { replicas, spare: spare.to_vec() };
+        self.handle.scale(revision, order).await.unwrap();
+    }
+
+    /// Takes updates until the revision's state is as wanted.
+    async fn until(
+        &mut self,
+        revision: &Arc<RevisionSpec>,
+        what: &str,
+        wanted: impl Fn(&State) -> bool,
+    ) -> &State {
+        let deadline = Instant::now() + PATIENCE;
+        let id = revision.id.clone();
+        while !wanted(self.states.entry(id.clone()).or_default()) {
+            let update = tokio::time::timeout_at(deadline, self.updates.recv()).await;
+            let Ok(Some(update)) = update else {
+                panic!("{what}: not seen, but {:?}", self.states[&id]);
+            };
+            self.take(update);
+            let problems = self.states.get(&id).map_or(0, |state| state.problems.len());
+            assert!(problems < 5, "{what}: not seen, but {:?}", self.states[&id].problems.last());
+        }
+        &self.states[&id]
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Replicas { revision, endpoints, counts } => {
+                let state = self.states.entry(revision).or_default();
+                state.endpoints = endpoints;
+                state.counts = counts;
+            }
+            Update::StartFailed { revision, problem } => {
+                self.states.entry(revision).or_default().problems.push(problem);
+            }
+            Update::ColdStart { revision, .. } => {
+                self.states.entry(revision).or_default().cold_starts += 1;
+            }
+            Update::World(_) => unreachable!("a supervisor has no configuration"),
+        }
+    }
+
+    /// Ready endpoints once there are so many and nothing else goes on.
+    async fn settled(&mut self, revision: &Arc<RevisionSpec>, ready: u32) -> Vec<Endpoint> {
+        let counts = ReplicaCounts { ready, ..Default::default() };
+        let what = format!("{ready} ready replicas");
+        self.until(revision, &what, |state| state.counts == counts).await.endpoints.clone()
+    }
+
+    /// The text of the next failed start.
+    async fn failure(&mut self, revision: &Arc<RevisionSpec>) -> String {
+        let state =
+            self.until(revision, "a failed start", |state| !state.problems.is_empty()).await;
+        let problem = state.problems[0].clone();
+        assert_eq!(problem.reason, Reason::StartFailed);
+        self.states.clear();
+        problem.message.to_string()
+    }
+
+    async fn end(self) {
+        timeout(PATIENCE, self.supervisor.shutdown()).await.unwrap();
+    }
+}
+
+async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// Whether a command can be run here; a test of an interpreter that is missing has no subject.
+fn has(program: &str) -> bool {
+    std::process::Command::new(program).arg("--version").output().is_ok()
+}
+
+fn alive(pid: &str) -> bool {
+    // A zombie has no command line.
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+async fn dies(pid: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while alive(pid) {
+        assert!(Instant::now() < deadline, "process {pid} lives on");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_starts_with_the_runtime_contract_and_stops() {
+    let mut stage = Stage::new();
+    let home = tempfile::tempdir().unwrap();
+    let mount = home.path().join("etc/config");
+    let variable =
+        |name: &str, value: &str| EnvVar { name: name.into(), value: value.into(), secret: false };
+    let file = VolumeFile { path: "key".into(), content: b"value"[..].into(), secret: true };
+    let spec = of(ProcessSpec {
+        env: vec![variable("GREETING", "at $(PORT) of $(K_SERVICE), $$(PORT)")],
+        volumes: vec![Volume { name: "my-config".into(), files: vec![file] }],
+        mounts: vec![Mount { volume: "my-config".into(), path: mount.clone(), sub_path: None }],
+        ..perl()
+    });
+    stage.scale(&spec, 1, &[]).await;
+    let endpoints = stage.settled(&spec, 1).await;
+    stage.until(&spec, "a cold start", |state| state.cold_starts == 1).await;
+    let address = endpoints[0].address;
+    let port = address.port();
+    let volume = get(address, "/env/TIDEGATE_VOLUME_MY_CONFIG").await.unwrap();
+    for (path, expected) in [
+        ("/env/K_SERVICE", "hello"),
+        ("/env/K_REVISION", "hello-00001"),
+        ("/env/K_CONFIGURATION", "hello"),
+        ("/env/PORT", &port.to_string()),
+        ("/env/GREETING", &format!("at {port} of hello, $(PORT)")),
+        ("/env/PATH", &std::env::var("PATH").unwrap()),
+    ] {
+        assert_eq!(get(address, path).await.unwrap(), expected, "{path}");
+    }
+    assert_eq!(std::fs::read(mount.join("key")).unwrap(), b"value");
+    let pid = get(address, "/pid").await.unwrap();
+    stage.scale(&spec, 0, &[]).await;
+    stage.settled(&spec, 0).await;
+    assert!(!alive(&pid));
+    assert!(!std::fs::exists(volume).unwrap(), "its volumes go with it");
+    assert!(std::fs::symlink_metadata(&mount).is_err(), "and so does the link");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn programs_of_several_languages_and_a_shell_between() {
+    let node = "require('http').createServer((q, r) => r.end(String(process.pid)))\
+                .listen(process.env.PORT)";
+    let python = "import http.server, os\n\
+                  class H(http.server.BaseHTTPRequestHandler):\n\
+                  \x20 def do_GET(s):\n\
+                  \x20   s.send_response(200); s.end_headers(); s.wfile.write(str(os.getpid()).encode())\n\
+                  http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()";
+    let shell = format!("perl -e '{SERVER}'; true");
+    for (needs, command) in [
+        ("python3", &["python3", "-c", python][..]),
+        ("node", &["node", "-e", node]),
+        ("node", &["node", "-e", &node.replace(".PORT)", ".PORT, '::1')")]),
+        ("node", &["sh", "-c", &format!("node -e \"{node}\"; true")]),
+        ("sh", &["sh", "-c", &shell]),
+    ] {
+        if !has(needs) {
+            println!("no {needs} here");
+            continue;
+        }
+        let mut stage = Stage::new();
+        let spec = of(process(command));
+        stage.scale(&spec, 1, &[]).await;
+        let address = stage.settled(&spec, 1).await[0].address;
+        let pid = get(address, "/pid").await.unwrap();
+        assert!(alive(&pid), "{command:?} answered {pid}");
+        stage.scale(&spec, 0, &[]).await;
+        stage.settled(&spec, 0).await;
+        assert!(!alive(&pid), "{command:?}: the whole group goes");
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_spared_go_first_and_counts_include_those_that_stop() {
+    let mut stage = Stage::new();
+    let spec = of(perl());
+    stage.scale(&spec, 3, &[]).await;
+    let mut ids: Vec<_> =
+        stage.settled(&spec, 3).await.into_iter().map(|endpoint| endpoint.id).collect();
+    ids.rotate_left(1);
+    stage.scale(&spec, 1, &ids).await;
+    let stopping = |state: &State| state.counts.stopping == 2 && state.endpoints.len() == 1;
+    stage.until(&spec, "two that stop", stopping).await;
+    assert_eq!(stage.settled(&spec, 1).await[0].id, ids[0]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_program_that_ignores_port_is_found_and_runs_once() {
+    let mut stage = Stage::new();
+    let own = free_port();
+    let spec = of(process(&["perl", "-e", SERVER, &own.to_string()]));
+    stage.scale(&spec, 3, &[]).await;
+    let endpoints = stage.settled(&spec, 1).await;
+    assert_eq!(endpoints[0].address.port(), own);
+    assert_eq!(get(endpoints[0].address, "/").await.unwrap(), "hello");
+    // Still one when the count is stated again, and again after it was at zero.
+    stage.scale(&spec, 3, &[]).await;
+    stage.scale(&spec, 0, &[]).await;
+    stage.settled(&spec, 0).await;
+    stage.scale(&spec, 3, &[]).await;
+    assert_eq!(stage.settled(&spec, 1).await[0].address.port(), own);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named_with_its_holder() {
+    let mut stage = Stage::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let spec = of(process(&["perl", "-e", SERVER, &port]));
+    stage.scale(&spec, 1, &[]).await;
+    let text = stage.failure(&spec).await;
+    assert!(text.contains("Address already in use"), "{text}");
+    let holder = format!("wants port {port}, which process {} (", std::process::id());
+    assert!(text.contains(&holder), "{text}");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn failures_say_why() {
+    for (command, parts) in [
+        (
+            &["sh", "-c", "echo one; echo two >&2; exit 3"][..],
+            &["`sh -c ", "exit status 3", "\n  one", "\n  two"][..],
+        ),
+        (&["sh", "-c", "kill -SEGV $$$$"], &["signal 11", "It printed nothing"]),
+        (&["no-such-program-here"], &["no program no-such-program-here on PATH", "install it"]),
+        (&["/etc/passwd"], &["/etc/passwd", "not executable"]),
+    ] {
+        let mut stage = Stage::new();
+        let spec = of(process(command));
+        let asked = Instant::now();
+        stage.scale(&spec, 1, &[]).await;
+        let text = stage.failure(&spec).await;
+        for part in parts {
+            assert!(text.contains(part), "{command:?}: {part} is not in: {text}");
+        }
+        assert!(asked.elapsed() < Duration::from_secs(10), "{command:?}: promptly");
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_never_listens_fails_at_the_deadline_and_is_killed() {
+    let mut stage = Stage::new();
+    let mut spec = (*of(process(&["sh", "-c", "echo $$$$; sleep 1000"]))).clone();
+    spec.scaling.progress_deadline = Duration::from_millis(600);
+    let spec = Arc::new(spec);
+    stage.scale(&spec, 1, &[]).await;
+    let text = stage.failure(&spec).await;
+    assert!(text.contains("not ready within 0.6 s"), "{text}");
+    assert!(text.contains("$PORT"), "{text}");
+    let pid = text.lines().last().unwrap().trim().to_owned();
+    dies(&pid).await;
+    // It is tried again by itself, and not more often than the back-off allows.
+    assert!(stage.failure(&spec).await.contains("not ready"));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_crash_loop_backs_off_whatever_is_ordered() {
+    let mut stage = Stage::new();
+    let home = tempfile::tempdir().unwrap();
+    let list = home.path().join("starts");
+    let script = format!("echo x >> {}; exit 1", list.display());
+    let spec = of(process(&["sh", "-c", &script]));
+    let until = Instant::now() + Duration::from_millis(1_000);
+    while Instant::now() < until {
+        stage.scale(&spec, 1, &[]).await;
+        while let Ok(update) = stage.updates.try_recv() {
+            stage.take(update);
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+    // At 0, 0.1, 0.3, 0.7 s: four, fewer on a slow machine.
+    let starts = std::fs::read_to_string(&list).unwrap().lines().count();
+    assert!((1..=4).contains(&starts), "{starts} starts");
+    let reported = stage.states[&spec.id].problems.len();
+    assert!(reported <= starts && starts <= reported + 1, "{reported} of {starts} are reported");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_stubborn_group_is_killed_after_its_grace() {
+    let mut stage = Stage::new();
+    let script = format!("trap '' TERM; perl -e '$SIG{{TERM}} = \"IGNORE\"; {SERVER}'");
+    let spec = of(ProcessSpec {
+        termination_grace: Duration::from_millis(300),
+        ..process(&["sh", "-c", &script])
+    });
+    stage.scale(&spec, 1, &[]).await;
+    let address = stage.settled(&spec, 1).await[0].address;
+    let pid = get(address, "/pid").await.unwrap();
+    let told = Instant::now();
+    stage.scale(&spec, 0, &[]).await;
+    stage.settled(&spec, 0).await;
+    assert!(told.elapsed() >= Duration::from_millis(300), "its grace");
+    assert!(!alive(&pid));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn probes_take_out_bring_back_and_restart() {
+    let mut stage = Stage::new();
+    let spec = of(ProcessSpec {
+        probes: Probes {
+            startup: Some(Probe { failure_threshold: 200, ..http_probe("/startup") }),
+            readiness: http_probe("/ready"),
+            liveness: None,
+        },
+        ..perl()
+    });
+    stage.scale(&spec, 1, &[]).await;
+    let before = stage.settled(&spec, 1).await;
+    get(before[0].address, "/fail").await.unwrap();
+    let out = |state: &State| state.endpoints.is_empty() && state.counts.starting == 1;
+    stage.until(&spec, "taken out", out).await;
+    get(before[0].address, "/mend").await.unwrap();
+    assert_eq!(stage.settled(&spec, 1).await, before, "the same replica is back");
+    stage.end().await;
+
+    let mut stage = Stage::new();
+    let spec = of(ProcessSpec {
+        probes: Probes { startup: None, readiness: tcp_probe(), liveness: Some(http_probe("/")) },
+        ..perl()
+    });
+    stage.scale(&spec, 1, &[]).await;
+    let before = stage.settled(&spec, 1).await;
+    get(before[0].address, "/fail").await.unwrap();
+    stage.until(&spec, "out", |state| state.endpoints.is_empty()).await;
+    let after = stage.settled(&spec, 1).await;
+    assert_ne!(after[0].id, before[0].id, "another replica");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn exec_probes_run_as_the_program_does() {
+    let mut stage = Stage::new();
+    let home = tempfile::tempdir().unwrap();
+    let sign = home.path().join("sign");
+    let check = format!("test \"$K_SERVICE\" = hello && test -e {}", sign.display());
+    let readiness = Probe {
+        action: ProbeAction::Exec { command: vec!["sh".into(), "-c".into(), check.into()] },
+        period: Duration::from_millis(100),
+        ..tcp_probe()
+    };
+    let probes = Probes { startup: None, readiness, liveness: None };
+    let spec = of(ProcessSpec { probes, ..perl() });
+    stage.scale(&spec, 1, &[]).await;
+    sleep(Duration::from_millis(400)).await;
+    while let Ok(update) = stage.updates.try_recv() {
+        stage.take(update);
+    }
+    assert_eq!(stage.states[&spec.id].counts.ready, 0, "the sign is not there yet");
+    std::fs::write(&sign, "").unwrap();
+    stage.settled(&spec, 1).await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_crash_and_the_death_of_the_guard_are_survived() {
+    let mut stage = Stage::new();
+    let spec = of(perl());
+    stage.scale(&spec, 2, &[]).await;
+    let before = stage.settled(&spec, 2).await;
+    let _ = get(before[0].address, "/die").await;
+    stage.until(&spec, "one", |state| state.endpoints.len() == 1).await;
+    let after = stage.settled(&spec, 2).await;
+    let ids = |endpoints: &[Endpoint]| -> BTreeSet<EndpointId> {
+        endpoints.iter().map(|endpoint| endpoint.id.clone()).collect()
+    };
+    assert_eq!(ids(&before).intersection(&ids(&after)).count(), 1, "the other one stays");
+
+    let pid = get(after[0].address, "/pid").await.unwrap();
+    let guard = parent(&pid);
+    assert!(std::process::Command::new("kill").args(["-9", &guard]).status().unwrap().success());
+    stage.until(&spec, "none", |state| state.endpoints.is_empty()).await;
+    dies(&pid).await;
+    let anew = stage.settled(&spec, 2).await;
+    assert!(ids(&after).is_disjoint(&ids(&anew)));
+    let pid = get(anew[0].address, "/pid").await.unwrap();
+    assert_ne!(parent(&pid), guard);
+    stage.end().await;
+    assert!(!alive(&pid), "gone with the shutdown");
+}
+
+#[tokio::test]
+async fn a_restart_replaces_all_and_does_not_wait() {
+    let mut stage = Stage::new();
+    let home = tempfile::tempdir().unwrap();
+    let sign = home.path().join("sign");
+    let script = format!("test -e {} && exec perl -e '{SERVER}'; exit 1", sign.display());
+    let spec = of(process(&["sh", "-c", &script]));
+    stage.scale(&spec, 1, &[]).await;
+    stage.failure(&spec).await;
+    std::fs::write(&sign, "").unwrap();
+    stage.handle.restart(&spec.id).await.unwrap();
+    let before = stage.settled(&spec, 1).await;
+    stage.handle.restart(&spec.id).await.unwrap();
+    stage.until(&spec, "the old one out", |state| state.endpoints != before).await;
+    assert_ne!(stage.settled(&spec, 1).await, before);
+    let unknown = RevisionId::new("default", "other");
+    assert!(stage.handle.restart(&unknown).await.is_err());
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_output_stops_nobody() {
+    let mut stage = Stage::new();
+    let script = format!("$| = 1; print 'x' x 100, qq(\\n) for 1..100_000; {SERVER}");
+    let spec = of(process(&["perl", "-e", &script]));
+    stage.scale(&spec, 1, &[]).await;
+    stage.settled(&spec, 1).await;
+    stage.end().await;
+}
+
+/// Events of the target `replica`, as `name=value` texts.
+#[derive(Clone, Default)]
+struct Log(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{}={value:?};", field.name());
+            }
+            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+                self.0 += &format!("{}={value};", field.name());
+            }
+        }
+        if event.metadata().target() == "replica" {
+            let mut fields = Fields(String::new());
+            event.record(&mut fields);
+            self.0.lock().push(fields.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_replicas_print_is_logged_line_by_line() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let log = Log::default();
+    // For the whole process: the log has a thread of its own. Other tests only add lines.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone()))
+        .unwrap();
+    let mut stage = Stage::new();
+    let json = r#"{"level":"info","n":1}"#;
+    let script = format!("printf 'one\\ntwo\\n%s\\n' '{json}'; echo bad >&2; printf tail; exit 1");
+    let spec = of(process(&["sh", "-c", &script]));
+    stage.scale(&spec, 1, &[]).await;
+    stage.failure(&spec).await;
+    stage.end().await;
+    let revision = "revision=default/hello-00001;replica=1;";
+    for (stream, rest) in [
+        ("stdout", "message=one;"),
+        ("stdout", "message=two;"),
+        ("stdout", r#"raw={"level":"info","n":1};"#),
+        ("stdout", "message=tail;"),
+        ("stderr", "message=bad;"),
+    ] {
+        let deadline = Instant::now() + PATIENCE;
+        let stream = format!("stream={stream};");
+        let is_it =
+            |line: &String| [rest, revision, &stream].iter().all(|part| line.contains(part));
+        while !log.0.lock().iter().any(is_it) {
+            assert!(Instant::now() < deadline, "{stream} {rest} is not in {:?}", log.0.lock());
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_runs_is_reported_and_left_alone() {
+    let mut stage = Stage::new();
+    let addresses: Vec<SocketAddr> =
+        vec!["127.0.0.1:9001".parse().unwrap(), "[::1]:9002".parse().unwrap()];
+    let spec = revision(Workload::Static(addresses.clone()));
+    stage.handle.announce(&spec).await.unwrap();
+    let endpoints = stage.settled(&spec, 2).await;
+    let seen: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+    assert_eq!(seen, addresses);
+    assert_eq!(endpoints[1].id, EndpointId::new("[::1]:9002"));
+    stage.scale(&spec, 0, &[]).await;
+    assert!(stage.updates.try_recv().is_err(), "a count changes nothing");
+
+    let problem = Problem::new(Reason::NoLocalCommand, "say which program");
+    let spec = revision(Workload::Unavailable(problem.clone()));
+    stage.scale(&spec, 1, &[]).await;
+    stage.until(&spec, "told", |state| state.problems == [problem.clone()]).await;
+
+    let error = stage
+        .handle
+        .scale(&of(perl()), ScaleOrder { replicas: 5_000, spare: vec![] })
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("more than 1000"), "{error}");
+    stage.end().await;
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn parent(pid: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned()
+}

@@ -1,0 +1,498 @@
+//! Both seams, faked: orders become replicas after a while, reports come late, and things go wrong
+//! as the weather has it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::model::{EndpointId, Problem, Reason, RevisionId, RevisionSpec, World};
+use tidegate::platform::{
+    ConfigSource, Endpoint, ReplicaCounts, ScaleError, ScaleOrder, ScaleTarget, SourceError,
+    Update, Updates,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::ledger::{Ledger, Property};
+use crate::replica::{Network, Replica};
+use crate::weather::Weather;
+
+/// How long a replica that failed is waited for before it is started again.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// How long a stopped replica may take to end what it does.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Ready,
+    /// Ran, and is not ready for now.
+    Unready,
+    Stopping,
+}
+
+#[derive(Debug)]
+struct Member {
+    stage: Stage,
+    replica: Option<Rc<Replica>>,
+}
+
+#[derive(Debug)]
+struct Fleet {
+    spec: Arc<RevisionSpec>,
+    order: ScaleOrder,
+    members: BTreeMap<u64, Member>,
+    backing_off: bool,
+}
+
+/// The fake platform.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    ledger: Rc<Ledger>,
+    network: Arc<Network>,
+    weather: Weather,
+    reports: mpsc::Sender<(Instant, Update)>,
+    fleets: RefCell<BTreeMap<RevisionId, Fleet>>,
+    services: RefCell<BTreeMap<RevisionId, usize>>,
+    rng: RefCell<fastrand::Rng>,
+    next: std::cell::Cell<u64>,
+    due: std::cell::Cell<Instant>,
+    /// Faults are over.
+    quiet: std::cell::Cell<bool>,
+    me: Weak<Self>,
+}
+
+/// What the program is given of it as its target.
+#[derive(Debug)]
+pub(crate) struct Target(pub(crate) Rc<Platform>);
+
+/// What the program is given of it as its source.
+#[derive(Debug)]
+pub(crate) struct Source(mpsc::Receiver<(Instant, Update)>);
+
+impl ConfigSource for Source {
+    async fn run(mut self, updates: Updates) -> Result<(), SourceError> {
+        while let Some((due, update)) = self.0.recv().await {
+            tokio::time::sleep_until(due).await;
+            if updates.send(update).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ScaleTarget for Target {
+    async fn scale(
+        &self,
+        revision: &Arc<RevisionSpec>,
+        order: ScaleOrder,
+    ) -> Result<(), ScaleError> {
+        self.0.ordered(revision, order)
+    }
+}
+
+impl Platform {
+    pub(crate) fn new(
+        seed: u64,
+        ledger: &Rc<Ledger>,
+        network: &Arc<Network>,
+        weather: &Weather,
+    ) -> (Rc<Self>, Source) {
+        let (reports, received) = mpsc::channel(16 * 1024);
+        let platform = Rc::new_cyclic(|me| Self {
+            ledger: Rc::clone(ledger),
+            network: Arc::clone(network),
+            weather: weather.clone(),
+            reports,
+            fleets: RefCell::default(),
+            services: RefCell::default(),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            next: std::cell::Cell::new(1),
+            due: std::cell::Cell::new(Instant::now()),
+            quiet: std::cell::Cell::new(false),
+            me: me.clone(),
+        });
+        (platform, Source(received))
+    }
+
+    /// Which service a revision's replicas answer for.
+    pub(crate) fn belongs(&self, revision: &RevisionId, service: usize) {
+        self.services.borrow_mut().insert(revision.clone(), service);
+    }
+
+    /// The configuration changes.
+    pub(crate) fn configure(&self, world: World) {
+        self.ledger.note(format_args!("configuration of {} services", world.services.len()));
+        self.report(Update::World(Arc::new(world)), Duration::ZERO);
+    }
+
+    /// Faults are over; what is amiss is put right.
+    pub(crate) fn calm_down(&self) {
+        self.quiet.set(true);
+        let fleets = self.fleets.borrow();
+        for replica in fleets.values().flat_map(|f| f.members.values()).filter_map(|m| m.replica.as_ref())
+        {
+            self.network.set_refusing(address(replica.serial), false);
+        }
+    }
+
+    /// Replicas that start, are ready or are not for now.
+    pub(crate) fn alive(&self, revision: &RevisionId) -> usize {
+        let fleets = self.fleets.borrow();
+        fleets.get(revision).map_or(0, |fleet| {
+            fleet.members.values().filter(|m| m.stage != Stage::Stopping).count()
+        })
+    }
+
+    /// Replicas of any kind.
+    pub(crate) fn members(&self, revision: &RevisionId) -> usize {
+        self.fleets.borrow().get(revision).map_or(0, |fleet| fleet.members.len())
+    }
+
+    /// Replicas that are ready.
+    pub(crate) fn ready(&self, revision: &RevisionId) -> usize {
+        let fleets = self.fleets.borrow();
+        fleets.get(revision).map_or(0, |fleet| {
+            fleet.members.values().filter(|m| m.stage == Stage::Ready).count()
+        })
+    }
+
+    /// Every request that a replica works for.
+    pub(crate) fn running(&self) -> Vec<(usize, u64)> {
+        let fleets = self.fleets.borrow();
+        let replicas = fleets.values().flat_map(|fleet| fleet.members.values());
+        replicas
+            .filter_map(|member| member.replica.as_ref())
+            .flat_map(|replica| replica.running().into_iter().map(|r| (r, replica.serial)))
+            .collect()
+    }
+
+    fn ordered(&self, spec: &Arc<RevisionSpec>, order: ScaleOrder) -> Result<(), ScaleError> {
+        let chance = if self.quiet.get() { 0.0 } else { self.weather.order_errors };
+        if self.rng.borrow_mut().f64() < chance {
+            self.ledger.note(format_args!("order for {} is not taken", spec.id));
+            return Err(ScaleError { revision: spec.id.clone(), message: "on purpose".into() });
+        }
+        {
+            let mut fleets = self.fleets.borrow_mut();
+            let fleet = fleets.entry(spec.id.clone()).or_insert_with(|| Fleet {
+                spec: Arc::clone(spec),
+                order: ScaleOrder { replicas: 0, spare: Vec::new() },
+                members: BTreeMap::new(),
+                backing_off: false,
+            });
+            fleet.spec = Arc::clone(spec);
+            if fleet.order.replicas != order.replicas {
+                self.ledger.note(format_args!(
+                    "order for {}: {} replicas, spare {:?}",
+                    spec.id, order.replicas, order.spare
+                ));
+            }
+            fleet.order = order;
+        }
+        self.reconcile(&spec.id);
+        Ok(())
+    }
+
+    /// Starts what is missing, stops what is too much.
+    fn reconcile(&self, id: &RevisionId) {
+        let (missing, surplus) = {
+            let fleets = self.fleets.borrow();
+            let Some(fleet) = fleets.get(id) else { return };
+            let alive = fleet.members.values().filter(|m| m.stage != Stage::Stopping).count();
+            let wanted = fleet.order.replicas as usize;
+            let missing = if fleet.backing_off { 0 } else { wanted.saturating_sub(alive) };
+            (missing, alive.saturating_sub(wanted))
+        };
+        for _ in 0..missing {
+            self.start(id);
+        }
+        if surplus > 0 {
+            for serial in self.to_stop(id, surplus) {
+                self.stop(id, serial);
+            }
+        }
+        // What removes a revision waits to hear that nothing is left of it.
+        let gone = self.members(id) == 0;
+        if missing + surplus > 0 || gone {
+            self.report_replicas(id);
+        }
+    }
+
+    fn start(&self, id: &RevisionId) {
+        let serial = self.next.replace(self.next.get() + 1);
+        let (delay, fails) = {
+            let mut rng = self.rng.borrow_mut();
+            let (low, high) = self.weather.start_ms;
+            let chance = if self.quiet.get() { 0.0 } else { self.weather.start_failures };
+            (Duration::from_millis(rng.u64(low..=high)), rng.f64() < chance)
+        };
+        self.ledger.note(format_args!("replica {serial} of {id} starts, ready in {delay:?}"));
+        self.member(id, |members| {
+            members.insert(serial, Member { stage: Stage::Starting, replica: None });
+        });
+        let (me, id) = (self.me.clone(), id.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(delay).await;
+            let Some(platform) = me.upgrade() else { return };
+            if !platform.is_member(&id, serial) {
+                return;
+            }
+            if fails {
+                platform.start_failed(&id, serial).await;
+            } else {
+                platform.started(&id, serial, delay);
+            }
+        });
+    }
+
+    fn started(&self, id: &RevisionId, serial: u64, took: Duration) {
+        let service = self.services.borrow().get(id).copied().unwrap_or_default();
+        let limit = self.weather.revisions[service].limit;
+        let replica = Replica::start(
+            serial,
+            service,
+            limit,
+            address(serial),
+            &self.ledger,
+            &self.network,
+        );
+        self.ledger.note(format_args!("replica {serial} is ready"));
+        self.member(id, |members| {
+            members.insert(serial, Member { stage: Stage::Ready, replica: Some(replica) });
+        });
+        self.report_replicas(id);
+        let (spawn, ready) = (took / 4, took * 3 / 4);
+        self.report(Update::ColdStart { revision: id.clone(), spawn, ready }, Duration::ZERO);
+    }
+
+    async fn start_failed(&self, id: &RevisionId, serial: u64) {
+        self.ledger.note(format_args!("replica {serial} cannot start"));
+        self.member(id, |members| {
+            members.remove(&serial);
+        });
+        self.back_off(id, true);
+        self.report_replicas(id);
+        let problem = Problem::new(Reason::StartFailed, "on purpose");
+        self.report(Update::StartFailed { revision: id.clone(), problem }, Duration::ZERO);
+        tokio::time::sleep(BACK_OFF).await;
+        self.back_off(id, false);
+        self.reconcile(id);
+    }
+
+    fn back_off(&self, id: &RevisionId, on: bool) {
+        if let Some(fleet) = self.fleets.borrow_mut().get_mut(id) {
+            fleet.backing_off = on;
+        }
+    }
+
+    /// Which go: those that are not listed first, then from the end of the list.
+    fn to_stop(&self, id: &RevisionId, surplus: usize) -> Vec<u64> {
+        let fleets = self.fleets.borrow();
+        let Some(fleet) = fleets.get(id) else { return Vec::new() };
+        let mut alive: Vec<(usize, bool, u64)> = fleet
+            .members
+            .iter()
+            .filter(|(_, member)| member.stage != Stage::Stopping)
+            .map(|(serial, member)| {
+                let id = identity(*serial);
+                let place = fleet.order.spare.iter().position(|spared| *spared == id);
+                (place.unwrap_or(usize::MAX), member.stage == Stage::Starting, *serial)
+            })
+            .collect();
+        alive.sort_unstable();
+        alive.iter().rev().take(surplus).map(|(_, _, serial)| *serial).collect()
+    }
+
+    fn stop(&self, id: &RevisionId, serial: u64) {
+        let (low, high) = self.weather.stop_ms;
+        let delay = Duration::from_millis(self.rng.borrow_mut().u64(low..=high));
+        let (stage, replica) = {
+            let mut fleets = self.fleets.borrow_mut();
+            let Some(fleet) = fleets.get_mut(id) else { return };
+            let Some(member) = fleet.members.get_mut(&serial) else { return };
+            let stage = std::mem::replace(&mut member.stage, Stage::Stopping);
+            (stage, member.replica.clone())
+        };
+        let running = replica.as_ref().map(|r| r.running()).unwrap_or_default();
+        self.ledger.note(format_args!("replica {serial} is told to stop, runs {running:?}"));
+        if stage == Stage::Ready {
+            self.must_be_idle(id, serial, &running);
+        }
+        let Some(replica) = replica else {
+            self.member(id, |members| {
+                members.remove(&serial);
+            });
+            return;
+        };
+        replica.stop();
+        let (me, id) = (self.me.clone(), id.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(delay).await;
+            for _ in 0..GRACE.as_millis() / 10 {
+                if !replica.is_alive() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            replica.kill();
+            let Some(platform) = me.upgrade() else { return };
+            platform.ledger.note(format_args!("replica {serial} is gone"));
+            platform.member(&id, |members| {
+                members.remove(&serial);
+            });
+            platform.report_replicas(&id);
+        });
+    }
+
+    /// A replica is stopped when its last request has ended or that one's time has passed.
+    fn must_be_idle(&self, id: &RevisionId, serial: u64, running: &[usize]) {
+        let timeout = {
+            let fleets = self.fleets.borrow();
+            fleets.get(id).map_or(Duration::ZERO, |fleet| fleet.spec.timeouts.request)
+        };
+        for request in running {
+            let known = self.ledger.request(*request);
+            // One whose client left may be about to end.
+            let over = known.ended.is_some() || self.ledger.now() >= known.sent + timeout;
+            if !over {
+                self.ledger.violated(
+                    Property::StoppedIdle,
+                    format_args!("replica {serial} is told to stop and works for {request}"),
+                );
+            }
+        }
+    }
+
+    fn member(&self, id: &RevisionId, f: impl FnOnce(&mut BTreeMap<u64, Member>)) {
+        if let Some(fleet) = self.fleets.borrow_mut().get_mut(id) {
+            f(&mut fleet.members);
+        }
+    }
+
+    fn is_member(&self, id: &RevisionId, serial: u64) -> bool {
+        self.fleets.borrow().get(id).is_some_and(|fleet| fleet.members.contains_key(&serial))
+    }
+
+    fn report_replicas(&self, id: &RevisionId) {
+        let (endpoints, counts) = {
+            let fleets = self.fleets.borrow();
+            let Some(fleet) = fleets.get(id) else { return };
+            let count = |stage: Stage| {
+                let n = fleet.members.values().filter(|m| m.stage == stage).count();
+                u32::try_from(n).expect("few replicas")
+            };
+            let endpoints = fleet
+                .members
+                .iter()
+                .filter(|(_, member)| member.stage == Stage::Ready)
+                .map(|(serial, _)| Endpoint { id: identity(*serial), address: address(*serial) })
+                .collect();
+            let counts = ReplicaCounts {
+                starting: count(Stage::Starting) + count(Stage::Unready),
+                ready: count(Stage::Ready),
+                stopping: count(Stage::Stopping),
+            };
+            (endpoints, counts)
+        };
+        let lag = {
+            let (low, high) = self.weather.lag_ms;
+            Duration::from_millis(self.rng.borrow_mut().u64(low..=high))
+        };
+        self.report(Update::Replicas { revision: id.clone(), endpoints, counts }, lag);
+    }
+
+    /// Reports stay in order, however late they are.
+    fn report(&self, update: Update, lag: Duration) {
+        let due = self.due.get().max(Instant::now() + lag);
+        self.due.set(due);
+        self.reports.try_send((due, update)).expect("room for reports");
+    }
+
+    fn random_ready(&self) -> Option<(RevisionId, u64, Rc<Replica>)> {
+        let fleets = self.fleets.borrow();
+        let ready: Vec<_> = fleets
+            .iter()
+            .flat_map(|(id, fleet)| fleet.members.iter().map(move |(serial, m)| (id, serial, m)))
+            .filter(|(_, _, member)| member.stage == Stage::Ready)
+            .filter_map(|(id, serial, m)| Some((id.clone(), *serial, Rc::clone(m.replica.as_ref()?))))
+            .collect();
+        (!ready.is_empty()).then(|| ready[self.rng.borrow_mut().usize(..ready.len())].clone())
+    }
+
+    /// Now and then a replica crashes.
+    pub(crate) async fn crashes(self: Rc<Self>, every: u64) {
+        while self.pause(every).await {
+            let Some((id, serial, replica)) = self.random_ready() else { continue };
+            self.ledger.note(format_args!("replica {serial} crashes"));
+            replica.kill();
+            self.member(&id, |members| {
+                members.remove(&serial);
+            });
+            self.report_replicas(&id);
+            self.back_off(&id, true);
+            tokio::time::sleep(BACK_OFF).await;
+            self.back_off(&id, false);
+            self.reconcile(&id);
+        }
+    }
+
+    /// Now and then a replica refuses connections for a while.
+    pub(crate) async fn refusals(self: Rc<Self>, every: u64) {
+        while self.pause(every).await {
+            let Some((_, serial, _)) = self.random_ready() else { continue };
+            self.ledger.note(format_args!("replica {serial} refuses connections"));
+            self.network.set_refusing(address(serial), true);
+            let for_ms = self.rng.borrow_mut().u64(100..6_000);
+            tokio::time::sleep(Duration::from_millis(for_ms)).await;
+            self.ledger.note(format_args!("replica {serial} accepts connections again"));
+            self.network.set_refusing(address(serial), false);
+        }
+    }
+
+    /// Now and then a replica is not ready for a while, and goes on working.
+    pub(crate) async fn flaps(self: Rc<Self>, every: u64) {
+        while self.pause(every).await {
+            let Some((id, serial, _)) = self.random_ready() else { continue };
+            self.set_stage(&id, serial, Stage::Ready, Stage::Unready);
+            let for_ms = self.rng.borrow_mut().u64(1..3_000);
+            tokio::time::sleep(Duration::from_millis(for_ms)).await;
+            self.set_stage(&id, serial, Stage::Unready, Stage::Ready);
+        }
+    }
+
+    fn set_stage(&self, id: &RevisionId, serial: u64, from: Stage, to: Stage) {
+        let mut changed = false;
+        self.member(id, |members| {
+            if let Some(member) = members.get_mut(&serial)
+                && member.stage == from
+            {
+                member.stage = to;
+                changed = true;
+            }
+        });
+        if changed {
+            self.ledger.note(format_args!("replica {serial} is {to:?}"));
+            self.report_replicas(id);
+        }
+    }
+
+    /// Waits for the next fault; false when there are to be no more.
+    async fn pause(&self, every: u64) -> bool {
+        let pause = self.rng.borrow_mut().u64(every * 500..every * 1_500);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        !self.quiet.get()
+    }
+}
+
+fn identity(serial: u64) -> EndpointId {
+    EndpointId::new(format!("r{serial}"))
+}
+
+fn address(serial: u64) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(serial).expect("few replicas") + 1_024))
+}

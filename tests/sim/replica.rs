@@ -1,0 +1,270 @@
+//! Replicas in memory: HTTP/1.1 over duplex pipes, doing what the request's path says.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tidegate::upstream::Connector;
+use tokio::io::DuplexStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::body::{Broken, Drip};
+use crate::ledger::{Ledger, Property};
+
+/// Bytes that a pipe holds in each direction.
+pub(crate) const PIPE_BYTES: usize = 16 * 1024;
+
+/// Who listens where.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    listeners: Mutex<BTreeMap<SocketAddr, Listener>>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    accept: mpsc::Sender<DuplexStream>,
+    refuses: bool,
+}
+
+impl Network {
+    /// Connects to who listens.
+    pub(crate) fn connector(self: &Arc<Self>) -> Connector {
+        let network = Arc::clone(self);
+        Connector::Memory(Arc::new(move |address| network.connect(address)))
+    }
+
+    fn connect(&self, address: SocketAddr) -> io::Result<DuplexStream> {
+        let listeners = self.listeners.lock();
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let listener = listeners.get(&address).filter(|l| !l.refuses).ok_or_else(refused)?;
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        listener.accept.try_send(theirs).map_err(|_full| refused())?;
+        Ok(ours)
+    }
+
+    fn listen(&self, address: SocketAddr) -> mpsc::Receiver<DuplexStream> {
+        let (accept, incoming) = mpsc::channel(1024);
+        self.listeners.lock().insert(address, Listener { accept, refuses: false });
+        incoming
+    }
+
+    /// New connections are refused from now on.
+    pub(crate) fn close(&self, address: SocketAddr) {
+        self.listeners.lock().remove(&address);
+    }
+
+    /// Refuses connections for a while, or no longer.
+    pub(crate) fn set_refusing(&self, address: SocketAddr, refuses: bool) {
+        if let Some(listener) = self.listeners.lock().get_mut(&address) {
+            listener.refuses = refuses;
+        }
+    }
+}
+
+/// One replica.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) serial: u64,
+    service: usize,
+    limit: u32,
+    address: SocketAddr,
+    ledger: Rc<Ledger>,
+    network: Arc<Network>,
+    running: RefCell<BTreeSet<usize>>,
+    stop: watch::Sender<bool>,
+    task: RefCell<Option<AbortHandle>>,
+}
+
+/// A request that a replica works for.
+#[derive(Debug)]
+pub(crate) struct Running {
+    replica: Rc<Replica>,
+    request: usize,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.replica.running.borrow_mut().remove(&self.request);
+    }
+}
+
+/// What a request's path asks for.
+struct Wish {
+    request: usize,
+    work: Duration,
+    bytes: usize,
+    pause: Duration,
+    how: String,
+}
+
+impl Wish {
+    fn parse(path: &str) -> Option<Self> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let (request, work, bytes, pause) = (number()?, number()?, number()?, number()?);
+        Some(Self {
+            request: usize::try_from(request).ok()?,
+            work: Duration::from_millis(work),
+            bytes: usize::try_from(bytes).ok()?,
+            pause: Duration::from_millis(pause),
+            how: parts.next()?.to_owned(),
+        })
+    }
+}
+
+impl Replica {
+    /// A replica that listens.
+    pub(crate) fn start(
+        serial: u64,
+        service: usize,
+        limit: u32,
+        address: SocketAddr,
+        ledger: &Rc<Ledger>,
+        network: &Arc<Network>,
+    ) -> Rc<Self> {
+        let replica = Rc::new(Self {
+            serial,
+            service,
+            limit,
+            address,
+            ledger: Rc::clone(ledger),
+            network: Arc::clone(network),
+            running: RefCell::default(),
+            stop: watch::Sender::new(false),
+            task: RefCell::default(),
+        });
+        let incoming = network.listen(address);
+        let serving = tokio::task::spawn_local(serve(Rc::clone(&replica), incoming));
+        *replica.task.borrow_mut() = Some(serving.abort_handle());
+        replica
+    }
+
+    /// Requests it works for.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        self.running.borrow().iter().copied().collect()
+    }
+
+    /// Accepts nothing new; connections end with what they do.
+    pub(crate) fn stop(&self) {
+        self.network.close(self.address);
+        self.stop.send_replace(true);
+    }
+
+    /// Ends in the middle of everything.
+    pub(crate) fn kill(&self) {
+        self.network.close(self.address);
+        if let Some(task) = self.task.borrow_mut().take() {
+            task.abort();
+        }
+    }
+
+    /// Whether it still has connections or work.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.task.borrow().as_ref().is_some_and(|task| !task.is_finished())
+    }
+
+    fn enter(self: &Rc<Self>, request: usize) -> Running {
+        self.running.borrow_mut().insert(request);
+        self.ledger.delivered(request, self.serial);
+        let running = self.running.borrow().len();
+        if self.limit > 0 && running > self.limit as usize {
+            self.ledger.violated(
+                Property::Concurrency,
+                format_args!(
+                    "replica {} has {:?}, its limit is {}",
+                    self.serial,
+                    self.running.borrow(),
+                    self.limit
+                ),
+            );
+        }
+        let asked = self.ledger.request(request).service;
+        if asked != self.service {
+            self.ledger.violated(
+                Property::RightAnswer,
+                format_args!("request {request} for service {asked} is at {}", self.service),
+            );
+        }
+        Running { replica: Rc::clone(self), request }
+    }
+
+    async fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Drip<Running>>, Broken> {
+        let wish = Wish::parse(request.uri().path()).ok_or(Broken)?;
+        let running = self.enter(wish.request);
+        let mut upload = request.into_body();
+        if wish.how != "early" {
+            while let Some(frame) = upload.frame().await {
+                frame.map_err(|_broken| Broken)?;
+            }
+        }
+        if wish.how == "break" {
+            tokio::time::sleep(wish.work / 2).await;
+            return Err(Broken);
+        }
+        tokio::time::sleep(wish.work).await;
+        let drip = Drip::new(wish.bytes, fill(wish.request), wish.pause, running);
+        Ok(Response::new(match wish.how.as_str() {
+            "cut" => drip.breaking(),
+            "chunked" => drip.chunked(),
+            "early" => drip.draining(upload),
+            _ => drip,
+        }))
+    }
+}
+
+/// The byte that a request's answer is made of.
+pub(crate) fn fill(request: usize) -> u8 {
+    u8::try_from(request % 251).expect("below 251")
+}
+
+async fn serve(replica: Rc<Replica>, mut incoming: mpsc::Receiver<DuplexStream>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            accepted = incoming.recv() => match accepted {
+                Some(stream) => {
+                    connections.spawn_local(connection(Rc::clone(&replica), stream));
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(replica: Rc<Replica>, stream: DuplexStream) {
+    let mut stop = replica.stop.subscribe();
+    let service = service_fn(|request| Rc::clone(&replica).answer(request));
+    let served = http1::Builder::new()
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let stopped = async {
+        // Its owner lives as long as its connections: no error.
+        drop(stop.wait_for(|stop| *stop).await);
+    };
+    tokio::select! {
+        biased;
+        // How a connection ends is for its client to tell.
+        ended = served.as_mut() => return drop(ended),
+        () = stopped => served.as_mut().graceful_shutdown(),
+    }
+    drop(served.await);
+}
