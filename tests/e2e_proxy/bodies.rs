@@ -166,6 +166,23 @@ async fn expectations_are_answered_by_the_replica() {
 }
 
 #[tokio::test]
+async fn an_expectation_of_a_refused_request_is_not_met() {
+    let tidegate = Tidegate::serve(&file(&[Service::new("broken").command("")]));
+    for (host, status) in [("broken.default", 503), ("nobody", 404)] {
+        let sent = format!(
+            "POST / HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\n\
+             Content-Length: 5000000\r\n\r\n"
+        );
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(tidegate.address()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn an_expectation_waits_with_its_request() {
     let manifests = file(&[Service::new("a")
         .spec("containerConcurrency: 1")
@@ -237,7 +254,7 @@ async fn blunt_upload(
 #[tokio::test]
 async fn refused_uploads_see_why() {
     let manifests = file(&[
-        Service::new("broken").command(r#"["/no/such/program"]"#),
+        Service::new("broken").command(""),
         Service::new("asleep").annotation("tidegate.dev/no-wake", "POST"),
     ]);
     let tidegate = Tidegate::serve(&manifests);
@@ -255,7 +272,7 @@ async fn refused_uploads_see_why() {
     let mut connection = h1(tidegate.address()).await;
     for _ in 0..2 {
         let post = request("POST", "broken.default", "/").body(full(vec![0; 10_000])).unwrap();
-        assert_eq!(send1(&mut connection, post).await.reason(), Some("start_failed"));
+        assert_eq!(send1(&mut connection, post).await.reason(), Some("no_local_command"));
     }
 }
 

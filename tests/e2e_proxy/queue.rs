@@ -223,7 +223,7 @@ async fn asleep_and_awake() {
 #[tokio::test]
 async fn python_sees_why_its_upload_was_refused() {
     needs("python3", "python3");
-    let tidegate = Tidegate::serve(&file(&[Service::new("a").command(r#"["/no/such/program"]"#)]));
+    let tidegate = Tidegate::serve(&file(&[Service::new("a").command("")]));
     let script = format!(
         "import urllib.request, urllib.error\n\
          for bytes in [300_000, 5_000_000] * 5:\n\
@@ -243,7 +243,7 @@ async fn python_sees_why_its_upload_was_refused() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(
         said,
-        "503 start_failed\n".repeat(10),
+        "503 no_local_command\n".repeat(10),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );

@@ -81,6 +81,7 @@ pub(crate) fn channel() -> (Sender<Bytes, Infallible>, Body) {
 
 pub(crate) async fn h1(address: SocketAddr) -> H1 {
     let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     sender
@@ -88,6 +89,7 @@ pub(crate) async fn h1(address: SocketAddr) -> H1 {
 
 pub(crate) async fn h2(address: SocketAddr) -> H2 {
     let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         // Room for many responses that a test does not read, of small frames as well.
         .initial_connection_window_size(1 << 30)
