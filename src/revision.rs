@@ -12,9 +12,13 @@ mod endpoint;
 mod meter;
 mod permit;
 mod picker;
+#[cfg(planted)]
+pub mod planted;
 mod queue;
 mod scale;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use endpoint::{EndpointSet, EndpointState};
 pub use permit::{Admission, Permit, Ticket};

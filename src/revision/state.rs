@@ -47,7 +47,7 @@ pub(super) struct Entry {
     pub(super) phase: Phase,
     pub(super) limit: Limit,
     /// Set aside until then; the duration of the present ejection.
-    ejected: Option<(Nanos, Duration)>,
+    pub(super) ejected: Option<(Nanos, Duration)>,
     probing: bool,
 }
 
@@ -206,6 +206,10 @@ impl Revision {
         drop(state);
         match joined {
             Ok((number, outcome)) => {
+                #[cfg(planted)]
+                if super::planted::is(super::planted::Bug::NoPoke) {
+                    return Admission::Waiting(Ticket::new(Arc::clone(self), number, outcome));
+                }
                 self.stats.poke();
                 Admission::Waiting(Ticket::new(Arc::clone(self), number, outcome))
             }
@@ -260,11 +264,16 @@ impl Revision {
                 meter.advance(now);
             }
         }
-        let usable = |entry: &Entry| {
-            entry.phase == Phase::Ready && entry.ejected.is_none() && entry.limit.admits(entry.held)
+        let usable = |entry: &Entry, aside: bool| {
+            entry.phase == Phase::Ready
+                && entry.ejected.is_some() == aside
+                && entry.limit.admits(entry.held)
         };
         let mut free: Vec<usize> = Vec::new();
-        free.extend((0..entries.len()).filter(|i| usable(&entries[*i])));
+        free.extend((0..entries.len()).filter(|i| usable(&entries[*i], false)));
+        if free.is_empty() && all_aside(entries) {
+            free.extend((0..entries.len()).filter(|i| usable(&entries[*i], true)));
+        }
         if let Some(avoid) = avoid
             && free.len() > 1
         {
@@ -282,10 +291,16 @@ impl Revision {
 
     /// New load takes a victim back, the busiest first: it would have gone last.
     fn take_back(&self, entries: &mut [Entry]) -> Option<usize> {
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::VictimForgotten) {
+            return None;
+        }
+        let all_aside = all_aside(entries);
         let victim = entries
             .iter()
             .enumerate()
             .filter(|(_, e)| matches!(e.phase, Phase::Victim { .. }) && e.limit.admits(e.held))
+            .filter(|(_, e)| e.ejected.is_none() || all_aside)
             .max_by_key(|(_, e)| e.load())
             .map(|(index, _)| index)?;
         entries[victim].phase = Phase::Ready;
@@ -311,11 +326,17 @@ impl Revision {
         }
         let empty = entry.held == 0;
         match entry.phase {
+            #[cfg(planted)]
+            Phase::Draining if super::planted::is(super::planted::Bug::NeverDrained) => {}
             Phase::Draining if empty && entry.load() == 0 => {
                 state.entries.swap_remove(index);
             }
             Phase::Victim { .. } if empty => self.ask_replan(),
             Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. } | Phase::Draining => {}
+        }
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::LostWakeup) {
+            return;
         }
         self.dispatch(state, now);
     }
@@ -355,7 +376,7 @@ impl Revision {
 
     /// Hands free slots to waiters in order. Senders are used after the lock is released: a
     /// waiter that left meanwhile gives its slot back, which locks again.
-    fn dispatch(&self, mut state: parking_lot::MutexGuard<'_, State>, now: Nanos) {
+    pub(super) fn dispatch(&self, mut state: parking_lot::MutexGuard<'_, State>, now: Nanos) {
         let mut served: Vec<(oneshot::Sender<Outcome>, Grant)> = Vec::new();
         while !state.waiters.is_empty() {
             let Some(grant) = self.take_slot(&mut state, now, None) else { break };
@@ -412,6 +433,8 @@ impl Revision {
                 id == entry.endpoint.id() && *address == entry.endpoint.address()
             });
             match (reported, entry.phase) {
+                #[cfg(planted)]
+                (false, _) if super::planted::is(super::planted::Bug::FlapForgets) => return false,
                 (true, Phase::Draining) => entry.phase = Phase::Ready,
                 (false, _) if entry.load() == 0 => return false,
                 (false, _) => entry.phase = Phase::Draining,
@@ -452,11 +475,11 @@ impl Revision {
         let open: Vec<_> = if self.fixed_limit.is_some() {
             Vec::new()
         } else {
+            let all_aside = all_aside(entries);
             entries
                 .iter()
-                .filter(|e| {
-                    e.phase == Phase::Ready && e.ejected.is_none() && e.limit == Limit::Open
-                })
+                .filter(|e| e.phase == Phase::Ready && (e.ejected.is_none() || all_aside))
+                .filter(|e| e.limit == Limit::Open)
                 .map(|e| Arc::clone(&e.endpoint))
                 .collect()
         };
@@ -525,6 +548,10 @@ impl Revision {
     pub fn due_probes(&self, now: Nanos) -> Vec<DueProbe> {
         let mut state = self.state.lock();
         let mut due = Vec::new();
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::AsideForEver) {
+            return due;
+        }
         for entry in &mut state.entries {
             if let Some((until, _)) = entry.ejected
                 && until <= now
@@ -584,6 +611,7 @@ impl Revision {
     /// Checks what must always hold; the text names what does not. For tests and simulation.
     pub fn check(&self) -> Result<(), String> {
         let state = self.state.lock();
+        let all_aside = all_aside(&state.entries);
         for entry in &state.entries {
             if let Limit::Fixed(limit) = entry.limit
                 && entry.held > limit
@@ -594,13 +622,23 @@ impl Revision {
                     entry.held
                 ));
             }
-            let takes = entry.phase == Phase::Ready && entry.ejected.is_none();
+            // A victim would be taken back.
+            let takes = matches!(entry.phase, Phase::Ready | Phase::Victim { .. })
+                && (entry.ejected.is_none() || all_aside);
             if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
                 return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));
             }
         }
         Ok(())
     }
+}
+
+/// Whether all endpoints there are were set aside. Then none counts as such: a bad one is better
+/// than none. It happens when those that were good are gone.
+fn all_aside(entries: &[Entry]) -> bool {
+    !entries
+        .iter()
+        .any(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. }) && e.ejected.is_none())
 }
 
 fn removed() -> Problem {
