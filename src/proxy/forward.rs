@@ -93,9 +93,12 @@ async fn refuse(mut exchange: Box<Exchange>, problem: Problem) -> Response<Respo
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
     }
     let connection = Rc::clone(exchange.connection());
-    if let Some(body) = exchange.outgoing.body.take() {
+    let (body, lent) = (exchange.outgoing.body.take(), exchange.outgoing.home.is_some());
+    // It has ended, and with it its deadlines: one that has passed must not cut the answer off.
+    drop(exchange);
+    if let Some(body) = body {
         discard_short(&connection, body).await;
-    } else if exchange.outgoing.home.is_some() {
+    } else if lent {
         connection.refused_upload();
     }
     response
