@@ -28,9 +28,9 @@ use super::worker::LocalEndpoint;
 /// to us. Multiplied by 4 for each further attempt.
 const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(25);
 
-/// A connection that was idle for this long may have been closed by the endpoint just now; the
-/// head of a request is kept, to be sent again. A copy costs what 2,000 instructions cost, so
-/// there is none where it would have nowhere to go.
+/// A connection that was idle for this long may have been closed by the endpoint just now, and a
+/// new one may be refused by it: the head of a request is kept, to be sent again. A copy costs
+/// 2,000 instructions, so there is none on a busy connection to the only endpoint.
 const STALE_AFTER: Duration = Duration::from_millis(100);
 
 /// Why a request does not get a response from a replica.
@@ -72,13 +72,14 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Result<Response<Resp
     };
     let worker = Rc::clone(&exchange.worker);
     let connection = Rc::clone(exchange.connection());
+    let head = *exchange.outgoing.method() == Method::HEAD;
     let response = match sent {
         Ok(response) => respond(exchange, response),
         Err(Stop::Gone) => return Err(Gone),
         // Boxed: what is rare is not to make the future of every request larger.
         Err(Stop::Refuse(problem)) => Box::pin(refuse(exchange, problem)).await,
     };
-    Ok(closing(&worker, &connection, response))
+    Ok(closing(&worker, &connection, head, response))
 }
 
 /// tidegate answers itself.
@@ -131,10 +132,10 @@ async fn attempts(exchange: &mut Box<Exchange>) -> Result<Response<Incoming>, St
             let timer = Rc::clone(exchange.timer());
             let outgoing = &mut exchange.outgoing;
             let made = |idle: Option<Duration>| {
-                let stale = replayable && idle.is_some_and(|idle| idle >= STALE_AFTER);
+                let stale = replayable && idle.is_none_or(|idle| idle >= STALE_AFTER);
                 outgoing.attempt(always || stale)
             };
-            let mut sending = pin!(endpoint.pool.send(clock.instant(now), made));
+            let mut sending = pin!(endpoint.pool.send(now, made));
             poll_fn(|cx| timer.poll_unless_fired(sending.as_mut(), cx)).await?
         };
         let failed = match sent {
@@ -266,7 +267,7 @@ fn respond(
         Some(_) => exchange.worker.shared.clock.now(),
         None => exchange.arrived,
     };
-    exchange.timer().response_started(idle, now);
+    exchange.timer().response_started(idle, exchange.returned.as_ref(), now);
     let expected = if exchange.outgoing.is_http2() {
         expected(exchange.outgoing.method(), &response)
     } else {

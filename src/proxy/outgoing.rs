@@ -82,7 +82,9 @@ impl Outgoing {
             version,
             headers,
             home: body.is_some().then(Rc::default),
-            gate: (expects_continue && body.is_some()).then(Arc::default),
+            // An HTTP/2 endpoint's 100 is not passed on to us; the client gets its own from here.
+            gate: (expects_continue && body.is_some() && protocol == Protocol::Http1)
+                .then(Arc::default),
             body,
             upgrade,
             grpc_timeout,

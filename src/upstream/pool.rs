@@ -12,9 +12,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
-use crate::model::{Protocol, Reason};
+use crate::model::{Nanos, Protocol, Reason};
 
 use super::body::RequestBody;
 use super::connect::Connector;
@@ -33,7 +32,10 @@ const STREAMS_MAX: u32 = 128;
 /// Flow control: small streams in a connection that has room for all of them, so that one that is
 /// not read does not stop the others.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// Small frames that clients are slow to read count against half of it, 251 for a message of 5
+/// bytes, and would end the connection for all: enough for as many as all streams can hold.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+const _: () = assert!(CONNECTION_WINDOW / 2 / 251 > STREAMS_MAX * (STREAM_WINDOW / 5));
 /// Largest response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -68,8 +70,8 @@ struct Http2 {
 #[derive(Debug)]
 struct Idle {
     connection: Http1,
-    since: Instant,
-    until: Instant,
+    since: Nanos,
+    until: Nanos,
 }
 
 /// One worker's connections to one endpoint.
@@ -104,14 +106,14 @@ enum Kind {
 
 impl Lease {
     /// The response, and the request, ended in order: the connection is kept for others.
-    pub fn finish(mut self, now: Instant) {
+    pub fn finish(mut self, now: Nanos) {
         let kind =
             std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
         match kind {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
                 let mut idle = pool.idle.borrow_mut();
                 if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
-                    idle.push(Idle { connection, since: now, until: now + keep });
+                    idle.push(Idle { connection, since: now, until: now.plus(keep) });
                 }
             }
             Kind::Http1 { .. } => {}
@@ -169,7 +171,7 @@ impl EndpointPool {
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
-    pub fn sweep(&self, now: Instant) {
+    pub fn sweep(&self, now: Nanos) {
         self.idle.borrow_mut().retain(|i| i.until > now && !i.connection.sender.is_closed());
         self.http2.borrow_mut().retain(|c| !c.sender.is_closed());
     }
@@ -184,7 +186,7 @@ impl EndpointPool {
     /// connection was idle, none for a new or a shared one.
     pub async fn send(
         self: &Rc<Self>,
-        now: Instant,
+        now: Nanos,
         request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
     ) -> Attempt {
         if self.protocol == Protocol::H2c {
@@ -226,11 +228,11 @@ impl EndpointPool {
     }
 
     /// The connection that was used last and is still good, and how long it was idle.
-    fn idle_connection(&self, now: Instant) -> Option<(Http1, Duration)> {
+    fn idle_connection(&self, now: Nanos) -> Option<(Http1, Duration)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since, until }) = idle.pop() {
             if now < until && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
-                return Some((connection, now.saturating_duration_since(since)));
+                return Some((connection, now.since(since)));
             }
         }
         None

@@ -166,12 +166,31 @@ async fn expectations_are_answered_by_the_replica() {
 }
 
 #[tokio::test]
+async fn an_expectation_of_a_refused_request_is_not_met() {
+    let tidegate = Tidegate::serve(&file(&[Service::new("broken").command("")]));
+    for (host, status) in [("broken.default", 503), ("nobody", 404)] {
+        let sent = format!(
+            "POST / HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\n\
+             Content-Length: 5000000\r\n\r\n"
+        );
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(tidegate.address()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn an_expectation_waits_with_its_request() {
-    let manifests = file(&[Service::new("a").spec("containerConcurrency: 1")
+    let manifests = file(&[Service::new("a")
+        .spec("containerConcurrency: 1")
         .annotation("autoscaling.knative.dev/max-scale", "1")]);
     let tidegate = Tidegate::serve(&manifests);
     let at = tidegate.address();
-    let first = tokio::spawn(async move { crate::client::get(at, &host("a"), "/delay?ms=700").await });
+    let first =
+        tokio::spawn(async move { crate::client::get(at, &host("a"), "/delay?ms=700").await });
     until("a replica", || tidegate.descendants().len() == 2).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut stream = TcpStream::connect(at).await.unwrap();
@@ -235,7 +254,7 @@ async fn blunt_upload(
 #[tokio::test]
 async fn refused_uploads_see_why() {
     let manifests = file(&[
-        Service::new("broken").command(r#"["/no/such/program"]"#),
+        Service::new("broken").command(""),
         Service::new("asleep").annotation("tidegate.dev/no-wake", "POST"),
     ]);
     let tidegate = Tidegate::serve(&manifests);
@@ -243,14 +262,17 @@ async fn refused_uploads_see_why() {
         for bytes in [1_000, 300_000, 5_000_000, 30_000_000] {
             let answer = blunt_upload(tidegate.address(), host, bytes).await;
             let right = format!("HTTP/1.1 {status} ");
-            assert!(answer.as_ref().is_ok_and(|a| a.starts_with(&right)), "{host} {bytes}: {answer:?}");
+            assert!(
+                answer.as_ref().is_ok_and(|a| a.starts_with(&right)),
+                "{host} {bytes}: {answer:?}"
+            );
         }
     }
     // After a short one the connection is still good.
     let mut connection = h1(tidegate.address()).await;
     for _ in 0..2 {
         let post = request("POST", "broken.default", "/").body(full(vec![0; 10_000])).unwrap();
-        assert_eq!(send1(&mut connection, post).await.reason(), Some("start_failed"));
+        assert_eq!(send1(&mut connection, post).await.reason(), Some("no_local_command"));
     }
 }
 

@@ -69,9 +69,17 @@ async fn hop_by_hop_and_reserved_names_do_not_pass() {
         let answer = send1(&mut h1(at).await, given(name)).await;
         assert_eq!(answer.status, 200);
         for gone in [
-            "connection", "x-hop", "keep-alive", "proxy-connection", "upgrade", "http2-settings",
-            "k-proxy-request", "k-network-probe", "knative-serving-revision",
-            "knative-serving-namespace", "transfer-encoding",
+            "connection",
+            "x-hop",
+            "keep-alive",
+            "proxy-connection",
+            "upgrade",
+            "http2-settings",
+            "k-proxy-request",
+            "k-network-probe",
+            "knative-serving-revision",
+            "knative-serving-namespace",
+            "transfer-encoding",
         ] {
             assert_eq!(seen(&answer, gone), [""; 0], "{gone} to {name}");
         }

@@ -14,7 +14,9 @@ const HELD: usize = 100;
 fn manifests() -> String {
     file(&[
         Service::new("cold").h2c().command(r#"["sleep", "60"]"#),
-        Service::new("full").h2c().spec("containerConcurrency: 1")
+        Service::new("full")
+            .h2c()
+            .spec("containerConcurrency: 1")
             .annotation("autoscaling.knative.dev/max-scale", "1"),
         Service::new("warm"),
     ])
@@ -92,18 +94,22 @@ async fn unread_responses_on_a_shared_upstream_connection() {
     let mut connection = h2(at).await;
     let mut unread = Vec::new();
     for _ in 0..50 {
-        let request = request2("GET", &host("a"), "/size?bytes=1000000").body(crate::client::empty());
+        let request =
+            request2("GET", &host("a"), "/size?bytes=1000000").body(crate::client::empty());
         unread.push(soon(connection.send_request(request.unwrap())).await.unwrap());
     }
     let began = Instant::now();
     let small = get(at, &host("a"), "/size?bytes=200000").await;
     assert_eq!(small.body.len(), 200_000);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    drop(unread);
     // Tiny frames that nobody reads: none of the connections is given up for them.
     let mut tiny = Vec::new();
     for _ in 0..50 {
         let call = call(&host("a"), "/tidegate.Echo/ServerStream").header("x-repeat", "2000");
-        tiny.push(soon(connection.send_request(call.body(full(message(b""))).unwrap())).await.unwrap());
+        tiny.push(
+            soon(connection.send_request(call.body(full(message(b""))).unwrap())).await.unwrap(),
+        );
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(get(at, &host("a"), "/").await.status, 200);

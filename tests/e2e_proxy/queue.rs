@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::{channel, empty, get, h1, h2, read_until, request, request2, send1, soon};
-use crate::serving::{Service, Tidegate, file, host, needs};
+use crate::serving::{Service, Tidegate, file, host, needs, until};
 
 fn one_at_a_time() -> Service {
     Service::new("a")
@@ -41,6 +41,10 @@ async fn first_come_first_served() {
     let tidegate = Tidegate::serve(&file(&[one_at_a_time()]));
     let at = tidegate.address();
     let order: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let first = tokio::spawn(async move { get(at, &host("a"), "/delay?ms=1500").await });
+    until("a replica", || tidegate.descendants().len() == 2).await;
+    until_waiting(&tidegate, 0).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let mut all = Vec::new();
     let mut shared = h2(at).await;
     for number in 0..24 {
@@ -59,10 +63,9 @@ async fn first_come_first_served() {
                 order.lock().push(number);
             }));
         }
-        // In order on the wire: each waits before the next is sent, but for the first one that
-        // may be served.
-        tokio::time::sleep(Duration::from_millis(6)).await;
+        until_waiting(&tidegate, number as u64 + 1).await;
     }
+    assert_eq!(soon(first).await.unwrap().status, 200);
     for one in all {
         soon(one).await.unwrap();
     }
@@ -116,9 +119,21 @@ async fn who_leaves_gives_the_place_back() {
         ("GET", plain("GET / HTTP/1.1\nHost: a.default\n\n"), 100),
         ("whole POST", plain("POST / HTTP/1.1\nHost: a.default\nContent-Length: 2\n\nhi"), 100),
         ("unread POST", plain("POST / HTTP/1.1\nHost: a.default\nContent-Length: 9000\n\nhi"), 300),
-        ("chunked", plain("POST / HTTP/1.1\nHost: a.default\nTransfer-Encoding: chunked\n\n2\nhi\n0\n\n"), 300),
-        ("pipelined", plain("GET / HTTP/1.1\nHost: a.default\n\nGET / HTTP/1.1\nHost: a.default\n\n"), 300),
-        ("expects", plain("POST / HTTP/1.1\nHost: a.default\nExpect: 100-continue\nContent-Length: 9\n\n"), 300),
+        (
+            "chunked",
+            plain("POST / HTTP/1.1\nHost: a.default\nTransfer-Encoding: chunked\n\n2\nhi\n0\n\n"),
+            300,
+        ),
+        (
+            "pipelined",
+            plain("GET / HTTP/1.1\nHost: a.default\n\nGET / HTTP/1.1\nHost: a.default\n\n"),
+            300,
+        ),
+        (
+            "expects",
+            plain("POST / HTTP/1.1\nHost: a.default\nExpect: 100-continue\nContent-Length: 9\n\n"),
+            300,
+        ),
     ];
     for (name, bytes, within) in cases {
         for reset in [false, true] {
@@ -162,7 +177,8 @@ async fn who_leaves_after_being_served_gives_the_slot_back() {
          2\r\nhi\r\n0\r\n\r\n"
             .to_owned(),
         // An upload that stops half way.
-        "POST /delay?ms=20000 HTTP/1.1\r\nHost: a.default\r\nContent-Length: 9\r\n\r\nhi".to_owned(),
+        "POST /delay?ms=20000 HTTP/1.1\r\nHost: a.default\r\nContent-Length: 9\r\n\r\nhi"
+            .to_owned(),
         "GET /sse?n=0&interval_ms=50 HTTP/1.1\r\nHost: a.default\r\n\r\n".to_owned(),
         "GET /size?bytes=900000000 HTTP/1.1\r\nHost: a.default\r\n\r\n".to_owned(),
     ] {
@@ -178,7 +194,8 @@ async fn who_leaves_after_being_served_gives_the_slot_back() {
 
 #[tokio::test]
 async fn asleep_and_awake() {
-    let service = Service::new("a").annotation("tidegate.dev/no-wake", "HEAD, /health, agent:Uptime/");
+    let service =
+        Service::new("a").annotation("tidegate.dev/no-wake", "HEAD, /health, agent:Uptime/");
     let tidegate = Tidegate::serve(&file(&[service]));
     let at = tidegate.address();
     let requests = || {
@@ -206,7 +223,7 @@ async fn asleep_and_awake() {
 #[tokio::test]
 async fn python_sees_why_its_upload_was_refused() {
     needs("python3", "python3");
-    let tidegate = Tidegate::serve(&file(&[Service::new("a").command(r#"["/no/such/program"]"#)]));
+    let tidegate = Tidegate::serve(&file(&[Service::new("a").command("")]));
     let script = format!(
         "import urllib.request, urllib.error\n\
          for bytes in [300_000, 5_000_000] * 5:\n\
@@ -224,7 +241,12 @@ async fn python_sees_why_its_upload_was_refused() {
     .await
     .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(said, "503 start_failed\n".repeat(10), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        said,
+        "503 no_local_command\n".repeat(10),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[tokio::test]
@@ -236,6 +258,7 @@ async fn pipelined_requests_are_answered_in_order() {
                  GET /status?code=203 HTTP/1.1\r\nHost: a.default\r\n\r\n";
     stream.write_all(three.as_bytes()).await.unwrap();
     let read = read_until(&mut stream, "HTTP/1.1 203 ").await;
-    let places: Vec<_> = ["201", "202", "203"].iter().map(|c| read.find(&format!("HTTP/1.1 {c}"))).collect();
+    let places: Vec<_> =
+        ["201", "202", "203"].iter().map(|c| read.find(&format!("HTTP/1.1 {c}"))).collect();
     assert!(places.is_sorted() && places[0] == Some(0), "{read}");
 }

@@ -54,7 +54,8 @@ impl Answer {
     /// gRPC's status, from the trailers or from an answer that is nothing but them.
     pub(crate) fn grpc_status(&self) -> Option<&str> {
         let trailers = self.trailers.as_ref();
-        let status = trailers.and_then(|t| t.get("grpc-status")).or(self.headers.get("grpc-status"));
+        let status =
+            trailers.and_then(|t| t.get("grpc-status")).or(self.headers.get("grpc-status"));
         status.map(|value| value.to_str().unwrap())
     }
 }
@@ -80,6 +81,7 @@ pub(crate) fn channel() -> (Sender<Bytes, Infallible>, Body) {
 
 pub(crate) async fn h1(address: SocketAddr) -> H1 {
     let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     sender
@@ -87,8 +89,14 @@ pub(crate) async fn h1(address: SocketAddr) -> H1 {
 
 pub(crate) async fn h2(address: SocketAddr) -> H2 {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        // Room for many responses that a test does not read, of small frames as well.
+        .initial_connection_window_size(1 << 30)
+        .initial_stream_window_size(1 << 16)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -118,12 +126,7 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Answer {
     let (head, body) = response.into_parts();
     let body = soon(body.collect()).await.unwrap();
     let trailers = body.trailers().cloned();
-    Answer {
-        status: head.status.as_u16(),
-        headers: head.headers,
-        body: body.to_bytes(),
-        trailers,
-    }
+    Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes(), trailers }
 }
 
 /// Sends on a connection that is there; the whole response.

@@ -226,7 +226,7 @@ pub(crate) struct Service {
     container: String,
     env: String,
     tail: String,
-    command: &'static str,
+    command: String,
 }
 
 impl Service {
@@ -238,7 +238,7 @@ impl Service {
             container: String::new(),
             env: String::new(),
             tail: String::new(),
-            command: r#"["tidegate", "echo"]"#,
+            command: r#"["tidegate", "echo"]"#.to_owned(),
         }
     }
 
@@ -250,7 +250,7 @@ impl Service {
 
     /// Replicas are somebody else's.
     pub(crate) fn at(mut self, address: SocketAddr) -> Self {
-        self.command = "";
+        self.command.clear();
         self.annotation("tidegate.dev/static-endpoints", &address.to_string())
     }
 
@@ -270,9 +270,15 @@ impl Service {
         self.container("ports: [{name: h2c, containerPort: 8080}]")
     }
 
-    pub(crate) fn command(mut self, json: &'static str) -> Self {
-        self.command = json;
+    pub(crate) fn command(mut self, json: &str) -> Self {
+        json.clone_into(&mut self.command);
         self
+    }
+
+    /// A shell's program, in which `tidegate` is the running one.
+    pub(crate) fn shell(self, script: &str) -> Self {
+        let script = script.replace("tidegate", env!("CARGO_BIN_EXE_tidegate"));
+        self.command(&serde_json::json!(["sh", "-c", script]).to_string())
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
