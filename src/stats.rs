@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::model::{Reason, RevisionId};
 
+pub use crate::model::Nanos;
 use cell::Cell;
 pub use cell::CodeCount;
-pub use crate::model::Nanos;
 pub use clock::Clock;
 pub use histogram::{Histogram, HistogramReading, LATENCY_BOUNDS_MS};
 pub use poke::Pokes;

@@ -169,11 +169,11 @@ impl Revision {
         if state.removed {
             return Admission::Refused(removed());
         }
-        if state.waiters.is_empty() {
-            if let Some(grant) = self.take_slot(&mut state, now, avoid) {
-                drop(state);
-                return Admission::Granted(Permit::new(Arc::clone(self), grant));
-            }
+        if state.waiters.is_empty()
+            && let Some(grant) = self.take_slot(&mut state, now, avoid)
+        {
+            drop(state);
+            return Admission::Granted(Permit::new(Arc::clone(self), grant));
         }
         let joined = state.waiters.join(&self.process);
         self.stats.set_waiting(state.waiters.len());

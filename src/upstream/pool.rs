@@ -145,7 +145,7 @@ pub enum Unsent {
     /// It was never made.
     Unmade,
     /// It never left.
-    Whole(Request<RequestBody>),
+    Whole(Box<Request<RequestBody>>),
     /// It was given away.
     Lost,
 }
@@ -351,7 +351,7 @@ fn keep_for(response: &Response<Incoming>) -> Option<Duration> {
 }
 
 fn unsent(message: Option<Request<RequestBody>>) -> Unsent {
-    message.map_or(Unsent::Lost, Unsent::Whole)
+    message.map_or(Unsent::Lost, |request| Unsent::Whole(Box::new(request)))
 }
 
 fn broke(error: &dyn std::fmt::Display, sent: Sent) -> SendError {
