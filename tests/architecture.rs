@@ -2,7 +2,6 @@
 //! grew out of its room, no unfinished work, no path of somebody's machine, and a README whose
 //! commands are the ones that are run for every change.
 
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::settle::Contents;
 
@@ -20,7 +21,7 @@ pub(super) struct Scan {
     /// Given paths where nothing is.
     pub(super) missing: Vec<PathBuf>,
     /// Folders to watch, links resolved, with device and inode.
-    pub(super) folders: BTreeMap<PathBuf, (u64, u64)>,
+    pub(super) folders: BTreeMap<PathBuf, FolderIdentity>,
     /// Names that matter in those folders beside those of manifests.
     pub(super) names: BTreeSet<OsString>,
     /// Files already taken, links resolved.
@@ -129,7 +130,27 @@ impl Scan {
         if let Ok(folder) = fs::canonicalize(folder)
             && let Ok(metadata) = fs::metadata(&folder)
         {
-            self.folders.insert(folder, (metadata.dev(), metadata.ino()));
+            self.folders.insert(folder, FolderIdentity::of(&metadata));
+        }
+    }
+}
+
+/// Tells a folder from one that is made anew under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FolderIdentity {
+    device: u64,
+    inode: u64,
+    /// A file system may give the inode of a folder that was removed to the next one (ext4 does).
+    born: Option<SystemTime>,
+}
+
+impl FolderIdentity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            // Not every file system tells.
+            born: metadata.created().ok(),
         }
     }
 }

@@ -10,14 +10,14 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::scan::is_manifest_name;
+use super::scan::{FolderIdentity, is_manifest_name};
 
 /// Watches folders, as far as the system lets it.
 #[derive(Debug)]
 pub(super) struct FolderWatch {
     watcher: Option<RecommendedWatcher>,
     shared: Arc<Shared>,
-    watched: BTreeMap<PathBuf, (u64, u64)>,
+    watched: BTreeMap<PathBuf, FolderIdentity>,
     /// Folders that cannot be watched, so that it is said once.
     refused: BTreeSet<PathBuf>,
 }
@@ -62,7 +62,7 @@ impl FolderWatch {
     /// something may have happened unseen.
     pub(super) fn watch(
         &mut self,
-        folders: &BTreeMap<PathBuf, (u64, u64)>,
+        folders: &BTreeMap<PathBuf, FolderIdentity>,
         names: BTreeSet<OsString>,
     ) -> bool {
         *self.shared.names.lock() = names;
