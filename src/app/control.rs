@@ -235,8 +235,7 @@ impl<T: ScaleTarget> Control<T> {
             self.live.failures.lock().remove(id);
         }
         let now = self.parts.shared.clock.now();
-        let endpoints: Vec<_> =
-            endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
+        let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
         let before = revision.stats().ready() + revision.stats().starting();
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
@@ -278,6 +277,10 @@ impl<T: ScaleTarget> Control<T> {
             // Somebody else's replicas: none is chosen to go.
             let order = ScaleOrder { replicas: desired, spare: Vec::new() };
             self.order(&spec, order).await;
+            // Nothing of it has to end first.
+            if self.leaving.remove(id).is_some() {
+                self.forget(id);
+            }
             return;
         }
         let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());
