@@ -15,8 +15,10 @@ mod backoff;
 mod cgroup;
 mod environment;
 mod expand;
+mod failure;
 pub mod files;
 mod fleet;
+mod group;
 mod guard;
 mod health;
 mod keeper;
@@ -35,6 +37,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod turns;
 mod volumes;
 mod wire;
 

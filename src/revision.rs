@@ -8,6 +8,7 @@
 //! A revision without a limit whose endpoints are warm does not come here per request: its workers
 //! pick from the published [`EndpointSet`] and count in per-worker counters.
 
+mod eject;
 mod endpoint;
 mod meter;
 mod permit;
@@ -19,10 +20,13 @@ mod scale;
 mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 
+pub use eject::DueProbe;
 pub use endpoint::{EndpointSet, EndpointState};
 pub use permit::{Admission, Permit, Ticket};
 pub use picker::pick;
 pub use queue::{ProcessQueue, QueueLimits};
 pub use scale::Plan;
-pub use state::{DueProbe, EndpointView, Revision, Setting};
+pub use state::{Revision, Setting};
+pub use view::EndpointView;

@@ -2,7 +2,6 @@
 //! same paths, the same warnings.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::print_stdout, reason = "the number of cases is a result")]
 
 #[path = "support/oracle.rs"]
 mod oracle;
@@ -12,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 use tidegate::config::admission::validate_annotations;
 use tidegate::config::settings::parse_config_autoscaler;
+use tidegate::config::text::Quantity;
 use tidegate::config::yaml::Node;
 use tidegate::config::{AdmissionContext, ConfigProblem, admit};
 
@@ -26,6 +26,8 @@ struct Outcome {
     error: Option<String>,
     errors: Merged,
     warnings: Merged,
+    /// The object with everything filled in, where the recording has one.
+    object: Option<Json>,
 }
 
 fn texts(json: &Json) -> BTreeMap<String, String> {
@@ -33,11 +35,16 @@ fn texts(json: &Json) -> BTreeMap<String, String> {
     entries.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned())).collect()
 }
 
-fn recorded(list: &Json, with_details: bool) -> Merged {
+/// Details are compared but for printed differences, which every implementation prints its way.
+fn details(message: &str, details: &str) -> String {
+    if message.ends_with("(-old +new)") { String::new() } else { details.to_owned() }
+}
+
+fn recorded(list: &Json) -> Merged {
     let mut merged = Merged::new();
     for item in list.as_array().into_iter().flatten() {
         let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
-        let details = if with_details { text("details") } else { String::new() };
+        let details = details(&text("message"), &text("details"));
         let paths = item["paths"].as_array().into_iter().flatten();
         let paths = paths.map(|path| path.as_str().unwrap().to_owned());
         merged.entry((text("message"), details)).or_default().extend(paths);
@@ -45,10 +52,10 @@ fn recorded(list: &Json, with_details: bool) -> Merged {
     merged
 }
 
-fn produced(problems: &[ConfigProblem], with_details: bool) -> Merged {
+fn produced(problems: &[ConfigProblem]) -> Merged {
     let mut merged = Merged::new();
     for problem in problems {
-        let details = problem.details.clone().filter(|_| with_details).unwrap_or_default();
+        let details = details(&problem.message, problem.details.as_deref().unwrap_or_default());
         let paths = merged.entry((problem.message.clone(), details)).or_default();
         // No field name holds ", ".
         paths.extend(problem.path.split(", ").filter(|p| !p.is_empty()).map(str::to_owned));
@@ -66,45 +73,82 @@ fn whole(merged: &Merged) -> String {
     merged.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn expected(row: &Json, kind: &str) -> Outcome {
-    let with_details = kind != "service-update";
+/// An object without what says nothing: nulls, zeros, empty texts, lists and mappings.
+fn stripped(json: &Json) -> Option<Json> {
+    match json {
+        Json::Object(map) => {
+            let map: serde_json::Map<String, Json> =
+                map.iter().filter_map(|(k, v)| Some((k.clone(), field(k, v)?))).collect();
+            (!map.is_empty()).then_some(Json::Object(map))
+        }
+        Json::Array(items) => {
+            let items: Vec<Json> =
+                items.iter().map(|item| stripped(item).unwrap_or(Json::Null)).collect();
+            (!items.is_empty()).then_some(Json::Array(items))
+        }
+        Json::Null | Json::Bool(false) => None,
+        Json::String(text) if text.is_empty() => None,
+        Json::Number(number) if number.as_f64() == Some(0.0) => None,
+        other => Some(other.clone()),
+    }
+}
+
+/// A field without what says nothing. Amounts of resources are compared by value: the original
+/// keeps some spellings and not others.
+fn field(key: &str, json: &Json) -> Option<Json> {
+    let (true, Json::Object(amounts)) = (matches!(key, "limits" | "requests"), json) else {
+        return stripped(json);
+    };
+    let amount = |json: &Json| {
+        let quantity = json.as_str().and_then(Quantity::parse);
+        quantity.map_or_else(|| json.clone(), |quantity| quantity.to_string().into())
+    };
+    let amounts: serde_json::Map<String, Json> =
+        amounts.iter().map(|(name, json)| (name.clone(), amount(json))).collect();
+    (!amounts.is_empty()).then_some(Json::Object(amounts))
+}
+
+fn expected(row: &Json) -> Outcome {
     Outcome {
         valid: row["valid"].as_bool().unwrap(),
         error: row["error"].as_str().map(str::to_owned),
-        errors: recorded(&row["errors"], with_details),
-        warnings: recorded(&row["warnings"], with_details),
+        errors: recorded(&row["errors"]),
+        warnings: recorded(&row["warnings"]),
+        object: row.get("defaulted").and_then(stripped),
     }
 }
 
 fn outcome(row: &Json, kind: &str) -> Result<Outcome, String> {
-    let with_details = kind != "service-update";
     let settings = parse_config_autoscaler(&texts(&row["configmap"]));
     if kind == "configmap" {
         let problems = settings.err().unwrap_or_default();
         // The original stops at its first problem.
         let error = problems.first().map(|problem| problem.message.clone());
         let (errors, warnings) = (Merged::new(), Merged::new());
-        return Ok(Outcome { valid: problems.is_empty(), error, errors, warnings });
+        return Ok(Outcome { valid: problems.is_empty(), error, errors, warnings, object: None });
     }
     let autoscaler = settings.map_err(|problems| format!("settings: {problems:?}"))?;
-    let (problems, warnings) = match kind {
+    let (problems, warnings, object) = match kind {
         "annotations" => {
-            (validate_annotations(&texts(&row["annotations"]), &autoscaler), Vec::new())
+            let problems = validate_annotations(&texts(&row["annotations"]), &autoscaler);
+            (problems, Vec::new(), None)
         }
         "service" | "route" | "service-update" => {
             let ctx = AdmissionContext { autoscaler, ..AdmissionContext::default() };
             let stored = row.get("old_object").map(Node::from_json);
             let admission = admit(&Node::from_json(&row["object"]), &ctx, stored.as_ref());
-            (admission.problems, admission.warnings)
+            let object = row.get("defaulted").and(stripped(&admission.object));
+            (admission.problems, admission.warnings, object)
         }
         other => return Err(format!("the kind {other} is not known to this test")),
     };
-    let errors = produced(&problems, with_details);
+    let errors = produced(&problems);
     Ok(Outcome {
         valid: problems.is_empty(),
         error: (!errors.is_empty()).then(|| whole(&errors)),
         errors,
-        warnings: produced(&warnings, with_details),
+        warnings: produced(&warnings),
+        object,
     })
 }
 
@@ -115,7 +159,7 @@ fn differences(row: &Json) -> Option<String> {
         Ok(found) => found,
         Err(message) => return Some(message),
     };
-    let wanted = expected(row, kind);
+    let wanted = expected(row);
     if row.get("decode_error").is_some() {
         // The decoder's text is the original's own affair.
         return found.valid.then(|| "must be refused".to_owned());

@@ -228,7 +228,7 @@ impl<T: ScaleTarget> Control<T> {
     async fn replicas(&mut self, id: &RevisionId, endpoints: &[Endpoint], counts: ReplicaCounts) {
         // A late report of one that is forgotten already says nothing.
         let Some(revision) = self.revision(id) else { return };
-        self.counts.insert(id.clone(), counts);
+        let former = self.counts.insert(id.clone(), counts);
         let desired = self.desired.get(id).copied().unwrap_or(0);
         self.live.counts.lock().insert(id.clone(), (desired, counts));
         if counts.ready > 0 {
@@ -236,10 +236,9 @@ impl<T: ScaleTarget> Control<T> {
         }
         let now = self.parts.shared.clock.now();
         let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
-        let before = revision.stats().ready() + revision.stats().starting();
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
-        if before == 0 && counts.ready + counts.starting > 0 {
+        if former != Some(counts) {
             revision.stats().poke();
         }
         if counts == ReplicaCounts::default() && self.leaving.contains_key(id) {

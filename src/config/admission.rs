@@ -29,7 +29,7 @@ mod tests;
 pub use annotations::{
     AUTOSCALING, Annotations, HPA, KPA, autoscaling, first_of, validate_annotations,
 };
-pub use plain::{logging_settings, value_bytes};
+pub use plain::{config_map_data, logging_settings, value_bytes};
 pub use scaling::pod_autoscaler_annotations;
 
 use serde_json::Value as Json;
@@ -143,6 +143,15 @@ impl Admission {
     }
 }
 
+/// The objects of a `v1` `List`, as `kubectl get -o yaml` prints several; none for anything else.
+pub fn list_items(object: &Node) -> Option<&[Node]> {
+    let of = |key: &str| object.get(key).and_then(Node::as_str);
+    if of("apiVersion") != Some("v1") || of("kind") != Some("List") {
+        return None;
+    }
+    Some(object.get("items").and_then(Node::as_list).unwrap_or_default())
+}
+
 /// Decodes, fills in and checks an object. `stored` is the same object as admitted before; the
 /// object is then an update of it.
 pub fn admit(object: &Node, ctx: &AdmissionContext, stored: Option<&Node>) -> Admission {
@@ -194,8 +203,11 @@ fn unknown_kind(object: &Node) -> Finding {
     let of = |key: &str| object.get(key).and_then(Node::as_str).unwrap_or_default();
     let (version, kind) = (of("apiVersion"), of("kind"));
     let (path, message, fix) = if !matches!(object.value, Value::Map(_)) {
-        let message = format!("this is a {}, not an object", object.kind());
-        ("", message, "write apiVersion, kind, metadata and spec".to_owned())
+        let message = match &object.value {
+            Value::List(_) => "this is a list, not an object",
+            _ => "this is a single value, not an object",
+        };
+        ("", message.to_owned(), "write apiVersion, kind, metadata and spec".to_owned())
     } else if version.is_empty() {
         let fix = "write apiVersion: serving.knative.dev/v1";
         ("apiVersion", "missing field(s)".to_owned(), fix.to_owned())

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::yaml::SyntaxError;
+
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -69,6 +71,14 @@ impl ConfigProblem {
     }
 }
 
+impl From<SyntaxError> for ConfigProblem {
+    /// A file that cannot be read further; the file's name is still to be added.
+    fn from(error: SyntaxError) -> Self {
+        let message = format!("column {}: {}", error.column, error.message);
+        Self { line: error.line, document: error.document, ..Self::error("", message) }
+    }
+}
+
 impl fmt::Display for ConfigProblem {
     /// `file:line: document N: path: message; write …`, parts that are not known left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,5 +108,32 @@ impl fmt::Display for ConfigProblem {
             Some(fix) => write!(f, "; {fix}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::yaml::parse_file;
+
+    #[test]
+    fn a_problem_is_one_line_with_what_is_known() {
+        let problem = ConfigProblem::error("spec.traffic", "sum is 50").fix("write 100").at_line(3);
+        assert_eq!(problem.to_string(), "line 3: spec.traffic: sum is 50; write 100");
+        let placed = problem.in_file("a.yaml", 2);
+        let expected = "a.yaml:3: document 2: spec.traffic: sum is 50; write 100";
+        assert_eq!(placed.to_string(), expected);
+        let warning = ConfigProblem::warning("", "something");
+        assert_eq!(warning.to_string(), "warning: something");
+    }
+
+    #[test]
+    fn a_syntax_error_is_a_problem() {
+        let error = parse_file("a: 1\n---\nb: 1\nb: 2\n").error.expect("an error");
+        let problem = ConfigProblem::from(error).in_file("a.yaml", 2);
+        assert_eq!(
+            problem.to_string(),
+            "a.yaml:4: document 2: column 1: the key \"b\" is already given in line 3; keep one of lines 3 and 4"
+        );
     }
 }

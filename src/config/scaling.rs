@@ -185,3 +185,102 @@ fn initial_scale(config: &AutoscalerConfig, given: Given<'_>) -> u32 {
     let annotated = annotated.filter(|scale| *scale != 0 || config.allow_zero_initial_scale);
     u32::try_from(annotated.unwrap_or(config.initial_scale)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn annotations(pairs: &[(&str, &str)]) -> Annotations {
+        let key = |name: &str| format!("autoscaling.knative.dev/{name}");
+        pairs.iter().map(|(name, value)| (key(name), (*value).to_owned())).collect()
+    }
+
+    fn resolved(pairs: &[(&str, &str)], scaler: Option<&PodAutoscalerSettings>) -> ScalingSpec {
+        let config = AutoscalerConfig::one_machine();
+        resolve(&config, &annotations(pairs), ContainerConcurrency::Unlimited, true, scaler)
+    }
+
+    /// The spec without any annotation.
+    fn plain() -> ScalingSpec {
+        ScalingSpec { progress_deadline: KNATIVE_PROGRESS_DEADLINE, ..ScalingSpec::default() }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_counts_as_not_given() {
+        assert_eq!(resolved(&[], None), plain());
+        for (name, value) in [
+            ("target", "many"),
+            ("target-utilization-percentage", ""),
+            ("target-burst-capacity", "1,5"),
+            ("metric", "cpu"),
+            ("metric-aggregation-algorithm", "median"),
+            ("window", "60"),
+            ("window", "-60s"),
+            ("panic-window-percentage", "ten"),
+            ("panic-threshold-percentage", "%"),
+            ("scale-down-delay", "1 minute"),
+            ("scale-to-zero-pod-retention-period", "5"),
+            ("min-scale", "0x10"),
+            ("min-scale", "-3"),
+            ("max-scale", "2147483648"),
+            ("initial-scale", "1.0"),
+            ("activation-scale", "two"),
+            ("activation-scale", "-2"),
+        ] {
+            assert_eq!(resolved(&[(name, value)], None), plain(), "{name}: {value}");
+        }
+        // The kebab-case spelling wins even if it cannot be read.
+        let pairs = [("min-scale", "none"), ("minScale", "3")];
+        assert_eq!(resolved(&pairs, None), plain());
+    }
+
+    #[test]
+    fn what_the_oracle_leaves_out() {
+        let spec = resolved(
+            &[
+                ("metricAggregationAlgorithm", "weightedExponential"),
+                ("scaleToZeroPodRetentionPeriod", "90s"),
+                ("target", "0.001"),
+            ],
+            None,
+        );
+        assert_eq!(spec.aggregation, Aggregation::WeightedExponential);
+        assert_eq!(spec.scale_to_zero_retention, Duration::from_secs(90));
+        assert_eq!((spec.target_value, spec.total_value), (0.01, 0.001));
+
+        let config = AutoscalerConfig { allow_zero_initial_scale: false, ..Default::default() };
+        let unlimited = ContainerConcurrency::Unlimited;
+        let zero = annotations(&[("initial-scale", "0")]);
+        assert_eq!(resolve(&config, &zero, unlimited, true, None).initial_scale, 1);
+
+        let mut deadline = Annotations::new();
+        deadline.insert(PROGRESS_DEADLINE.to_owned(), "2m".to_owned());
+        let spec = resolve(&config, &deadline, unlimited, true, None);
+        assert_eq!(spec.progress_deadline, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn a_pod_autoscaler_wins_over_annotations() {
+        let object = json!({
+            "metadata": {"annotations": {"autoscaling.knative.dev/maxScale": "4"}},
+            "spec": {"minScale": 2, "target": 10.0, "stableWindow": "90s"},
+        });
+        let scaler = PodAutoscalerSettings::of_object(&object);
+        assert_eq!(scaler.get("target"), Some("10.0"));
+        let pairs =
+            [("min-scale", "1"), ("max-scale", "9"), ("target", "5"), ("initial-scale", "3")];
+        let spec = resolved(&pairs, Some(&scaler));
+        assert_eq!((spec.min_scale, spec.max_scale, spec.initial_scale), (2, Some(4), 3));
+        assert_eq!((spec.target_value, spec.total_value), (7.0, 10.0), "before utilisation");
+        assert_eq!(spec.stable_window, Duration::from_secs(90));
+        // A hard limit bounds it as it bounds the annotation.
+        let limit = ContainerConcurrency::AtMost(NonZeroU32::new(3).unwrap());
+        let config = AutoscalerConfig::default();
+        let spec = resolve(&config, &Annotations::new(), limit, true, Some(&scaler));
+        assert_eq!(spec.total_value, 3.0);
+    }
+}

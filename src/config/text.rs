@@ -2,13 +2,15 @@
 //! annotations, which are Go's. Values that Knative accepts are accepted here, and a refused value
 //! is refused in the same words.
 
+mod base64;
 mod duration;
 mod number;
 mod quantity;
 mod template;
 
-pub use duration::{format_duration, parse_duration};
-pub use number::{NumberError, format_float, parse_bool, parse_float, parse_int};
+pub use base64::base64;
+pub use duration::{format_duration, is_whole_seconds, parse_duration};
+pub use number::{NumberError, format_fixed, format_float, parse_bool, parse_float, parse_int};
 pub use quantity::Quantity;
 pub use template::{Template, TemplateError};
 
@@ -46,7 +48,13 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let limit = (word.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
-        .map(|candidate| (distance(&lower, &candidate.to_lowercase(), limit), candidate))
+        .map(|candidate| {
+            let known = candidate.to_lowercase();
+            let steps = distance(&lower, &known, limit);
+            // A word cut short is taken if nothing is nearer.
+            let cut_short = lower.len() >= 3 && known.starts_with(&lower);
+            (if cut_short { steps.min(limit) } else { steps }, candidate)
+        })
         .filter(|(steps, _)| *steps <= limit)
         .min_by_key(|(steps, candidate)| (*steps, *candidate))
         .map(|(_, candidate)| candidate)
@@ -94,6 +102,7 @@ mod tests {
         assert_eq!(nearest("containerconcurrency", known), Some("containerConcurrency"));
         assert_eq!(nearest("iamge", known), Some("image"));
         assert_eq!(nearest("enb", known), Some("env"));
+        assert_eq!(nearest("timeout", known), Some("timeoutSeconds"));
         assert_eq!(nearest("replicas", known), None);
     }
 }

@@ -14,6 +14,7 @@ mod build;
 mod data;
 mod env;
 mod hosts;
+mod identity;
 mod objects;
 mod own;
 mod probes;
@@ -44,7 +45,8 @@ use super::settings::LoggingSettings;
 use crate::model::{ObjectName, World};
 use admitted::{Admitter, Objects};
 use build::Build;
-use objects::{Collected, FileCache, Kind, ObjectKey, collect};
+use identity::{Kind, ObjectKey};
+use objects::{Collected, FileCache, collect};
 use run::RunCommands;
 use settings::{KnativeConfigMaps, Settings};
 

@@ -8,16 +8,24 @@ use std::path::{Path, PathBuf};
 use crate::model::{ProcessSpec, RevisionSpec};
 
 use super::expand::expand;
+use super::limits::running_program;
 
 /// The program name that means the running one.
 const OWN_NAME: &str = "tidegate";
 
 /// Variables of one replica on top of tidegate's own environment, in order; the last of a name
 /// holds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Variables {
     list: Vec<(OsString, OsString)>,
     known: HashMap<String, String>,
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values are left out: they may be a Secret's.
+        f.debug_set().entries(self.list.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl Variables {
@@ -70,12 +78,19 @@ impl Variables {
 }
 
 /// A program with its arguments.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) struct Program {
     /// Absolute path.
     pub(super) path: PathBuf,
     /// Arguments, the name first.
     pub(super) argv: Vec<OsString>,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Arguments are left out: a Secret may have been expanded in them.
+        f.debug_struct("Program").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Finds the program of a command, `$(NAME)` expanded. `own` is the running program.
@@ -99,7 +114,7 @@ pub(super) fn program(
     }
     let name = argv.first().filter(|name| !name.is_empty()).ok_or("its command is empty")?;
     if name == OWN_NAME {
-        return Ok(Program { path: own.to_owned(), argv });
+        return Ok(Program { path: running_program(own), argv });
     }
     let path = if name.as_encoded_bytes().contains(&b'/') {
         let directory = directory.map(Path::to_owned).or_else(|| std::env::current_dir().ok());
@@ -179,6 +194,8 @@ mod tests {
         ] {
             assert_eq!(value(&variables, name), Some(expected), "{name}");
         }
+        let shown = format!("{variables:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("4711"), "no values: {shown}");
     }
 
     #[test]
@@ -186,13 +203,13 @@ mod tests {
         let variables = of(vec![variable("PATH", "/nowhere:/bin", false)]);
         let find = |command: &[&str], directory: Option<&str>| {
             let command: Vec<_> = command.iter().map(|part| (*part).into()).collect();
-            program(&command, &variables, directory.map(Path::new), Path::new("/own/program"))
+            program(&command, &variables, directory.map(Path::new), Path::new("/bin/cat"))
         };
         let found = find(&["sh", "-c", "$(PORT)"], None).unwrap();
         assert_eq!(found.path, Path::new("/bin/sh"));
         assert_eq!(found.argv, ["sh", "-c", "4711"].map(OsString::from));
         assert_eq!(find(&["./sh"], Some("/bin")).unwrap().path, Path::new("/bin/./sh"));
-        assert_eq!(find(&["tidegate", "echo"], None).unwrap().path, Path::new("/own/program"));
+        assert_eq!(find(&["tidegate", "echo"], None).unwrap().path, Path::new("/bin/cat"));
         for (command, text) in [
             (&["no-such-program"][..], "on PATH (/nowhere:/bin)"),
             (&["/no/such"], "/no/such cannot be used"),

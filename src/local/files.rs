@@ -50,24 +50,7 @@ impl ConfigFiles {
     /// Reads the files and begins to watch. Fails if a path is missing or cannot be read.
     pub async fn open(paths: Vec<PathBuf>) -> Result<Self, FilesError> {
         let paths: Arc<[PathBuf]> = paths.into();
-        let found = read(Arc::clone(&paths)).await;
-        let mut errors: Vec<String> = found
-            .missing
-            .iter()
-            .map(|path| {
-                let path = path.display();
-                format!("{path}: there is no such file or folder; give one with -f PATH")
-            })
-            .collect();
-        errors.extend(
-            found
-                .unreadable
-                .iter()
-                .map(|(path, why)| format!("{}: cannot be read: {why}", path.display())),
-        );
-        if !errors.is_empty() {
-            return Err(FilesError(errors));
-        }
+        let found = checked(read(Arc::clone(&paths)).await)?;
         let mut watch = FolderWatch::new();
         // What happened between reading and watching is found by one more reading.
         watch.watch(&found.folders, found.names);
@@ -129,6 +112,25 @@ impl ConfigFiles {
     }
 }
 
+/// The manifests at these paths, read once; blocks while it reads.
+pub fn read_files(paths: &[PathBuf]) -> Result<Vec<SourceFile>, FilesError> {
+    let found = checked(scan(paths))?;
+    Ok(found.contents.into_iter().map(|(path, text)| SourceFile { path, text }).collect())
+}
+
+/// What was found, if nothing is missing and everything could be read.
+fn checked(found: Scan) -> Result<Scan, FilesError> {
+    let missing = found.missing.iter().map(|path| {
+        let path = path.display();
+        format!("{path}: there is no such file or folder; give one with -f PATH")
+    });
+    let unreadable = found.unreadable.iter();
+    let unreadable =
+        unreadable.map(|(path, why)| format!("{}: cannot be read: {why}", path.display()));
+    let errors: Vec<String> = missing.chain(unreadable).collect();
+    if errors.is_empty() { Ok(found) } else { Err(FilesError(errors)) }
+}
+
 /// Reads the paths on a thread that may block.
 async fn read(paths: Arc<[PathBuf]>) -> Scan {
     match tokio::task::spawn_blocking(move || scan(&paths)).await {
@@ -138,5 +140,52 @@ async fn read(paths: Arc<[PathBuf]>) -> Scan {
             // The runtime is going down; nobody will look at this.
             Err(_) => Scan::default(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Where folders cannot be watched, everything is read every two seconds. Time is tokio's: it
+    /// stands still while a file is read.
+    #[tokio::test(start_paused = true)]
+    async fn without_a_watch_changes_are_found_by_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, "1").unwrap();
+        let mut files = ConfigFiles::open(vec![folder.path().to_owned()]).await.unwrap();
+        files.watch = FolderWatch::none();
+        let texts = |files: Vec<SourceFile>| -> Vec<String> {
+            files.into_iter().map(|file| file.text.to_string()).collect()
+        };
+        assert_eq!(texts(files.files()), ["1"]);
+        fs::write(&file, "2").unwrap();
+        let start = Instant::now();
+        assert_eq!(texts(files.next().await), ["2"]);
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        fs::remove_file(&file).unwrap();
+        let start = Instant::now();
+        assert_eq!(texts(files.next().await), Vec::<String>::new());
+        assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn reading_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("any.name");
+        fs::write(&file, "1").unwrap();
+        fs::write(folder.path().join("b.yaml"), "2").unwrap();
+        // The file twice, and the folder it stands in.
+        let paths = [file.clone(), file.clone(), folder.path().to_owned()];
+        let read = read_files(&paths).unwrap();
+        let texts: Vec<&str> = read.iter().map(|file| &*file.text).collect();
+        assert_eq!(texts, ["1", "2"]);
+        fs::write(&file, [0xff]).unwrap();
+        let error = read_files(&paths).unwrap_err().to_string();
+        assert!(error.ends_with("any.name: cannot be read: it is not UTF-8 text"), "{error}");
     }
 }

@@ -61,13 +61,21 @@ pub(super) struct ColdStart {
     pub(super) ready: std::time::Duration,
 }
 
+/// A program that listens on a port of its own.
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    port: u16,
+    /// The process group that has the port.
+    holder: i32,
+}
+
 /// All replicas of one revision.
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
     replicas: Vec<Replica>,
     wanted: u32,
     spare: Vec<EndpointId>,
-    fixed_port: Option<u16>,
+    fixed: Option<Fixed>,
     backoff: Backoff,
     cold_since: Option<Instant>,
 }
@@ -91,7 +99,7 @@ impl Fleet {
 
     /// The count that holds: a program with a port of its own can run only once.
     fn effective(&self) -> u32 {
-        if self.fixed_port.is_some() { self.wanted.min(1) } else { self.wanted }
+        if self.fixed.is_some() { self.wanted.min(1) } else { self.wanted }
     }
 
     /// Replicas beyond the count, in the order they go: those not listed as to be spared first –
@@ -99,14 +107,16 @@ impl Fleet {
     pub(super) fn surplus(&self) -> Vec<u64> {
         let rank = |replica: &Replica| {
             let spared = self.spare.iter().position(|id| *id == replica.id);
+            let holder = self.fixed.is_some_and(|fixed| replica.group == Some(fixed.holder));
             let progress = match replica.phase {
                 Phase::Queued => 0,
                 Phase::Starting => 1,
                 Phase::Unready => 2,
                 Phase::Ready | Phase::Stopping => 3,
             };
-            // Youngest first among equals.
+            // Youngest first among equals; who has a program's only port stays.
             (
+                holder,
                 spared.is_some(),
                 std::cmp::Reverse(spared),
                 progress,
@@ -123,7 +133,7 @@ impl Fleet {
     pub(super) fn missing(&self, now: Instant) -> Missing {
         let alive = u32::try_from(self.alive().count()).unwrap_or(u32::MAX);
         // A stopping replica of a program with a port of its own still holds that port.
-        let blocked = self.fixed_port.is_some() && !self.replicas.is_empty();
+        let blocked = self.fixed.is_some() && !self.replicas.is_empty();
         match self.effective().saturating_sub(alive) {
             0 => Missing::Nothing,
             _ if blocked => Missing::Nothing,
@@ -240,14 +250,22 @@ impl Fleet {
         self.replicas.retain(|replica| replica.serial != serial);
     }
 
-    /// The program listens on a port of its own. True: that is news.
-    pub(super) fn ignores_port(&mut self, port: u16) -> bool {
-        self.fixed_port.replace(port) != Some(port)
+    /// The program listens on a port of its own, which the group `holder` has. True: that is news.
+    pub(super) fn ignores_port(&mut self, port: u16, holder: i32) -> bool {
+        let before = self.fixed.replace(Fixed { port, holder });
+        before.map(|fixed| fixed.port) != Some(port)
+    }
+
+    /// Every replica is to be replaced, now: returns those to be told to go.
+    pub(super) fn restart(&mut self) -> Vec<u64> {
+        self.backoff = Backoff::default();
+        self.fixed = None;
+        self.alive().map(|replica| replica.serial).collect()
     }
 
     /// The port that the program is known to listen on instead of its own.
     pub(super) fn fixed_port(&self) -> Option<u16> {
-        self.fixed_port
+        self.fixed.map(|fixed| fixed.port)
     }
 
     /// Whether a process group is a replica other than this one.
@@ -289,7 +307,7 @@ impl Fleet {
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.replicas.is_empty()
             && self.wanted == 0
-            && self.fixed_port.is_none()
+            && self.fixed.is_none()
             && self.backoff.is_clear(now)
     }
 }
@@ -379,9 +397,10 @@ mod tests {
         let mut fleet = fleet(&[Phase::Ready, Phase::Starting, Phase::Queued]);
         let now = Instant::now();
         fleet.order(now, order(3, &[1]));
-        assert!(fleet.ignores_port(3000));
-        assert!(!fleet.ignores_port(3000), "said once");
-        assert_eq!(fleet.surplus(), [3, 2]);
+        fleet.spawned(2, now, 200);
+        assert!(fleet.ignores_port(3000, 100));
+        assert!(!fleet.ignores_port(3000, 200), "said once");
+        assert_eq!(fleet.surplus(), [3, 1], "who has the port stays");
         assert!(!fleet.stop(3), "was not started");
         assert!(fleet.stop(2));
         assert!(fleet.stop(1));

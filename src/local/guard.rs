@@ -167,7 +167,7 @@ fn end_of(status: WaitStatus) -> Option<End> {
 
 fn spawn(start: &Start, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
     let [out, err] = <[OwnedFd; 2]>::try_from(descriptors)
-        .map_err(|_: Vec<OwnedFd>| io::Error::from(io::ErrorKind::InvalidInput))?;
+        .map_err(|_error: Vec<OwnedFd>| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut command = Command::new(&start.program);
     if let Some((name, arguments)) = start.argv.split_first() {
         command.arg0(name).args(arguments);

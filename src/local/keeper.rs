@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::limits::original_descriptor_limit;
+use super::limits::{original_descriptor_limit, running_program};
 use super::wire::{End, Frames, Order, Report, Start, send};
 
 /// Starts waiting to be sent to the guard; more make their tasks wait.
@@ -98,7 +98,7 @@ impl Keeper {
         self.requests
             .send(request)
             .await
-            .map_err(|_: mpsc::error::SendError<Request>| StartError::GuardLost)?;
+            .map_err(|_error: mpsc::error::SendError<Request>| StartError::GuardLost)?;
         answer.await.unwrap_or(Err(StartError::GuardLost))
     }
 }
@@ -154,7 +154,7 @@ impl Link {
     fn start(settings: &GuardSettings) -> io::Result<Self> {
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         near.set_nonblocking(true)?;
-        let mut command = Command::new(&settings.program);
+        let mut command = Command::new(running_program(&settings.program));
         command
             .arg(GUARD_COMMAND)
             .stdin(Stdio::from(OwnedFd::from(far)))

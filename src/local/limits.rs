@@ -1,6 +1,8 @@
-//! The limit of open descriptors: raised for tidegate, restored for what it starts.
+//! What children get of this process: its limit of open descriptors, raised for tidegate and
+//! restored for them, and its program.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,9 +37,31 @@ pub(super) fn original_descriptor_limit() -> Option<u64> {
     ORIGINAL.get().map(|limit| limit.unwrap_or(u64::MAX))
 }
 
+/// The running program at `path`; where that was replaced or removed meanwhile (an upgrade), the
+/// kernel still has it.
+pub(super) fn running_program(path: &Path) -> PathBuf {
+    let kernels = Path::new("/proc/self/exe");
+    if path.exists() || !kernels.exists() { path.to_owned() } else { kernels.to_owned() }
+}
+
 /// Sets the soft limit of this process, not above the hard one.
 pub(super) fn set_descriptor_limit(soft: u64) -> io::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = if soft == u64::MAX { maximum } else { Some(soft.min(maximum.unwrap_or(soft))) };
     Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_program_can_still_be_started() {
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(running_program(&own), own);
+        let removed = running_program(Path::new("/no/longer/there"));
+        assert_eq!(removed, Path::new("/proc/self/exe"));
+        let listed = std::process::Command::new(removed).arg("--list").output().unwrap();
+        assert!(listed.status.success());
+    }
 }

@@ -66,10 +66,18 @@ pub(super) fn holder(port: u16) -> Option<Option<Process>> {
     )
 }
 
-/// Who listens on a port, as `NAME (pid N)`; none when nobody does or it cannot be told.
+/// Who listens on a port, for people: `process 4711 (nginx)`. None when nobody does, or where
+/// that cannot be told (macOS).
 pub fn port_holder(port: u16) -> Option<String> {
-    let process = holder(port)??;
-    Some(format!("{} (pid {})", process.name, process.pid))
+    Some(described(holder(port)?.as_ref()))
+}
+
+/// The holder of a port in a text.
+pub(super) fn described(holder: Option<&Process>) -> String {
+    holder.map_or_else(
+        || "a process of another user".to_owned(),
+        |process| format!("process {} ({})", process.pid, process.name),
+    )
 }
 
 /// Ports named in what a program printed about an address in use. Empty when it printed no such

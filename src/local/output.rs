@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver as LineReceiver, SyncSender, TrySendError, sync_c
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
@@ -65,6 +64,14 @@ pub(super) struct Output {
 pub(super) struct Tail {
     lines: Arc<Mutex<VecDeque<String>>>,
     open: watch::Receiver<()>,
+}
+
+impl Default for Tail {
+    /// Of nothing, already ended.
+    fn default() -> Self {
+        let (_, open) = watch::channel(());
+        Self { lines: Arc::default(), open }
+    }
 }
 
 impl Output {
@@ -141,9 +148,8 @@ async fn drain(mut pipes: mpsc::Receiver<Pipe>, lines: SyncSender<Line>) {
 
 async fn drain_one(pipe: Pipe, lines: SyncSender<Line>) {
     let Pipe { end, stream, origin, tail, open } = pipe;
-    let Ok(mut receiver) = pipe::Receiver::from_owned_fd(end) else { return };
+    let Ok(receiver) = pipe::Receiver::from_owned_fd(end) else { return };
     let mut splitter = Splitter::default();
-    let mut buffer = vec![0; LINE_BYTES];
     let mut emit = |bytes: Vec<u8>| {
         remember(&tail, &bytes);
         let line = Line { origin: Arc::clone(&origin), stream, bytes };
@@ -151,10 +157,14 @@ async fn drain_one(pipe: Pipe, lines: SyncSender<Line>) {
             origin.dropped.fetch_add(1, Ordering::Relaxed);
         }
     };
-    loop {
-        match receiver.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
+    while receiver.readable().await.is_ok() {
+        // Not held while waiting: a silent replica costs no buffer.
+        let mut buffer = [0; LINE_BYTES];
+        match receiver.try_read(&mut buffer) {
+            Ok(0) => break,
             Ok(read) => splitter.push(&buffer[..read], &mut emit),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
         }
     }
     splitter.finish(&mut emit);
@@ -277,7 +287,7 @@ mod tests {
             assert_eq!(split(chunks), expected);
         }
         let long = vec![b'x'; LINE_BYTES];
-        assert_eq!(split(&[&long, b"\n"]), [long.clone()], "just as long as allowed");
+        assert_eq!(split(&[&long, b"\n"]), std::slice::from_ref(&long), "just as long as allowed");
         assert_eq!(split(&[&long, b"y\n"]), [long, b"y".to_vec()]);
     }
 

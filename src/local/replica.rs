@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::model::{ProcessSpec, RevisionSpec};
 
 use super::cgroup::{Limit, Limits};
 use super::environment::{Program, Variables, program};
+use super::failure::{first_held, message, refusal};
+use super::group::{Running, Stop, told};
 use super::health;
 use super::keeper::{Keeper, StartError};
-use super::listening::{Process, holder, ports_in_use};
-use super::output::{Output, Tail};
+use super::listening::{described, ports_in_use};
+use super::output::Output;
 use super::ports::{Port, Ports};
 use super::probe::{Commands, Prober};
 use super::serials::Serials;
@@ -29,14 +29,6 @@ use super::wire::{End, Start};
 
 /// A start that takes longer no longer keeps others from starting.
 const TURN: Duration = Duration::from_secs(5);
-/// How long the last lines are waited for after the end of a program.
-const LAST_LINES: Duration = Duration::from_millis(250);
-/// Pause between two looks whether a group is empty.
-const GROUP_PAUSE: Duration = Duration::from_millis(5);
-/// How long a killed group may take to vanish; beyond that the kernel holds it.
-const KILL_BOUND: Duration = Duration::from_secs(2);
-/// Longest command shown in a text.
-const SHOWN_BYTES: usize = 200;
 
 /// What all replicas share.
 #[derive(Debug)]
@@ -57,17 +49,6 @@ pub(super) struct Shared {
     pub(super) limits: Mutex<Option<Option<Limits>>>,
 }
 
-/// How a replica is told to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// It is not.
-    No,
-    /// SIGTERM, SIGKILL after its grace.
-    Gracefully,
-    /// SIGKILL.
-    Now,
-}
-
 /// What happens to a replica.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -75,8 +56,8 @@ pub(super) enum Event {
     Spawned(Instant, i32),
     /// It does not become ready soon: others may start.
     Slow,
-    /// Its program listens on this port instead of the given one.
-    IgnoresPort(u16),
+    /// Its program listens on this port instead of the given one; its process group.
+    IgnoresPort(u16, i32),
     /// It takes requests.
     Ready(Instant, SocketAddr),
     /// Its readiness probe fails.
@@ -99,6 +80,8 @@ pub(super) enum Failure {
     },
     /// It ended, or its liveness probe failed, after it was ready.
     Crashed(String),
+    /// Another process took its port between the choice and the program's bind.
+    PortLost,
     /// The guard died and it was killed.
     GuardLost,
 }
@@ -146,30 +129,6 @@ struct Kit {
     program: Program,
 }
 
-/// A replica's process group.
-struct Running {
-    group: Pid,
-    since: Instant,
-    ended: oneshot::Receiver<End>,
-    /// How the first process ended, once it has.
-    end: Option<Option<End>>,
-    tail: Tail,
-}
-
-impl Running {
-    /// Resolves when the first process has ended; none: with the guard. Cancel safe.
-    async fn ended(&mut self) -> Option<End> {
-        match self.end {
-            Some(end) => end,
-            None => {
-                let end = (&mut self.ended).await.ok();
-                self.end = Some(end);
-                end
-            }
-        }
-    }
-}
-
 enum Began {
     Ready(SocketAddr),
     Told,
@@ -181,7 +140,7 @@ impl Life {
     async fn live(mut self) {
         let kit = match self.prepare() {
             Ok(kit) => kit,
-            Err(wrong) => return self.never_ready(&wrong, &[], None).await,
+            Err(wrong) => return self.never_ready(&wrong, None, None).await,
         };
         let mut running = match self.spawn(&kit).await {
             Ok(running) => running,
@@ -190,10 +149,10 @@ impl Life {
             }
             Err(StartError::Refused(error)) => {
                 let wrong = refusal(&kit.program, &error);
-                return self.never_ready(&wrong, &[], None).await;
+                return self.never_ready(&wrong, None, None).await;
             }
         };
-        self.tell(Event::Spawned(running.since, running.group.as_raw_nonzero().get())).await;
+        self.tell(Event::Spawned(running.since, running.number())).await;
         let prober = self.prober(&kit);
         match self.start_up(&mut running, &prober, &kit).await {
             Began::Ready(address) => {
@@ -204,10 +163,24 @@ impl Life {
             Began::Ended(None) => self.tell(Event::Failed(Failure::GuardLost)).await,
             Began::Ended(Some(end)) => self.ended_early(&mut running, &kit, end).await,
             Began::Failed(wrong) => {
-                self.never_ready(&wrong, &running.tail.lines(), None).await;
+                self.never_ready(&wrong, Some(&running.tail.lines()), None).await;
             }
         }
-        self.clear_away(&mut running).await;
+        let gone = running.clear_away(self.job.process.termination_grace, &mut self.stop).await;
+        if !gone {
+            tracing::error!(
+                revision = %self.job.revision.id,
+                replica = self.job.serial,
+                pid = running.number(),
+                "the kernel does not end the replica; it is left alone"
+            );
+        }
+        tracing::info!(
+            revision = %self.job.revision.id,
+            replica = self.job.serial,
+            end = running.end().map(tracing::field::display),
+            "replica is gone"
+        );
     }
 
     async fn tell(&self, event: Event) {
@@ -267,16 +240,18 @@ impl Life {
             cgroup: kit.limit.as_ref().map(|limit| limit.folder().to_owned()),
         };
         let child = self.shared.keeper.run(start, vec![out_end.into(), err_end.into()]).await?;
-        let since = Instant::now();
+        // First of all: the time that counts is the program's.
+        let mut running = Running::new(child.pid, child.ended);
         tracing::info!(
             revision = %revision.id,
             replica = serial,
-            pid = child.pid.as_raw_nonzero().get(),
+            pid = running.number(),
             port = kit.port.number(),
             "replica starts"
         );
-        let tail = self.shared.output.attach(&revision.id, *serial, out.into(), err.into()).await;
-        Ok(Running { group: child.pid, since, ended: child.ended, end: None, tail })
+        let output = &self.shared.output;
+        running.tail = output.attach(&revision.id, *serial, out.into(), err.into()).await;
+        Ok(running)
     }
 
     fn prober(&self, kit: &Kit) -> Prober {
@@ -301,7 +276,7 @@ impl Life {
             since: running.since,
             port: kit.port.number(),
             fixed_port: self.job.fixed_port,
-            group: running.group.as_raw_nonzero().get(),
+            group: running.number(),
             last: Mutex::new(format!("nobody listens on its PORT {}", kit.port.number())),
         };
         let late = running.since + deadline;
@@ -333,6 +308,15 @@ impl Life {
 
     async fn tell_ready(&self, running: &Running, kit: &Kit, address: SocketAddr) {
         let revision = &self.job.revision.id;
+        let now = Instant::now();
+        self.tell(Event::Ready(now, address)).await;
+        tracing::info!(
+            %revision,
+            replica = self.job.serial,
+            %address,
+            after_ms = now.duration_since(running.since).as_millis(),
+            "replica is ready"
+        );
         if address.port() != kit.port.number() {
             if self.job.fixed_port != Some(address.port()) {
                 tracing::warn!(
@@ -342,17 +326,8 @@ impl Life {
                     address.port()
                 );
             }
-            self.tell(Event::IgnoresPort(address.port())).await;
+            self.tell(Event::IgnoresPort(address.port(), running.number())).await;
         }
-        let now = Instant::now();
-        tracing::info!(
-            %revision,
-            replica = self.job.serial,
-            %address,
-            after_ms = now.duration_since(running.since).as_millis(),
-            "replica is ready"
-        );
-        self.tell(Event::Ready(now, address)).await;
     }
 
     /// While it takes requests. Returns when it is told to go or has failed.
@@ -392,10 +367,7 @@ impl Life {
 
     /// The program ended before it was ready: says why.
     async fn ended_early(&self, running: &mut Running, kit: &Kit, end: End) {
-        // The rest of the group holds the pipes open.
-        let _ = kill_process_group(running.group, Signal::KILL);
-        running.tail.ended(LAST_LINES).await;
-        let lines = running.tail.lines();
+        let lines = running.wreck().await;
         let mut wrong = format!(
             "ended with {end} before it was ready, {} ms after its start",
             running.since.elapsed().as_millis()
@@ -409,11 +381,11 @@ impl Life {
         } else {
             tokio::task::spawn_blocking(move || first_held(&wanted)).await.ok().flatten()
         };
+        if held.as_ref().is_some_and(|(port, _)| *port == kit.port.number()) {
+            return self.tell(Event::Failed(Failure::PortLost)).await;
+        }
         if let Some((port, process)) = &held {
-            let by = process.as_ref().map_or_else(
-                || "a process of another user".to_owned(),
-                |process| format!("process {} ({})", process.pid, process.name),
-            );
+            let by = described(process.as_ref());
             let _ = write!(
                 wrong,
                 ". It wants port {port}, which {by} holds; end that, or make the program listen on \
@@ -421,115 +393,14 @@ impl Life {
             );
         }
         let group = held.and_then(|(port, process)| Some((port, process?.group)));
-        self.never_ready(&wrong, &lines, group).await;
+        self.never_ready(&wrong, Some(&lines), group).await;
     }
 
-    async fn never_ready(&self, wrong: &str, lines: &[String], held: Option<(u16, i32)>) {
+    /// Reports a failed start, with what the program printed if it ran.
+    async fn never_ready(&self, wrong: &str, lines: Option<&[String]>, held: Option<(u16, i32)>) {
         let Job { serial, revision, process, .. } = &self.job;
         let message = message(&process.command, wrong, lines);
         tracing::warn!(revision = %revision.id, replica = serial, "{message}");
         self.tell(Event::Failed(Failure::NeverReady { message, held })).await;
-    }
-
-    /// Ends whatever of the group still lives.
-    async fn clear_away(&mut self, running: &mut Running) {
-        let grace = self.job.process.termination_grace;
-        let urgent = *self.stop.borrow() == Stop::Now;
-        // Without its first process a group that nobody told to go is a wreck.
-        let wreck = running.end.is_some();
-        if !urgent && !wreck && kill_process_group(running.group, Signal::TERM).is_ok() {
-            let until = Instant::now() + grace;
-            tokio::select! {
-                _ = timeout_at(until, vanished(running)) => {}
-                () = urged(&mut self.stop) => {}
-            }
-        }
-        let _ = kill_process_group(running.group, Signal::KILL);
-        if timeout(KILL_BOUND, vanished(running)).await.is_err() {
-            tracing::error!(
-                revision = %self.job.revision.id,
-                replica = self.job.serial,
-                pid = running.group.as_raw_nonzero().get(),
-                "the kernel does not end the replica; it is left alone"
-            );
-        }
-        running.tail.ended(LAST_LINES).await;
-        tracing::info!(
-            revision = %self.job.revision.id,
-            replica = self.job.serial,
-            end = running.end.flatten().map(tracing::field::display),
-            "replica is gone"
-        );
-    }
-}
-
-/// Resolves when the first process has ended and nothing is left of its group.
-async fn vanished(running: &mut Running) {
-    running.ended().await;
-    while test_kill_process_group(running.group) != Err(Errno::SRCH) {
-        sleep(GROUP_PAUSE).await;
-    }
-}
-
-/// Resolves when the replica is told to go.
-async fn told(stop: &mut watch::Receiver<Stop>) {
-    // An error: the supervisor is gone, which is an order too.
-    let _ = stop.wait_for(|stop| *stop != Stop::No).await;
-}
-
-/// Resolves when the replica is told to go at once.
-async fn urged(stop: &mut watch::Receiver<Stop>) {
-    let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
-}
-
-fn first_held(wanted: &[u16]) -> Option<(u16, Option<Process>)> {
-    wanted.iter().find_map(|port| Some((*port, holder(*port)?)))
-}
-
-fn refusal(program: &Program, error: &std::io::Error) -> String {
-    let advice = match Errno::from_io_error(error) {
-        Some(Errno::NOEXEC) => {
-            "; if it is a script, its first line must be `#!` and its interpreter"
-        }
-        Some(Errno::TOOBIG) => "; its arguments and variables are too long",
-        _ => "",
-    };
-    format!("cannot be started from {}: {error}{advice}", program.path.display())
-}
-
-/// What people get to read about a replica that never became ready.
-fn message(command: &[Arc<str>], wrong: &str, lines: &[String]) -> String {
-    let mut shown = command.join(" ");
-    if shown.len() > SHOWN_BYTES {
-        shown.truncate(shown.floor_char_boundary(SHOWN_BYTES));
-        shown.push('…');
-    }
-    let mut message = format!("`{shown}` {wrong}.");
-    if lines.is_empty() {
-        message.push_str(" It printed nothing.");
-    } else {
-        message.push_str(" It printed last:");
-        for line in lines {
-            let _ = write!(message, "\n  {line}");
-        }
-    }
-    message
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_show_command_reason_and_output() {
-        let command: Vec<Arc<str>> = vec!["node".into(), "server.js".into()];
-        assert_eq!(
-            message(&command, "ended with exit status 1", &["a".into(), "b".into()]),
-            "`node server.js` ended with exit status 1. It printed last:\n  a\n  b"
-        );
-        let long: Vec<Arc<str>> = vec!["ü".repeat(300).into()];
-        let text = message(&long, "x", &[]);
-        assert!(text.ends_with("ü…` x. It printed nothing."), "{text}");
-        assert!(text.len() < SHOWN_BYTES + 50);
     }
 }

@@ -13,9 +13,11 @@ use crate::model::{EndpointId, Problem, Reason, RevisionId, RevisionSpec, Worklo
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, Update};
 
 use super::fleet::{Fleet, Missing};
+use super::group::Stop;
 use super::outbox::{News, Outbox};
-use super::replica::{self, Event, Failure, Job, Shared, Stop};
+use super::replica::{self, Event, Failure, Job, Shared};
 use super::supervisor::SupervisorSettings;
+use super::turns::Turns;
 
 /// Events of replicas waiting to be taken.
 const EVENTS_WAITING: usize = 256;
@@ -59,13 +61,9 @@ pub(super) struct Room {
     shared: Arc<Shared>,
     revisions: HashMap<RevisionId, Managed>,
     started: HashMap<u64, Started>,
-    /// Replicas that hold one of the turns to start.
-    turns: HashSet<u64>,
+    turns: Turns,
     /// Revisions with replicas that wait for their turn.
     queued: HashSet<RevisionId>,
-    /// The number of the last turn a service (a revision without one) was given.
-    granted: HashMap<RevisionId, u64>,
-    turn: u64,
     retries: BTreeSet<(Instant, RevisionId)>,
     outbox: Outbox,
     events: mpsc::Sender<(u64, Event)>,
@@ -77,14 +75,12 @@ impl Room {
     pub(super) fn new(settings: SupervisorSettings, shared: Arc<Shared>) -> Self {
         let (events, happened) = mpsc::channel(EVENTS_WAITING);
         Self {
+            turns: Turns::new(settings.starting_bound),
             settings,
             shared,
             revisions: HashMap::new(),
             started: HashMap::new(),
-            turns: HashSet::new(),
             queued: HashSet::new(),
-            granted: HashMap::new(),
-            turn: 0,
             retries: BTreeSet::new(),
             outbox: Outbox::default(),
             events,
@@ -140,6 +136,27 @@ impl Room {
         refused
     }
 
+    /// Replaces all replicas of a revision and forgets its back-off.
+    ///
+    /// # Errors
+    ///
+    /// There is no such revision here.
+    pub(super) fn restart(&mut self, id: &RevisionId) -> Result<(), String> {
+        let Some(managed) = self.revisions.get_mut(id) else {
+            return Err("it has no replicas on this machine".to_owned());
+        };
+        for serial in managed.fleet.restart() {
+            if managed.fleet.stop(serial)
+                && let Some(started) = self.started.get(&serial)
+            {
+                started.stop.send_replace(Stop::Gracefully);
+                self.turns.give_back(serial);
+            }
+        }
+        self.settle(id, Instant::now());
+        Ok(())
+    }
+
     /// Whether so many replicas of one revision are within the bound for all.
     fn check(&self, id: &RevisionId, replicas: u32) -> Result<(), String> {
         let others: u64 = self
@@ -170,13 +187,13 @@ impl Room {
         match event {
             Event::Spawned(at, group) => fleet.spawned(serial, at, group),
             Event::Slow => {
-                self.turns.remove(&serial);
+                self.turns.give_back(serial);
             }
-            Event::IgnoresPort(port) => {
-                fleet.ignores_port(port);
+            Event::IgnoresPort(port, group) => {
+                fleet.ignores_port(port, group);
             }
             Event::Ready(at, address) => {
-                self.turns.remove(&serial);
+                self.turns.give_back(serial);
                 if let Some(cold) = fleet.ready(serial, at, address) {
                     self.report(&id);
                     self.outbox.cold(&id, cold.spawn, cold.ready);
@@ -184,12 +201,12 @@ impl Room {
             }
             Event::Unready => fleet.unready(serial),
             Event::Failed(failure) => {
-                self.turns.remove(&serial);
+                self.turns.give_back(serial);
                 self.fail(&id, serial, now, failure);
             }
             Event::Gone => {
                 fleet.gone(serial);
-                self.turns.remove(&serial);
+                self.turns.give_back(serial);
                 self.started.remove(&serial);
             }
         }
@@ -202,12 +219,10 @@ impl Room {
         let fleet = &mut managed.fleet;
         match failure {
             Failure::NeverReady { message, held } => {
-                let sibling = held
-                    .filter(|(_, group)| fleet.has_other_group(serial, *group))
-                    .map(|(port, _)| port);
-                if let Some(port) = sibling {
+                let sibling = held.filter(|(_, group)| fleet.has_other_group(serial, *group));
+                if let Some((port, group)) = sibling {
                     // Two of the same program want the same port: it can run only once.
-                    if fleet.failed(serial, now, false) && fleet.ignores_port(port) {
+                    if fleet.failed(serial, now, false) && fleet.ignores_port(port, group) {
                         tracing::warn!(
                             revision = %id,
                             "the program wants port {port} whatever $PORT says; it runs with one \
@@ -221,7 +236,7 @@ impl Room {
             Failure::Crashed(_) => {
                 fleet.failed(serial, now, true);
             }
-            Failure::GuardLost => {
+            Failure::PortLost | Failure::GuardLost => {
                 fleet.failed(serial, now, false);
             }
         }
@@ -235,7 +250,7 @@ impl Room {
                 && let Some(started) = self.started.get(&serial)
             {
                 started.stop.send_replace(Stop::Gracefully);
-                self.turns.remove(&serial);
+                self.turns.give_back(serial);
             }
         }
         match managed.fleet.missing(now) {
@@ -268,20 +283,18 @@ impl Room {
 
     /// Gives free turns to start to those that wait, least recently served service first.
     fn grant(&mut self) {
-        while self.turns.len() < self.settings.starting_bound.max(1) {
-            let next = self
+        while self.turns.is_free() {
+            let waiting = self
                 .queued
                 .iter()
-                .filter_map(|id| Some((id, self.revisions.get(id)?)))
-                .min_by_key(|(id, managed)| {
-                    let turn = self.granted.get(whose(&managed.spec)).copied().unwrap_or(0);
-                    (turn, *id)
-                })
-                .map(|(id, _)| id.clone());
-            let Some(id) = next else { return };
+                .filter_map(|id| Some((id, whose(&self.revisions.get(id)?.spec))));
+            let Some(id) = self.turns.choose(waiting).cloned() else { break };
             if !self.launch(&id) {
                 self.queued.remove(&id);
             }
+        }
+        if self.queued.is_empty() {
+            self.turns.forget();
         }
     }
 
@@ -300,9 +313,7 @@ impl Room {
         let (stop, told) = watch::channel(Stop::No);
         tokio::spawn(replica::run(Arc::clone(&self.shared), job, told, self.events.clone()));
         self.started.insert(serial, Started { revision: id.clone(), stop });
-        self.turns.insert(serial);
-        self.turn += 1;
-        self.granted.insert(whose(&managed.spec).clone(), self.turn);
+        self.turns.take(serial, whose(&managed.spec));
         true
     }
 

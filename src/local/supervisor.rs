@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::model::RevisionSpec;
+use crate::model::{RevisionId, RevisionSpec};
 use crate::platform::{ScaleError, ScaleOrder, ScaleTarget, Updates};
 
 use super::keeper::{GuardSettings, Keeper};
@@ -23,6 +23,8 @@ use super::volumes::Volumes;
 
 /// Orders waiting to be taken.
 const ORDERS_WAITING: usize = 256;
+/// Longest time that a shutdown waits for the guard, which ends by itself anyway.
+const GUARD_BOUND: Duration = Duration::from_secs(5);
 
 /// What a supervisor is started with.
 #[derive(Clone, Debug)]
@@ -83,10 +85,15 @@ pub struct SupervisorHandle {
 
 #[derive(Debug)]
 struct Order {
-    revision: Arc<RevisionSpec>,
-    /// None: only learn the revision.
-    scale: Option<ScaleOrder>,
+    what: What,
     reply: oneshot::Sender<Result<(), String>>,
+}
+
+#[derive(Debug)]
+enum What {
+    Scale(Arc<RevisionSpec>, ScaleOrder),
+    Learn(Arc<RevisionSpec>),
+    Restart(RevisionId),
 }
 
 impl Supervisor {
@@ -128,7 +135,7 @@ impl Supervisor {
         // A failed send or join: the task is gone already.
         let _ = stop.send(());
         let _ = task.await;
-        let _ = guard.await;
+        let _ = timeout(GUARD_BOUND, guard).await;
     }
 }
 
@@ -140,19 +147,25 @@ impl SupervisorHandle {
     ///
     /// The supervisor was shut down.
     pub async fn announce(&self, revision: &Arc<RevisionSpec>) -> Result<(), ScaleError> {
-        self.give(revision, None).await
+        self.give(&revision.id, What::Learn(Arc::clone(revision))).await
     }
 
-    async fn give(
-        &self,
-        revision: &Arc<RevisionSpec>,
-        scale: Option<ScaleOrder>,
-    ) -> Result<(), ScaleError> {
-        let error = |message: String| ScaleError { revision: revision.id.clone(), message };
+    /// Replaces all replicas of a revision, without waiting for a back-off: new ones start while
+    /// the old ones get SIGTERM and their grace.
+    ///
+    /// # Errors
+    ///
+    /// There is no such revision here, or the supervisor was shut down.
+    pub async fn restart(&self, revision: &RevisionId) -> Result<(), ScaleError> {
+        self.give(revision, What::Restart(revision.clone())).await
+    }
+
+    async fn give(&self, revision: &RevisionId, what: What) -> Result<(), ScaleError> {
+        let error = |message: String| ScaleError { revision: revision.clone(), message };
         let down = || error("the supervisor is shut down".to_owned());
         let (reply, answer) = oneshot::channel();
-        let order = Order { revision: Arc::clone(revision), scale, reply };
-        self.orders.send(order).await.map_err(|_: mpsc::error::SendError<Order>| down())?;
+        let order = Order { what, reply };
+        self.orders.send(order).await.map_err(|_error: mpsc::error::SendError<Order>| down())?;
         match answer.await {
             Ok(taken) => taken.map_err(error),
             Err(_dropped) => Err(down()),
@@ -166,7 +179,7 @@ impl ScaleTarget for SupervisorHandle {
         revision: &Arc<RevisionSpec>,
         order: ScaleOrder,
     ) -> Result<(), ScaleError> {
-        self.give(revision, Some(order)).await
+        self.give(&revision.id, What::Scale(Arc::clone(revision), order)).await
     }
 }
 
@@ -182,9 +195,14 @@ async fn run(
             biased;
             _ = &mut stopped => break,
             Some((serial, event)) = room.happened() => room.happen(serial, event),
-            Some(Order { revision, scale, reply }) = orders.recv() => {
+            Some(Order { what, reply }) = orders.recv() => {
+                let taken = match what {
+                    What::Scale(revision, order) => room.order(revision, Some(order)),
+                    What::Learn(revision) => room.order(revision, None),
+                    What::Restart(revision) => room.restart(&revision),
+                };
                 // Nobody waits for the answer: the order holds all the same.
-                let _ = reply.send(room.order(revision, scale));
+                let _ = reply.send(taken);
             }
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
                 room.retry(Instant::now());

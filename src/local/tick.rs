@@ -44,7 +44,7 @@ async fn exact(
     let value = Itimerspec {
         it_interval: Timespec::default(),
         it_value: Timespec::try_from(pause)
-            .map_err(|_: std::num::TryFromIntError| std::io::ErrorKind::InvalidInput)?,
+            .map_err(|_error: std::num::TryFromIntError| std::io::ErrorKind::InvalidInput)?,
     };
     timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &value)?;
     loop {

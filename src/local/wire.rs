@@ -154,7 +154,7 @@ impl Reader<'_> {
 
     fn number(&mut self) -> io::Result<u64> {
         let bytes =
-            self.bytes(8)?.try_into().map_err(|_: std::array::TryFromSliceError| broken())?;
+            self.bytes(8)?.try_into().map_err(|_error: std::array::TryFromSliceError| broken())?;
         Ok(u64::from_le_bytes(bytes))
     }
 
@@ -164,8 +164,8 @@ impl Reader<'_> {
     }
 
     fn count(&mut self) -> io::Result<usize> {
-        let count =
-            usize::try_from(self.number()?).map_err(|_: std::num::TryFromIntError| broken())?;
+        let count = usize::try_from(self.number()?)
+            .map_err(|_error: std::num::TryFromIntError| broken())?;
         if count > self.0.len() { Err(broken()) } else { Ok(count) }
     }
 

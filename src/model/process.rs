@@ -19,14 +19,26 @@ pub enum Workload {
 }
 
 /// An environment variable, before `$(NAME)` of variables known only at start is expanded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EnvVar {
     /// Its name.
     pub name: Arc<str>,
-    /// Its value as written; `$(NAME)` refers to earlier variables and to `PORT`, `K_*`.
+    /// Its value as written; `$(NAME)` refers to earlier variables and to `PORT`, `K_*`, and `$$`
+    /// is a `$`.
     pub value: Arc<str>,
     /// Whether it came from a Secret: never shown, its `$(…)` never expanded.
     pub secret: bool,
+}
+
+impl std::fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = if self.secret { "(secret)" } else { &*self.value };
+        f.debug_struct("EnvVar")
+            .field("name", &self.name)
+            .field("value", &value)
+            .field("secret", &self.secret)
+            .finish()
+    }
 }
 
 /// A file of a volume.

@@ -66,8 +66,9 @@ impl Default for QueueSettings {
     }
 }
 
-/// An immutable version of a service. Only the autoscaling settings can differ between two values
-/// of the same revision (annotations, ConfigMap and `PodAutoscaler` are live).
+/// An immutable version of a service. Only the autoscaling settings (annotations, ConfigMap and
+/// `PodAutoscaler` are live) and what the workload takes from outside the template (ConfigMaps,
+/// Secrets, `--run`) can differ between two values of the same revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevisionSpec {
     /// Its name.

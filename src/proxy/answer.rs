@@ -92,9 +92,10 @@ pub(super) fn answer(
 ) -> Answer {
     let arrived = worker.shared.clock.now();
     let active = connection.begin(arrived);
+    let head = *request.method() == Method::HEAD;
     let (seen, verdict) = judge(worker, connection, &request);
     match verdict {
-        Verdict::Answered(response) => Answer::Now(Some(closing(worker, connection, response))),
+        Verdict::Answered(response) => Answer::Now(Some(closing(worker, connection, head, response))),
         Verdict::Malformed(refused) => {
             worker.shared.refused(Reason::BadRequest);
             let problem = Problem::new(Reason::BadRequest, refused);
@@ -108,7 +109,7 @@ pub(super) fn answer(
         Verdict::Refused(problem) => {
             worker.shared.refused(problem.reason);
             let response = refusal::response(&problem, seen.grpc, None);
-            let response = closing(worker, connection, response);
+            let response = closing(worker, connection, head, response);
             let body = request.into_body();
             if body.is_end_stream() {
                 return Answer::Now(Some(response));
@@ -125,12 +126,17 @@ pub(super) fn answer(
     }
 }
 
-/// On the way down, responses close their connections.
+/// The last touch: on the way down, responses close their connections; what tidegate says itself
+/// is not said to HEAD (HTTP/1's side leaves it out by itself).
 pub(super) fn closing(
     worker: &Worker,
     connection: &Connection,
+    head: bool,
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
+    if head && connection.is_http2() && response.body().is_text() {
+        *response.body_mut() = ResponseBody::empty();
+    }
     if worker.shared.drain_state() >= DrainState::Draining
         && !connection.is_http2()
         && response.status() != StatusCode::SWITCHING_PROTOCOLS

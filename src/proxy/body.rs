@@ -59,6 +59,11 @@ impl ResponseBody {
         Self(Kind::Text(Some(text.into())))
     }
 
+    /// Whether it is tidegate's own.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.0, Kind::Text(_))
+    }
+
     pub(super) fn stream(incoming: Incoming, exchange: Box<Exchange>, expected: Expected) -> Self {
         let mut stream = Stream { incoming, exchange: Some(exchange), expected };
         if stream.incoming.is_end_stream() && !stream.expected.trailers {
@@ -72,7 +77,7 @@ impl ResponseBody {
 impl Stream {
     /// The response ended in order.
     fn complete(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(mut exchange) = self.exchange.take() {
             exchange.complete();
         }
     }

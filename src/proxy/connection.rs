@@ -32,7 +32,11 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// take in memory, and what its window must allow, or held uploads would stop the others.
 const STREAMS_MAX: u32 = 256;
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// Streams × stream window would do for bytes. The library below also takes from it how many
+/// unread small frames a connection may have (a 251st of its half, for messages of 5 bytes) before
+/// it ends the connection for all: held gRPC streams have many. This allows 267,000.
+const CONNECTION_WINDOW: u32 = 128 << 20;
+const _: () = assert!(CONNECTION_WINDOW >= STREAMS_MAX * STREAM_WINDOW);
 /// What is read of an upload after it was refused, so that the client sees why.
 const DISCARD_BYTES: u64 = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(5);

@@ -28,6 +28,11 @@ use super::worker::LocalEndpoint;
 /// to us. Multiplied by 4 for each further attempt.
 const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(25);
 
+/// A connection that was idle for this long may have been closed by the endpoint just now, and a
+/// new one may be refused by it: the head of a request is kept, to be sent again. A copy costs
+/// 2,000 instructions, so there is none on a busy connection to the only endpoint.
+const STALE_AFTER: Duration = Duration::from_millis(100);
+
 /// Why a request does not get a response from a replica.
 #[derive(Debug)]
 enum Stop {
@@ -67,13 +72,14 @@ pub(super) async fn forward(mut exchange: Box<Exchange>) -> Result<Response<Resp
     };
     let worker = Rc::clone(&exchange.worker);
     let connection = Rc::clone(exchange.connection());
+    let head = *exchange.outgoing.method() == Method::HEAD;
     let response = match sent {
         Ok(response) => respond(exchange, response),
         Err(Stop::Gone) => return Err(Gone),
         // Boxed: what is rare is not to make the future of every request larger.
         Err(Stop::Refuse(problem)) => Box::pin(refuse(exchange, problem)).await,
     };
-    Ok(closing(&worker, &connection, response))
+    Ok(closing(&worker, &connection, head, response))
 }
 
 /// tidegate answers itself.
@@ -120,15 +126,19 @@ async fn attempts(exchange: &mut Box<Exchange>) -> Result<Response<Incoming>, St
         let Some(endpoint) = exchange.hold.endpoint().map(Rc::clone) else {
             return Err(Stop::Gone);
         };
+        let replayable = exchange.outgoing.is_replayable();
         // An HTTP/2 endpoint may refuse a stream without giving the request back.
-        let keep = exchange.outgoing.is_replayable() || exchange.outgoing.is_http2();
+        let always = exchange.outgoing.is_http2() || replayable && exchange.local.has_spare();
         let clock = exchange.worker.shared.clock;
         let now = if attempt == 0 { exchange.arrived } else { clock.now() };
         let sent = {
             let timer = Rc::clone(exchange.timer());
             let outgoing = &mut exchange.outgoing;
-            let made = || outgoing.attempt(keep);
-            let mut sending = pin!(endpoint.pool.send(clock.instant(now), made));
+            let made = |idle: Option<Duration>| {
+                let stale = replayable && idle.is_none_or(|idle| idle >= STALE_AFTER);
+                outgoing.attempt(always || stale)
+            };
+            let mut sending = pin!(endpoint.pool.send(now, made));
             poll_fn(|cx| timer.poll_unless_fired(sending.as_mut(), cx)).await?
         };
         let failed = match sent {
@@ -140,7 +150,7 @@ async fn attempts(exchange: &mut Box<Exchange>) -> Result<Response<Incoming>, St
             }
             Err(failed) => failed,
         };
-        Box::pin(after_failure(exchange, &endpoint, failed, keep, avoid, attempt)).await?;
+        Box::pin(after_failure(exchange, &endpoint, failed, avoid, attempt)).await?;
         avoid = Some(endpoint.state.key());
         attempt += 1;
     }
@@ -151,7 +161,6 @@ async fn after_failure(
     exchange: &mut Box<Exchange>,
     endpoint: &LocalEndpoint,
     failed: Box<Failed>,
-    kept: bool,
     avoid: Option<u64>,
     attempt: u32,
 ) -> Result<(), Stop> {
@@ -162,7 +171,7 @@ async fn after_failure(
     if refused {
         exchange.local.revision.connect_failed(key, now);
     }
-    let whole = exchange.outgoing.take_back(request, kept);
+    let whole = exchange.outgoing.take_back(request);
     let allowed = whole
         && (error.sent == Sent::Nothing || exchange.outgoing.is_replayable())
         && attempt < RETRIES_MAX
@@ -261,7 +270,7 @@ fn respond(
         Some(_) => exchange.worker.shared.clock.now(),
         None => exchange.arrived,
     };
-    exchange.timer().response_started(idle, now);
+    exchange.timer().response_started(idle, exchange.returned.as_ref(), now);
     let expected = if exchange.outgoing.is_http2() {
         expected(exchange.outgoing.method(), &response)
     } else {

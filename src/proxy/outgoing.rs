@@ -32,6 +32,8 @@ pub(super) struct Outgoing {
     pub(super) upgrade: Option<hyper::upgrade::OnUpgrade>,
     /// `grpc-timeout`.
     pub(super) grpc_timeout: Option<Duration>,
+    /// Whether the head was left behind by the last attempt.
+    kept: bool,
 }
 
 impl Outgoing {
@@ -80,10 +82,13 @@ impl Outgoing {
             version,
             headers,
             home: body.is_some().then(Rc::default),
-            gate: (expects_continue && body.is_some()).then(Arc::default),
+            // An HTTP/2 endpoint's 100 is not passed on to us; the client gets its own from here.
+            gate: (expects_continue && body.is_some() && protocol == Protocol::Http1)
+                .then(Arc::default),
             body,
             upgrade,
             grpc_timeout,
+            kept: false,
         }
     }
 
@@ -108,6 +113,7 @@ impl Outgoing {
 
     /// The request for one attempt; the head is left behind if `keep`.
     pub(super) fn attempt(&mut self, keep: bool) -> Request<RequestBody> {
+        self.kept = keep;
         let mut body = match (self.body.take(), &self.home) {
             (Some(body), Some(home)) => RequestBody::lent(body, Rc::clone(home)),
             _ => RequestBody::empty(),
@@ -137,7 +143,7 @@ impl Outgoing {
     }
 
     /// Takes back what a failed attempt did not send; false if something is missing.
-    pub(super) fn take_back(&mut self, request: Unsent, kept: bool) -> bool {
+    pub(super) fn take_back(&mut self, request: Unsent) -> bool {
         match request {
             Unsent::Unmade => return true,
             Unsent::Whole(request) => {
@@ -145,7 +151,7 @@ impl Outgoing {
                 drop(body);
                 (self.uri, self.headers) = (parts.uri, parts.headers);
             }
-            Unsent::Lost if kept => {}
+            Unsent::Lost if self.kept => {}
             Unsent::Lost => return false,
         }
         match &self.home {

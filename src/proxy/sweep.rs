@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::model::Reason;
 use crate::stats::{Clock, Nanos};
-use crate::upstream::SharedIo;
+use crate::upstream::{Returned, SharedIo};
 
 /// How often deadlines are looked at: how late a timer may be.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub(super) struct Timer {
     idle: Cell<Option<Duration>>,
     bytes_seen: Cell<u64>,
     bytes: Cell<u64>,
+    /// The client's body on its way, where its silence counts.
+    upload: RefCell<Option<Rc<Returned>>>,
     active_at: Cell<Nanos>,
     fired: Cell<Option<Fired>>,
     /// Looked at while the request waits: hyper does not tell that an HTTP/1 client left.
@@ -61,6 +63,7 @@ impl Timer {
             idle: Cell::new(None),
             bytes_seen: Cell::new(0),
             bytes: Cell::new(0),
+            upload: RefCell::new(None),
             active_at: Cell::new(Nanos(0)),
             fired: Cell::new(None),
             client: RefCell::new(None),
@@ -91,6 +94,7 @@ impl Timer {
         self.paused.set(false);
         self.fired.set(None);
         self.client.borrow_mut().take();
+        self.upload.borrow_mut().take();
     }
 
     /// Whether the request should have ended a while ago: its client does not take what we send.
@@ -119,12 +123,22 @@ impl Timer {
         self.client.borrow_mut().take();
     }
 
-    /// The response's head arrived: from now on silence counts.
-    pub(super) fn response_started(&self, idle: Option<Duration>, now: Nanos) {
+    /// The response's head arrived: from now on silence counts, of the client's `upload` as well.
+    pub(super) fn response_started(
+        &self,
+        idle: Option<Duration>,
+        upload: Option<&Rc<Returned>>,
+        now: Nanos,
+    ) {
         self.response_start.set(NEVER);
         self.idle.set(idle);
         self.active_at.set(now);
-        self.bytes_seen.set(self.bytes.get());
+        if idle.is_some()
+            && let Some(upload) = upload
+        {
+            *self.upload.borrow_mut() = Some(Rc::clone(upload));
+        }
+        self.bytes_seen.set(self.moved());
     }
 
     /// The connection was upgraded: it may live on.
@@ -137,6 +151,12 @@ impl Timer {
     /// Bytes moved, in either direction.
     pub(super) fn touch(&self, bytes: usize) {
         self.bytes.set(self.bytes.get().wrapping_add(bytes as u64 + 1));
+    }
+
+    /// Changes with every byte in either direction.
+    fn moved(&self) -> u64 {
+        let upload = self.upload.borrow();
+        self.bytes.get().wrapping_add(upload.as_ref().map_or(0, |upload| upload.frames()))
     }
 
     /// Whether an upgraded connection is silent for long enough not to count.
@@ -197,8 +217,9 @@ impl Timer {
         if self.queue.get() <= now {
             return Some(Fired::Timeout(Reason::QueueTimeout));
         }
-        if self.bytes.get() != self.bytes_seen.get() {
-            self.bytes_seen.set(self.bytes.get());
+        let moved = self.moved();
+        if moved != self.bytes_seen.get() {
+            self.bytes_seen.set(moved);
             self.active_at.set(now);
             if self.paused.replace(false) {
                 self.wake();

@@ -23,7 +23,7 @@ pub(super) async fn tunnel(
     let timer = Rc::clone(exchange.timer());
     let pause_after = exchange.local.with_spec(|spec| spec.queue.idle_connection);
     timer.upgraded(pause_after);
-    timer.response_started(idle, exchange.worker.shared.clock.now());
+    timer.response_started(idle, None, exchange.worker.shared.clock.now());
     let both = async { Ok::<_, hyper::Error>((client.await?, replica.await?)) };
     let Ok((client, replica)) = both.await else { return };
     let mut client = Touching::new(client, &timer);

@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::time::Instant;
-
-use crate::model::RevisionSpec;
+use crate::model::{RevisionSpec, Workload};
 use crate::revision::{EndpointState, Revision};
 use crate::snapshot::Snapshot;
 use crate::stats::{Nanos, WorkerIndex};
@@ -160,10 +158,9 @@ impl Worker {
             return;
         }
         self.tidied.set(now);
-        let instant = self.shared.clock.instant(now);
         self.locals.borrow_mut().retain(|_, local| {
             local.refresh(self);
-            local.tidy(instant);
+            local.tidy(now);
             !(local.revision.is_removed() && Rc::strong_count(local) == 1)
         });
     }
@@ -173,6 +170,15 @@ impl LocalRevision {
     /// Reads settings without keeping them.
     pub(super) fn with_spec<T>(&self, f: impl FnOnce(&RevisionSpec) -> T) -> T {
         f(&self.spec.borrow())
+    }
+
+    /// Whether a request whose endpoint fails may find another one: there are several, or one can
+    /// be started.
+    pub(super) fn has_spare(&self) -> bool {
+        match &self.spec.borrow().workload {
+            Workload::Static(endpoints) => endpoints.len() > 1,
+            Workload::Process(_) | Workload::Unavailable(_) => true,
+        }
     }
 
     /// The open endpoints as of the last look, while `f` looks at them.
@@ -210,7 +216,7 @@ impl LocalRevision {
         Rc::clone(endpoint)
     }
 
-    fn tidy(&self, now: Instant) {
+    fn tidy(&self, now: Nanos) {
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             endpoint.pool.sweep(now);
             // Listed as open, used by a request, or with connections: kept.

@@ -19,10 +19,6 @@ use super::permit::{Admission, Grant, Permit, Ticket};
 use super::picker::pick;
 use super::queue::{Full, Outcome, ProcessQueue, Waiters};
 
-/// Connect failures in a row after which an endpoint is set aside.
-const FAILURES_TO_EJECT: u32 = 3;
-const EJECTION_MIN: Duration = Duration::from_secs(1);
-const EJECTION_MAX: Duration = Duration::from_secs(30);
 /// `Retry-After` of a full queue when no cold start was measured yet, and its bounds.
 const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=30;
 
@@ -48,7 +44,7 @@ pub(super) struct Entry {
     pub(super) limit: Limit,
     /// Set aside until then; the duration of the present ejection.
     pub(super) ejected: Option<(Nanos, Duration)>,
-    probing: bool,
+    pub(super) probing: bool,
 }
 
 impl Entry {
@@ -61,31 +57,9 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) entries: Vec<Entry>,
-    waiters: Waiters,
+    pub(super) waiters: Waiters,
     removed: bool,
     rng: Option<fastrand::Rng>,
-}
-
-/// An endpoint as shown to people.
-#[derive(Clone, Debug)]
-pub struct EndpointView {
-    /// Which replica.
-    pub id: EndpointId,
-    /// Where it listens.
-    pub address: std::net::SocketAddr,
-    /// Requests on it.
-    pub in_flight: u32,
-    /// `ready`, `victim`, `stopping`, `draining` or `ejected`.
-    pub state: &'static str,
-}
-
-/// An ejected endpoint whose time is over: to be probed.
-#[derive(Clone, Debug)]
-pub struct DueProbe {
-    /// Which endpoint.
-    pub key: u64,
-    /// Where to connect to.
-    pub address: std::net::SocketAddr,
 }
 
 /// What all revisions of a process share.
@@ -116,7 +90,7 @@ pub struct Revision {
     cold_start_ns: [AtomicU64; 2],
     replans: Arc<Pokes>,
     replan_asked: AtomicBool,
-    ejections: AtomicU32,
+    pub(super) ejections: AtomicU32,
 }
 
 impl Revision {
@@ -518,122 +492,11 @@ impl Revision {
     pub fn is_removed(&self) -> bool {
         self.state.lock().removed
     }
-
-    /// A connection to an endpoint failed. After three in a row it is set aside, unless it is the
-    /// last one.
-    pub fn connect_failed(&self, key: u64, now: Nanos) {
-        let mut state = self.state.lock();
-        let usable =
-            state.entries.iter().filter(|e| e.phase == Phase::Ready && e.ejected.is_none()).count();
-        let Some(entry) = state.entries.iter_mut().find(|e| e.endpoint.key() == key) else {
-            return;
-        };
-        let failures = entry.endpoint.add_failure();
-        if failures >= FAILURES_TO_EJECT && entry.ejected.is_none() && usable > 1 {
-            entry.ejected = Some((now.plus(EJECTION_MIN), EJECTION_MIN));
-            tracing::warn!(revision = %self.id(), endpoint = %entry.endpoint.address(),
-                failures, "endpoint set aside: it refuses connections");
-            self.publish(&state.entries);
-        }
-    }
-
-    /// Whether an endpoint is set aside: a cheap look before [`Self::due_probes`].
-    pub fn has_ejected(&self) -> bool {
-        self.ejections.load(Ordering::Relaxed) > 0
-    }
-
-    /// Ejected endpoints whose time is over; each is given once until its probe's result.
-    pub fn due_probes(&self, now: Nanos) -> Vec<DueProbe> {
-        let mut state = self.state.lock();
-        let mut due = Vec::new();
-        #[cfg(planted)]
-        if super::planted::is(super::planted::Bug::AsideForEver) {
-            return due;
-        }
-        for entry in &mut state.entries {
-            if let Some((until, _)) = entry.ejected
-                && until <= now
-                && !entry.probing
-            {
-                entry.probing = true;
-                due.push(DueProbe { key: entry.endpoint.key(), address: entry.endpoint.address() });
-            }
-        }
-        due
-    }
-
-    /// The result of a probe: back in, or set aside for twice as long.
-    pub fn probed(&self, key: u64, ok: bool, now: Nanos) {
-        let mut state = self.state.lock();
-        let Some(entry) = state.entries.iter_mut().find(|e| e.endpoint.key() == key) else {
-            return;
-        };
-        entry.probing = false;
-        let Some((_, lasted)) = entry.ejected else { return };
-        if ok {
-            entry.ejected = None;
-            entry.endpoint.connected();
-            tracing::info!(revision = %self.id(), endpoint = %entry.endpoint.address(),
-                "endpoint is back: it accepts connections");
-            self.publish(&state.entries);
-            self.dispatch(state, now);
-        } else {
-            let next = (lasted * 2).min(EJECTION_MAX);
-            entry.ejected = Some((now.plus(next), next));
-        }
-    }
-
-    /// Its endpoints, for people.
-    pub fn endpoints(&self) -> Vec<EndpointView> {
-        let state = self.state.lock();
-        let mut views: Vec<_> = state
-            .entries
-            .iter()
-            .map(|e| EndpointView {
-                id: e.endpoint.id().clone(),
-                address: e.endpoint.address(),
-                in_flight: e.load(),
-                state: match e.phase {
-                    Phase::Ready if e.ejected.is_some() => "ejected",
-                    Phase::Ready => "ready",
-                    Phase::Victim { .. } => "victim",
-                    Phase::Condemned { .. } => "stopping",
-                    Phase::Draining => "draining",
-                },
-            })
-            .collect();
-        views.sort_by(|a, b| a.id.cmp(&b.id));
-        views
-    }
-
-    /// Checks what must always hold; the text names what does not. For tests and simulation.
-    pub fn check(&self) -> Result<(), String> {
-        let state = self.state.lock();
-        let all_aside = all_aside(&state.entries);
-        for entry in &state.entries {
-            if let Limit::Fixed(limit) = entry.limit
-                && entry.held > limit
-            {
-                return Err(format!(
-                    "{}: {} permits of {limit} slots",
-                    entry.endpoint.id(),
-                    entry.held
-                ));
-            }
-            // A victim would be taken back.
-            let takes = matches!(entry.phase, Phase::Ready | Phase::Victim { .. })
-                && (entry.ejected.is_none() || all_aside);
-            if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
-                return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Whether all endpoints there are were set aside. Then none counts as such: a bad one is better
 /// than none. It happens when those that were good are gone.
-fn all_aside(entries: &[Entry]) -> bool {
+pub(super) fn all_aside(entries: &[Entry]) -> bool {
     !entries
         .iter()
         .any(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. }) && e.ejected.is_none())

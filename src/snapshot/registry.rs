@@ -124,9 +124,8 @@ impl Registry {
     }
 }
 
-/// Whether two specs differ at most in what is live: a revision's replicas need not be replaced.
+/// Whether two specs differ at most in what is live: queue and slots stay. The workload is live
+/// too (a ConfigMap or `--run` changed): replicas that start from now on are made from the new one.
 fn same_template(old: &RevisionSpec, new: &RevisionSpec) -> bool {
-    old.container_concurrency == new.container_concurrency
-        && old.protocol == new.protocol
-        && old.workload == new.workload
+    old.container_concurrency == new.container_concurrency && old.protocol == new.protocol
 }

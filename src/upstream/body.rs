@@ -23,12 +23,18 @@ const CONTINUE_FALLBACK: Duration = Duration::from_secs(1);
 pub struct Returned {
     body: RefCell<Option<Incoming>>,
     finished: Cell<bool>,
+    frames: Cell<u64>,
 }
 
 impl Returned {
     /// The body, if the attempt failed before it was touched.
     pub fn take(&self) -> Option<Incoming> {
         self.body.borrow_mut().take()
+    }
+
+    /// Frames that went out so far: whether the client sends anything.
+    pub fn frames(&self) -> u64 {
+        self.frames.get()
     }
 
     /// Whether the body was sent to its end.
@@ -124,6 +130,9 @@ impl Body for RequestBody {
                 Some(Ok(frame))
                     if frame.data_ref().is_some_and(Bytes::is_empty) && !self.is_end_stream() => {}
                 Some(Ok(frame)) => {
+                    if let Some(home) = &self.home {
+                        home.frames.set(home.frames.get() + 1);
+                    }
                     if self.is_end_stream() {
                         self.finished();
                     }

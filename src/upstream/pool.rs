@@ -12,9 +12,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
-use crate::model::{Protocol, Reason};
+use crate::model::{Nanos, Protocol, Reason};
 
 use super::body::RequestBody;
 use super::connect::Connector;
@@ -33,7 +32,10 @@ const STREAMS_MAX: u32 = 128;
 /// Flow control: small streams in a connection that has room for all of them, so that one that is
 /// not read does not stop the others.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// Small frames that clients are slow to read count against half of it, 251 for a message of 5
+/// bytes, and would end the connection for all: enough for as many as all streams can hold.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+const _: () = assert!(CONNECTION_WINDOW / 2 / 251 > STREAMS_MAX * (STREAM_WINDOW / 5));
 /// Largest response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -68,7 +70,8 @@ struct Http2 {
 #[derive(Debug)]
 struct Idle {
     connection: Http1,
-    until: Instant,
+    since: Nanos,
+    until: Nanos,
 }
 
 /// One worker's connections to one endpoint.
@@ -103,14 +106,14 @@ enum Kind {
 
 impl Lease {
     /// The response, and the request, ended in order: the connection is kept for others.
-    pub fn finish(mut self, now: Instant) {
+    pub fn finish(mut self, now: Nanos) {
         let kind =
             std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
         match kind {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
                 let mut idle = pool.idle.borrow_mut();
                 if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
-                    idle.push(Idle { connection, until: now + keep });
+                    idle.push(Idle { connection, since: now, until: now.plus(keep) });
                 }
             }
             Kind::Http1 { .. } => {}
@@ -168,7 +171,7 @@ impl EndpointPool {
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
-    pub fn sweep(&self, now: Instant) {
+    pub fn sweep(&self, now: Nanos) {
         self.idle.borrow_mut().retain(|i| i.until > now && !i.connection.sender.is_closed());
         self.http2.borrow_mut().retain(|c| !c.sender.is_closed());
     }
@@ -179,20 +182,21 @@ impl EndpointPool {
     }
 
     /// Sends one request and waits for the response's head. The request is made once there is a
-    /// connection for it, so that it need not be kept meanwhile.
+    /// connection for it, so that it need not be kept meanwhile; it is told how long that
+    /// connection was idle, none for a new or a shared one.
     pub async fn send(
         self: &Rc<Self>,
-        now: Instant,
-        request: impl FnOnce() -> Request<RequestBody>,
+        now: Nanos,
+        request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
     ) -> Attempt {
         if self.protocol == Protocol::H2c {
             return Box::pin(self.send_http2(request)).await;
         }
-        let (mut connection, reused) = match self.idle_connection(now) {
-            Some(connection) => (connection, true),
+        let (mut connection, idle) = match self.idle_connection(now) {
+            Some((connection, idle)) => (connection, Some(idle)),
             // Boxed: what is rare is not to make the future of every request larger.
             None => match Box::pin(self.open_http1()).await {
-                Ok(connection) => (connection, false),
+                Ok(connection) => (connection, None),
                 Err(error) => return failed(error, Unsent::Unmade),
             },
         };
@@ -202,7 +206,7 @@ impl EndpointPool {
         }
         let traffic = connection.io.traffic();
         let (written, read) = (traffic.bytes_written(), traffic.bytes_read());
-        match connection.sender.try_send_request(request()).await {
+        match connection.sender.try_send_request(request(idle)).await {
             Ok(response) => {
                 let keep = keep_for(&response);
                 let pool = Rc::clone(self);
@@ -213,7 +217,7 @@ impl EndpointPool {
                 let traffic = connection.io.traffic();
                 let sent = if message.is_some() || traffic.bytes_written() == written {
                     Sent::Nothing
-                } else if reused && traffic.bytes_read() == read {
+                } else if idle.is_some() && traffic.bytes_read() == read {
                     Sent::Unanswered
                 } else {
                     Sent::Some
@@ -223,12 +227,12 @@ impl EndpointPool {
         }
     }
 
-    /// The connection that was used last and is still good.
-    fn idle_connection(&self, now: Instant) -> Option<Http1> {
+    /// The connection that was used last and is still good, and how long it was idle.
+    fn idle_connection(&self, now: Nanos) -> Option<(Http1, Duration)> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, until }) = idle.pop() {
+        while let Some(Idle { connection, since, until }) = idle.pop() {
             if now < until && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
-                return Some(connection);
+                return Some((connection, now.since(since)));
             }
         }
         None
@@ -256,7 +260,7 @@ impl EndpointPool {
 
     async fn send_http2(
         self: &Rc<Self>,
-        request: impl FnOnce() -> Request<RequestBody>,
+        request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
     ) -> Attempt {
         let (mut sender, streams, io) = match self.stream().await {
             Ok(stream) => stream,
@@ -265,7 +269,7 @@ impl EndpointPool {
         // Counted from here; dropped with the lease, also when the attempt is abandoned.
         let lease = Lease(Kind::Http2 { streams, _pool: Some(Rc::clone(self)) });
         let read = io.traffic().bytes_read();
-        match sender.try_send_request(request()).await {
+        match sender.try_send_request(request(None)).await {
             Ok(response) => Ok((response, lease)),
             Err(mut error) => {
                 let message = error.take_message();

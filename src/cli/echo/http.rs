@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ::http::{Request, Response, StatusCode};
+use ::http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::json;
@@ -41,6 +42,8 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let in_flight = state.enter();
+    // Over HTTP/1 the body is left out below us.
+    let bodiless = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
     if grpc::is_grpc(&request) {
         return grpc::answer(&state, request).map(|body| body::counted(body, in_flight));
     }
@@ -52,7 +55,16 @@ pub(super) async fn answer(
         Ok(response) => response,
         Err(BadParameter(text)) => plain(StatusCode::BAD_REQUEST, text),
     };
+    let response = if bodiless { without_body(response) } else { response };
     response.map(|body| body::counted(body, in_flight))
+}
+
+/// What HEAD gets: the head that goes with the body.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(bytes) = response.body().size_hint().exact() {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(bytes.into());
+    }
+    response.map(|_| body::full(""))
 }
 
 async fn route(

@@ -6,7 +6,8 @@ use super::findings::{Finding, Findings, Path};
 use crate::config::problem::{ConfigProblem, Severity};
 use crate::config::settings::AutoscalerConfig;
 use crate::config::text::{
-    Quantity, format_duration, format_float, nearest, parse_duration, parse_float, parse_int,
+    Quantity, format_duration, format_float, is_whole_seconds, nearest, parse_duration,
+    parse_float, parse_int,
 };
 use crate::config::yaml::{Node, Value};
 
@@ -268,7 +269,7 @@ impl Check<'_> {
             Ok(nanos) if nanos < low || nanos > HOUR => {
                 self.out.out_of_bounds(path, &value, format_duration(low), format_duration(HOUR));
             }
-            Ok(nanos) if whole_seconds && nanos % SECOND != 0 => {
+            Ok(nanos) if whole_seconds && !is_whole_seconds(nanos) => {
                 let fix = format!("write {}", format_duration(nanos / SECOND * SECOND));
                 self.out.say(path, PRECISION, fix);
             }
@@ -298,7 +299,7 @@ fn check_whole_seconds(found: Option<(&str, &str)>, name: &str, at: &Path, out: 
     let path = at.field(key);
     match parse_duration(value) {
         Err(_) => out.invalid(path, value, format!("write {}", like(value))),
-        Ok(nanos) if nanos % SECOND != 0 => {
+        Ok(nanos) if !is_whole_seconds(nanos) => {
             let fix = format!("write {}", format_duration(nanos / SECOND * SECOND));
             out.say(path, format!("{name}={value} is not at second precision"), fix);
         }
@@ -330,6 +331,7 @@ pub(super) fn check_no_autoscaling(annotations: &Annotations, at: &Path, out: &m
             paths: vec![at.clone()],
             details: "autoscaling annotations must be put under \"spec.template.metadata.annotations\" to work".to_owned(),
             fix: format!("write {key} below spec.template.metadata.annotations"),
+            meant: Some(at.field(key)),
             ..Finding::default()
         });
     }

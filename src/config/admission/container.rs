@@ -35,6 +35,10 @@ pub(super) fn check(container: &Json, role: Role, pod: &Pod<'_>, at: &Path, out:
         Role::Sidecar => check_no_probes(container, at, out),
         Role::Init => {}
     }
+    if set_fields(container, "Container").is_empty() {
+        out.missing(at.clone(), "write image: and where it is, or remove the item");
+        return;
+    }
     check_fields(container, "Container", mask::container_field, at, out);
     let name = text(container, "name");
     if name == "queue-proxy" {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use super::findings::{Finding, Findings, Path};
 use super::schema::{self, Object, Type};
-use crate::config::text::{Quantity, nearest};
+use crate::config::text::{Quantity, base64, nearest};
 use crate::config::yaml::{Node, Value};
 
 /// The object with only what fits its schema; nulls are left out, as they mean "not given".
@@ -23,7 +23,7 @@ fn object(node: &Node, schema: &Object, path: &Path, out: &mut Findings) -> Map<
     for entry in node.as_map().unwrap_or_default() {
         let at = path.field(&entry.key);
         let Some(field) = schema.field(&entry.key) else {
-            out.push(unknown(&entry.key, entry.line, at, schema));
+            out.push(unknown(&entry.key, entry.line, at, path, schema));
             continue;
         };
         if entry.node.is_null() {
@@ -43,18 +43,37 @@ fn is_section(key: &str) -> bool {
     matches!(key, "metadata" | "spec" | "data" | "stringData")
 }
 
-fn unknown(key: &str, line: u32, path: Path, schema: &Object) -> Finding {
-    let fix = match nearest(key, schema.fields.iter().map(|field| field.name.as_str())) {
-        Some(known) => format!("write {known}"),
-        None => "remove it".to_owned(),
+fn unknown(key: &str, line: u32, at: Path, parent: &Path, schema: &Object) -> Finding {
+    let near = nearest(key, schema.fields.iter().map(|field| field.name.as_str()));
+    let fix = match (near, section_of(key, parent, schema)) {
+        (Some(known), _) => format!("write {known}"),
+        (None, Some(section)) => {
+            format!("write it below {section}, two spaces further to the right")
+        }
+        (None, None) => "remove it".to_owned(),
     };
     let message = format!("unknown field {}", crate::config::text::quote(key));
-    Finding { message, paths: vec![path], fix, line, ..Finding::default() }
+    // The field that was probably meant is named with it, so that it is not called missing, too.
+    let meant = near.map(|known| parent.field(known));
+    Finding { message, paths: vec![at], fix, line, meant, ..Finding::default() }
+}
+
+/// The section of an object that has a field which stands beside the section.
+fn section_of(key: &str, parent: &Path, schema: &Object) -> Option<&'static str> {
+    if !parent.as_str().is_empty() {
+        return None;
+    }
+    ["spec", "metadata"].into_iter().find(|section| {
+        schema.field(section).is_some_and(|field| match &field.ty {
+            Type::Object(name) => schema::object(name).field(key).is_some(),
+            _ => false,
+        })
+    })
 }
 
 fn lost_indentation(key: &str, line: u32, path: Path) -> Finding {
     Finding {
-        message: format!("{key} is empty: the indentation of what belongs below it was lost"),
+        message: "it is empty: the indentation of what belongs below it was lost".to_owned(),
         paths: vec![path],
         fix: format!("write the lines that belong to {key} two spaces further to the right"),
         line,
@@ -89,6 +108,7 @@ fn value(node: &Node, ty: &Type, path: &Path, out: &mut Findings) -> Option<Json
             }
             Some(Json::Object(map))
         }
+        (Type::Quantity, _) if scalar_fits(node, ty) => Some(quantity(node)),
         _ if scalar_fits(node, ty) => Some(node.to_json()),
         _ => {
             out.push(wrong_type(node, ty, path));
@@ -97,14 +117,22 @@ fn value(node: &Node, ty: &Type, path: &Path, out: &mut Findings) -> Option<Json
     }
 }
 
+/// A quantity in its canonical form.
+fn quantity(node: &Node) -> Json {
+    let text = match &node.value {
+        Value::String(text) => text.clone(),
+        _ => scalar_text(node),
+    };
+    Quantity::parse(&text).map_or(Json::String(text), |quantity| quantity.to_string().into())
+}
+
 /// What stands for a null item of a list or map.
 fn zero(ty: &Type) -> Json {
     match ty {
         Type::Text | Type::Url | Type::Bytes | Type::Time => Json::from(""),
         Type::Bool => Json::from(false),
-        Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString | Type::Quantity => {
-            Json::from(0)
-        }
+        Type::Int32 | Type::Int64 | Type::Number | Type::IntOrString => Json::from(0),
+        Type::Quantity => Json::from("0"),
         Type::Object(_) | Type::Map(_) => Json::Object(Map::new()),
         Type::List(_) => Json::Array(Vec::new()),
         Type::Optional(_) | Type::Any => Json::Null,
@@ -130,7 +158,7 @@ fn scalar_fits(node: &Node, ty: &Type) -> bool {
         Type::IntOrString => node.as_str().is_some() || int32(),
         Type::Time => node.as_str().is_some_and(is_time),
         Type::Url => node.as_str().is_some_and(is_url),
-        Type::Bytes => node.as_str().is_some_and(is_base64),
+        Type::Bytes => node.as_str().is_some_and(|text| base64(text).is_some()),
         _ => false,
     }
 }
@@ -170,43 +198,6 @@ fn is_url(text: &str) -> bool {
         && escapes_fit
         && !host.contains(' ')
         && !text.starts_with(':')
-}
-
-/// Standard base64 with padding; line breaks are skipped, as Go does.
-pub(super) fn is_base64(text: &str) -> bool {
-    base64(text).is_some()
-}
-
-/// The bytes of standard base64.
-pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
-    let symbols: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    if symbols.len() % 4 != 0 {
-        return None;
-    }
-    let padding = symbols.iter().rev().take_while(|b| **b == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(symbols.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for symbol in &symbols[..symbols.len() - padding] {
-        let six = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-        }
-        bits &= 0xffff;
-    }
-    Some(bytes)
 }
 
 fn wrong_type(node: &Node, ty: &Type, path: &Path) -> Finding {
@@ -266,7 +257,12 @@ fn instead(node: &Node, ty: &Type, path: &Path) -> String {
         (Type::Text, _) if path.as_str().starts_with("stringData") => {
             format!("write the value of {name} in quotes")
         }
-        (Type::Text, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {
+        (Type::Text, Value::Bool(_)) => {
+            format!(
+                "put {name} in quotes: without them yes, no, on, off, true and false are booleans"
+            )
+        }
+        (Type::Text, Value::Int(_) | Value::Float(_)) => {
             format!("write {} in quotes: \"{}\"", name, scalar_text(node))
         }
         (Type::Text, _) => "write text".to_owned(),
@@ -307,16 +303,6 @@ fn scalar_text(node: &Node) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_read() {
-        assert_eq!(base64("aGVsbG8="), Some(b"hello".to_vec()));
-        assert_eq!(base64("aGVs\nbG8h"), Some(b"hello!".to_vec()));
-        assert_eq!(base64(""), Some(vec![]));
-        for text in ["a", "aGVsbG8", "a===", "!!!!"] {
-            assert_eq!(base64(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn what_does_not_fit_is_left_out_and_reported() {

@@ -45,6 +45,8 @@ pub(super) struct Finding {
     pub(super) severity: Severity,
     /// 0: that of the path.
     pub(super) line: u32,
+    /// The field that was probably meant; also a field that is more exact than Knative's path.
+    pub(super) meant: Option<Path>,
 }
 
 /// All that is wrong.
@@ -151,14 +153,18 @@ impl Findings {
         self.0.extend(other.0);
     }
 
-    /// Paths named by any finding.
+    /// Paths named or meant by any finding.
     pub(super) fn paths(&self) -> Vec<String> {
-        self.0.iter().flat_map(|f| f.paths.iter().map(|p| p.as_str().to_owned())).collect()
+        let paths = self.0.iter().flat_map(|finding| finding.paths.iter().chain(&finding.meant));
+        paths.map(|path| path.as_str().to_owned()).collect()
     }
 
-    /// The findings as problems, with the lines of the object's own fields.
+    /// The findings as problems in the order of the file's lines.
     pub(super) fn into_problems(self, object: &Node) -> Vec<ConfigProblem> {
-        self.0.into_iter().map(|finding| problem(finding, object)).collect()
+        let mut problems: Vec<ConfigProblem> =
+            self.0.into_iter().map(|finding| problem(finding, object)).collect();
+        problems.sort_by_key(|problem| problem.line);
+        problems
     }
 }
 
@@ -171,7 +177,8 @@ fn problem(finding: Finding, object: &Node) -> ConfigProblem {
     let line = if finding.line > 0 {
         finding.line
     } else {
-        finding.paths.first().map_or(object.line, |path| line_of(object, path.as_str()))
+        let path = finding.meant.as_ref().or(finding.paths.first());
+        path.map_or(object.line, |path| line_of(object, path.as_str()))
     };
     ConfigProblem {
         line,
@@ -237,13 +244,13 @@ mod tests {
 
     #[test]
     fn a_path_is_found_in_the_file() {
-        let text = "spec:\n  a.b/c: 1\n  list:\n    - x: 1\n    - y:\n        z: 2\n  ports:\n    - containerPort: 0\n";
+        let text = "spec:\n  a.b/c: 1\n  list:\n    - x: 1\n    - q:\n        z: 2\n  ports:\n    - containerPort: 0\n";
         let node = crate::config::yaml::parse_file(text).documents.remove(0).node;
         let table = [
             ("spec.a.b/c", 2),
-            ("spec.list[1].y.z", 6),
-            ("spec.list[1].y.missing", 5),
-            ("spec.list[7].y", 3),
+            ("spec.list[1].q.z", 6),
+            ("spec.list[1].q.missing", 5),
+            ("spec.list[7].q", 3),
             ("spec.ports.containerPort", 8),
             ("nothing", 1),
             ("", 1),

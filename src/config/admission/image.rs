@@ -56,14 +56,15 @@ fn is_registry(text: &str) -> bool {
         }
         ("", after)
     } else {
-        text.split_at(text.find(':').unwrap_or(text.len()))
+        // Only the last colon begins the port, as in Go's URLs.
+        text.split_at(text.rfind(':').unwrap_or(text.len()))
     };
     let port_fits = match port.strip_prefix(':') {
         Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()),
         None => port.is_empty(),
     };
     let allowed =
-        |b: u8| b >= 0x80 || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=\"<>".contains(&b);
+        |b: u8| b >= 0x80 || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:\"<>".contains(&b);
     port_fits && host.bytes().all(allowed)
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::decode::{base64, decode_at};
+use super::decode::decode_at;
 use super::findings::{Finding, Findings, Path, texts};
 use super::view::{child, has, text};
 use super::{AdmissionContext, metadata};
@@ -10,7 +10,7 @@ use crate::config::problem::Severity;
 use crate::config::settings::{
     AutoscalerConfig, Data, LogLevel, LoggingSettings, unknown_setting, validate_settings,
 };
-use crate::config::text::quote;
+use crate::config::text::{base64, quote};
 use crate::config::yaml::Node;
 
 /// Largest sum of a ConfigMap's or Secret's values, Kubernetes' own limit.
@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub(super) fn config_map(object: &Json, ctx: &AdmissionContext, out: &mut Findings) {
     check_common(object, &["data", "binaryData"], out);
     let name = text(child(object, "metadata"), "name");
-    let data: Data = texts(object.get("data"));
+    let data = config_map_data(object);
     let problems = if name == "config-autoscaler" && ctx.one_machine {
         AutoscalerConfig::one_machine().overlaid(&data).err().unwrap_or_default()
     } else {
@@ -51,6 +51,11 @@ pub(super) fn config_map(object: &Json, ctx: &AdmissionContext, out: &mut Findin
 /// Checks a Secret. No message holds a value.
 pub(super) fn secret(object: &Json, out: &mut Findings) {
     check_common(object, &["data", "stringData"], out);
+}
+
+/// The texts of an admitted ConfigMap's `data`.
+pub fn config_map_data(object: &Json) -> Data {
+    texts(object.get("data"))
 }
 
 /// The bytes of an admitted Secret's or ConfigMap's value, whichever field holds it.

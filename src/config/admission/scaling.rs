@@ -59,7 +59,7 @@ fn field_of(path: &str, spec: &Json) -> Option<String> {
         .iter()
         .filter(|(field, name)| rest.starts_with(name) && (has(spec, field) || *field != "window"))
         .max_by_key(|(_, name)| name.len())
-        .map(|(field, name)| format!("{field}{}", &rest[name.len()..]))
+        .map(|(field, _)| (*field).to_owned())
 }
 
 /// Checks the form that people write.
@@ -107,15 +107,16 @@ fn warn_of_defaults(spec: &Json, ctx: &AdmissionContext, at: &Path, out: &mut Fi
     if absent.is_empty() {
         return;
     }
-    let list = |join: &str| {
+    let list = |join: &str, unlimited: &str| {
+        let shown = |value: &str| value.replace("unlimited", unlimited);
         let parts: Vec<String> =
-            absent.iter().map(|(field, value)| format!("{field}{join}{value}")).collect();
+            absent.iter().map(|(field, value)| format!("{field}{join}{}", shown(value))).collect();
         parts.join(", ")
     };
     out.push(Finding {
-        message: format!("not given, so these defaults apply: {}", list(" ")),
+        message: format!("not given, so these defaults apply: {}", list(" ", "unlimited")),
         paths: absent.iter().map(|(field, _)| at.field(field)).collect(),
-        fix: format!("write {}", list(": ")),
+        fix: format!("write {}", list(": ", "0")),
         severity: Severity::Warning,
         ..Finding::default()
     });

@@ -24,7 +24,13 @@ pub(super) fn check(targets: &[Json], of_service: bool, at: &Path, out: &mut Fin
         if !errors.is_empty() {
             let value = format!("not a DNS 1035 label: [{}]", errors.join(" "));
             let fix = format!("write {}", names::suggestion(tag));
-            out.invalid(at.field("tag").index(index), value, fix);
+            out.push(Finding {
+                message: format!("invalid value: {value}"),
+                paths: vec![at.field("tag").index(index)],
+                fix,
+                meant: Some(at.index(index).field("tag")),
+                ..Finding::default()
+            });
         }
         match tags.get(tag) {
             Some(first) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Data;
 use super::reader::{Reader, positive};
 use crate::config::problem::ConfigProblem;
-use crate::config::text::{format_duration, format_float};
+use crate::config::text::{format_duration, format_fixed, format_float, is_whole_seconds};
 
 /// Smallest target of a replica.
 const TARGET_MIN: f64 = 0.01;
@@ -164,7 +164,7 @@ fn parse(data: &Data, mut c: AutoscalerConfig) -> Result<AutoscalerConfig, Vec<C
 }
 
 fn seconds_only(key: &str, nanos: i64, r: &mut Reader<'_>) {
-    if nanos % SECOND != 0 {
+    if !is_whole_seconds(nanos) {
         let (text, whole) = (format_duration(nanos), format_duration(nanos / SECOND * SECOND));
         let message = format!("{key} = {text}, must be specified with at most second precision");
         r.refuse(key, message, format!("write {whole}"));
@@ -193,15 +193,16 @@ fn check_delays(d: &Durations, r: &mut Reader<'_>) {
 fn check_targets(c: &AutoscalerConfig, r: &mut Reader<'_>) {
     if c.target_burst_capacity < 0.0 && c.target_burst_capacity != -1.0 {
         let message = format!(
-            "target-burst-capacity must be either non-negative or -1 (for unlimited), was: {:.6}",
-            c.target_burst_capacity
+            "target-burst-capacity must be either non-negative or -1 (for unlimited), was: {}",
+            format_fixed(c.target_burst_capacity)
         );
         r.refuse("target-burst-capacity", message, "write a number of 0 or more, or -1");
     }
     let fraction = c.container_concurrency_target_fraction;
     let key = "container-concurrency-target-percentage";
     if fraction <= 0.0 || fraction > 1.0 {
-        let message = format!("{key} = {fraction:.6} is outside of valid range of (0, 100]");
+        let shown = format_fixed(fraction);
+        let message = format!("{key} = {shown} is outside of valid range of (0, 100]");
         r.refuse(key, message, "write a number above 0 and up to 100");
     }
     let target = fraction * c.container_concurrency_target_default;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Data;
 use super::reader::{Reader, positive};
 use crate::config::problem::ConfigProblem;
-use crate::config::text::quote;
+use crate::config::text::{format_fixed, quote};
 
 /// What is to be seen from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +144,7 @@ fn tracing(c: &mut ObservabilityConfig, r: &mut Reader<'_>) {
     let rate = c.tracing_sampling_rate;
     let rule = if rate < 0.0 { "greater or equal to zero" } else { "less than or equal to one" };
     if !(0.0..=1.0).contains(&rate) && !rate.is_nan() {
-        let message = format!("sampling rate {rate:.6} should be {rule}");
+        let message = format!("sampling rate {} should be {rule}", format_fixed(rate));
         r.refuse("tracing-sampling-rate", message, "write a number from 0 to 1, such as \"0.1\"");
     }
 }

@@ -1,7 +1,5 @@
 //! Go's durations: `1h30m`, `1.5s`, `500ms`, in signed 64-bit nanoseconds.
 
-use super::quote;
-
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -54,7 +52,21 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
     if negative {
         return Ok(0_i64.wrapping_sub_unsigned(total));
     }
-    i64::try_from(total).or_else(|_| Err(invalid()))
+    i64::try_from(total).ok().ok_or_else(invalid)
+}
+
+/// Text in double quotes as Go's time package has it: bytes outside of ASCII are escaped.
+fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            0x20..0x80 => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Whole and fractional units in nanoseconds, none if more than 2^63.
@@ -69,6 +81,11 @@ fn part(whole: &str, fraction: &str, nanos: u64) -> Option<u64> {
         value = value.checked_add((numerator as f64 * (nanos as f64 / scale)) as u64)?;
     }
     (value <= 1 << 63).then_some(value)
+}
+
+/// Whether it is in whole seconds, as Go's rounding has it: the two ends of the range count.
+pub const fn is_whole_seconds(nanos: i64) -> bool {
+    nanos % 1_000_000_000 == 0 || nanos == i64::MAX || nanos == i64::MIN
 }
 
 /// A duration as Go prints it: `1h0m1s`, `10.5s`, `1ms`, `0s`.

@@ -22,16 +22,30 @@ impl NumberError {
     }
 }
 
-/// A decimal integer of so many bits: sign and digits, nothing else.
+/// A decimal integer of so many bits: sign and digits, nothing else. As in Go, digits that do not
+/// fit are found before whatever follows them.
 pub fn parse_int(text: &str, bits: u32) -> Result<i64, NumberError> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if digits.is_empty() {
         return Err(NumberError::Syntax);
     }
-    let signed = if text.starts_with('-') { text } else { digits };
-    let value: i64 = signed.parse().or(Err(NumberError::Range))?;
-    let limit = 1_i128 << (bits.clamp(1, 64) - 1);
-    if (-limit..limit).contains(&i128::from(value)) { Ok(value) } else { Err(NumberError::Range) }
+    let bits = bits.clamp(1, 64);
+    let mut magnitude: i128 = 0;
+    for byte in digits.bytes() {
+        if !byte.is_ascii_digit() {
+            return Err(NumberError::Syntax);
+        }
+        magnitude = magnitude * 10 + i128::from(byte - b'0');
+        if magnitude >= 1 << bits {
+            return Err(NumberError::Range);
+        }
+    }
+    let value = if text.starts_with('-') { -magnitude } else { magnitude };
+    let limit = 1_i128 << (bits - 1);
+    if !(-limit..limit).contains(&value) {
+        return Err(NumberError::Range);
+    }
+    i64::try_from(value).or(Err(NumberError::Range))
 }
 
 /// A boolean.
@@ -163,6 +177,11 @@ pub fn format_float(value: f64) -> String {
     }
 }
 
+/// A number as Go prints it with `%f`: six digits after the point.
+pub fn format_fixed(value: f64) -> String {
+    if value.is_finite() { format!("{value:.6}") } else { format_float(value) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +194,7 @@ mod tests {
         for text in ["", " 1", "1_0", "0x5", "5.0", "1e2", "--1", "+", "a"] {
             assert_eq!(parse_int(text, 32), Err(NumberError::Syntax), "{text}");
         }
-        for text in ["2147483648", "-2147483649", "99999999999999999999"] {
+        for text in ["2147483648", "-2147483649", "99999999999999999999", "9999999999s"] {
             assert_eq!(parse_int(text, 32), Err(NumberError::Range), "{text}");
         }
         assert_eq!(parse_int("-9223372036854775808", 64), Ok(i64::MIN));

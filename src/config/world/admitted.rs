@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::data::Data;
-use super::objects::{Kind, ObjectKey, Source};
+use super::identity::{Kind, ObjectKey};
+use super::objects::Source;
 use super::own::{PREFIX, own_settings};
 use super::settings::Settings;
 use super::stamp::{Stamps, without_nulls};
-use crate::config::admission::{AdmissionContext, admit};
+use crate::config::admission::{Admission, AdmissionContext, admit};
 use crate::config::problem::{ConfigProblem, Severity};
 use crate::config::yaml::Node;
 
@@ -94,8 +95,14 @@ impl<'a> Admitter<'a> {
         former: Option<&Arc<Admitted>>,
     ) -> Result<Admitted, Vec<ConfigProblem>> {
         let node = source.node();
-        let former = former.map(|former| former.source.node());
-        let admission = admit(node, &self.context, former.filter(|former| *former != node));
+        // An update is checked as one, but filled in as if it were new: as Knative fills in what
+        // is stored, not what is applied.
+        let mut admission = admit(node, &self.context, None);
+        let former = former.map(|former| former.source.node()).filter(|former| *former != node);
+        if let Some(former) = former {
+            let update = admit(node, &self.context, Some(former));
+            admission = Admission { object: admission.object, ..update };
+        }
         let mut problems = admission.problems;
         let mut warnings = admission.warnings;
         if self.strict && key.kind == Kind::PodAutoscaler {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
-use super::objects::Kind;
+use super::identity::Kind;
 use super::own::own_settings;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
@@ -55,19 +55,28 @@ impl Build<'_> {
         let scalers = scalers(self.objects, &drafts, problems);
         warnings.extend(scalers.warnings.iter().cloned());
         let revisions = self.revisions(&drafts, &routes, &scalers);
-        self.warn_of_workloads(&revisions, warnings);
-        self.warn_of_ignored(&configurations, warnings);
+        let mut conditions = workload_conditions(&revisions);
+        if self.options.one_machine {
+            conditions.extend(ignored_conditions(&configurations));
+        }
         self.warn_of_run(&configurations, &drafts, warnings);
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
         }
-        let services = service_specs(
+        let mut services = service_specs(
             routes,
             self.objects,
             &self.settings.hosts,
             self.settings.features.tag_header_based_routing(),
             warnings,
         );
+        for (owner, condition) in conditions {
+            warnings.push(format!("service {owner}: {condition}"));
+            if let Ok(index) = services.binary_search_by(|service| service.id.cmp(&owner)) {
+                let service = &mut services[index];
+                service.warnings.push(condition.lines().next().unwrap_or_default().into());
+            }
+        }
         let services = self.reused_services(services);
         let default_service = self.default_service(&services, warnings);
         let logging = self.logging(warnings);
@@ -83,16 +92,18 @@ impl Build<'_> {
         scalers: &Scalers,
     ) -> Vec<Arc<RevisionSpec>> {
         let routed: HashSet<RevisionId> = routes.iter().flat_map(RouteDraft::revisions).collect();
-        let configured: HashSet<&ObjectName> = routes.iter().map(|route| route.id).collect();
+        // Configurations that some route leads to: their other revisions have been turned away from.
+        let own = routes.iter().filter(|route| route.of_service).map(|route| route.id.clone());
+        let routed_to = routed.iter().filter_map(|id| Some(configuration(id, drafts.get(id)?)));
+        let configured: HashSet<ObjectName> = own.chain(routed_to).collect();
         let data = data_set(self.objects);
         let former: HashMap<&RevisionId, &Arc<RevisionSpec>> =
             self.former.revisions.iter().map(|revision| (&revision.id, revision)).collect();
         drafts
             .iter()
             .map(|(id, draft)| {
-                // Without any route of its configuration nobody has turned away from a revision.
-                let route = ObjectName::new(Arc::clone(&id.namespace), draft.configuration);
-                let is_reachable = routed.contains(id) || !configured.contains(&route);
+                let is_reachable =
+                    routed.contains(id) || !configured.contains(&configuration(id, draft));
                 let spec = self.revision(id, draft, is_reachable, scalers, &data);
                 match former.get(id) {
                     Some(former) if ***former == spec => Arc::clone(former),
@@ -111,7 +122,8 @@ impl Build<'_> {
         data: &DataSet,
     ) -> RevisionSpec {
         let annotations = metadata_map(draft.template, "annotations");
-        let labels = metadata_map(draft.template, "labels");
+        let mut labels = metadata_map(draft.template, "labels");
+        add_own_labels(&mut labels, id, draft);
         let empty = serde_json::Value::Null;
         let spec = draft.template.get("spec").unwrap_or(&empty);
         // Checked when the template was admitted.
@@ -195,37 +207,6 @@ impl Build<'_> {
         }
     }
 
-    /// Routed revisions that cannot be started, one warning a service.
-    fn warn_of_workloads(&self, revisions: &[Arc<RevisionSpec>], warnings: &mut Vec<String>) {
-        let mut said: HashSet<(&str, &str, Reason)> = HashSet::new();
-        for revision in revisions.iter().filter(|revision| revision.scaling.reachable) {
-            let Workload::Unavailable(problem) = &revision.workload else { continue };
-            let condition = match problem.reason {
-                Reason::NoLocalCommand => "NoLocalCommand",
-                _ => "MissingConfig",
-            };
-            if said.insert((&revision.id.namespace, &revision.configuration, problem.reason)) {
-                let (namespace, name) = (&revision.id.namespace, &revision.configuration);
-                let message = &problem.message;
-                warnings.push(format!("service {namespace}/{name}: {condition}: {message}"));
-            }
-        }
-    }
-
-    /// Parts of templates that mean nothing here, one warning a service.
-    fn warn_of_ignored(&self, configurations: &[Configuration<'_>], warnings: &mut Vec<String>) {
-        if !self.options.one_machine {
-            return;
-        }
-        for configuration in configurations {
-            let ignored = ignored(&configuration.admitted.written);
-            if !ignored.is_empty() {
-                let (id, ignored) = (configuration.id, ignored.join(", "));
-                warnings.push(format!("service {id}: accepted but without effect here: {ignored}"));
-            }
-        }
-    }
-
     fn warn_of_run(
         &self,
         configurations: &[Configuration<'_>],
@@ -238,6 +219,58 @@ impl Build<'_> {
             let names: Vec<String> = known.keys().take(20).map(ToString::to_string).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             warnings.push(format!("--run {name}: there is no such service yet; known: {names}"));
+        }
+    }
+}
+
+/// Routed revisions that cannot be started: one text a service and reason.
+fn workload_conditions(revisions: &[Arc<RevisionSpec>]) -> Vec<(ObjectName, String)> {
+    let mut said: HashSet<(ObjectName, Reason)> = HashSet::new();
+    let mut conditions = Vec::new();
+    for revision in revisions.iter().filter(|revision| revision.scaling.reachable) {
+        let Workload::Unavailable(problem) = &revision.workload else { continue };
+        let condition = match problem.reason {
+            Reason::NoLocalCommand => "NoLocalCommand",
+            _ => "MissingConfig",
+        };
+        let owner = ObjectName::new(
+            Arc::clone(&revision.id.namespace),
+            Arc::clone(&revision.configuration),
+        );
+        if said.insert((owner.clone(), problem.reason)) {
+            conditions.push((owner, format!("{condition}: {}", problem.message)));
+        }
+    }
+    conditions
+}
+
+/// Parts of templates that mean nothing here: one text a service.
+fn ignored_conditions(configurations: &[Configuration<'_>]) -> Vec<(ObjectName, String)> {
+    let conditions = configurations.iter().filter_map(|configuration| {
+        let ignored = ignored(&configuration.admitted.written);
+        let text = || format!("accepted but without effect here: {}", ignored.join(", "));
+        (!ignored.is_empty()).then(|| (configuration.id.clone(), text()))
+    });
+    conditions.collect()
+}
+
+/// Name of a revision's configuration.
+fn configuration(id: &RevisionId, draft: &RevisionDraft<'_>) -> ObjectName {
+    ObjectName::new(Arc::clone(&id.namespace), draft.configuration)
+}
+
+/// The labels that Knative gives a revision's pods, for `fieldRef` to find.
+fn add_own_labels(
+    labels: &mut BTreeMap<String, String>,
+    id: &RevisionId,
+    draft: &RevisionDraft<'_>,
+) {
+    let service = draft.service.map_or("", |service| &*service.name);
+    for (name, value) in
+        [("revision", &*id.name), ("configuration", draft.configuration), ("service", service)]
+    {
+        if !value.is_empty() {
+            labels.insert(format!("serving.knative.dev/{name}"), value.to_owned());
         }
     }
 }

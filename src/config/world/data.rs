@@ -148,7 +148,7 @@ impl<'a> Lookup<'a> {
         let field = if first.kind == DataKind::Secret { "stringData" } else { "data" };
         let key = first.key.as_deref().unwrap_or("KEY");
         Some(format!(
-            "{revision} needs what is not among the files: {}. Add it, for example\n\
+            "{revision} needs what is not among the files: {}.\nAdd it, for example\n\
              apiVersion: v1\nkind: {kind}\nmetadata:\n  name: {name}\n  namespace: {namespace}\n\
              {field}:\n  {key}: \"VALUE\"\n\
              or write optional: true where the manifest names it",
@@ -191,7 +191,8 @@ mod tests {
         assert!(lookup.object(DataKind::ConfigMap, "other", true).is_none());
         let text = lookup.explain(&ObjectName::new("prod", "hello-00001")).unwrap();
         expect_test::expect![[r#"
-            prod/hello-00001 needs what is not among the files: key password of Secret db, ConfigMap app. Add it, for example
+            prod/hello-00001 needs what is not among the files: key password of Secret db, ConfigMap app.
+            Add it, for example
             apiVersion: v1
             kind: Secret
             metadata:

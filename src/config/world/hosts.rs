@@ -79,18 +79,23 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Keeps of `hosts` those that are free, and answers one text for each that is not.
-    pub(super) fn claim(&mut self, owner: &Arc<str>, hosts: &mut Vec<Arc<str>>) -> Vec<String> {
-        let mut refused = Vec::new();
+    /// Keeps of `hosts` those that are free, and answers one text for each owner of the others.
+    pub(super) fn claim(&mut self, claimant: &Arc<str>, hosts: &mut Vec<Arc<str>>) -> Vec<String> {
+        let mut refused: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
         hosts.retain(|host| {
-            let known = self.owners.entry(Arc::clone(host)).or_insert_with(|| Arc::clone(owner));
-            if known == owner {
-                return true;
+            let owner = self.owners.entry(Arc::clone(host)).or_insert_with(|| Arc::clone(claimant));
+            if owner != claimant {
+                refused.entry(Arc::clone(owner)).or_default().push(Arc::clone(host));
             }
-            refused.push(format!("the host {host} belongs to {known}, {owner} does not get it"));
-            false
+            owner == claimant
         });
         refused
+            .into_iter()
+            .map(|(owner, hosts)| {
+                let hosts = hosts.join(", ");
+                format!("{claimant} does not get {hosts}: {owner} has it already")
+            })
+            .collect()
     }
 }
 
@@ -187,10 +192,7 @@ mod tests {
         let (mut own, mut tag) = (list(&["a.b", "c.b"]), list(&["a.b", "d.b"]));
         assert!(claims.claim(&"service b/a".into(), &mut own).is_empty());
         let refused = claims.claim(&"tag a of service b/x".into(), &mut tag);
-        assert_eq!(
-            refused,
-            ["the host a.b belongs to service b/a, tag a of service b/x does not get it"]
-        );
+        assert_eq!(refused, ["tag a of service b/x does not get a.b: service b/a has it already"]);
         assert_eq!(tag, list(&["d.b"]));
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::admitted::{Admitted, Objects, label};
-use super::objects::{Kind, Source};
+use super::identity::{Kind, ObjectKey};
+use super::objects::Source;
 use super::stamp::{NewTemplate, Stamps, number_of};
 use crate::config::problem::ConfigProblem;
 use crate::model::{ObjectName, RevisionId, ServiceId};
@@ -146,7 +147,7 @@ fn stamp_one(
     }
     let document = |name: &str| {
         let name = ObjectName::new(Arc::clone(&id.namespace), name);
-        objects.get(&super::objects::ObjectKey { kind: Kind::Revision, name })
+        objects.get(&ObjectKey { kind: Kind::Revision, name })
     };
     if let Some(own) = template.own_name()
         && stamps.revision(id, own).is_none()
@@ -180,7 +181,22 @@ fn is_same_template(template: &Value, document: &Value) -> bool {
         annotations.retain(|key, _| !key.starts_with("serving.knative.dev/"));
         annotations
     };
-    template.get("spec") == document.get("spec") && annotations(template) == annotations(document)
+    is_same_spec(template, document) && annotations(template) == annotations(document)
+}
+
+/// Whether two templates have the same spec. Admission fills in `enableServiceLinks` only when an
+/// object is created, so that is left out where it says what is so anyway.
+fn is_same_spec(left: &Value, right: &Value) -> bool {
+    let fields = |template: &Value| -> Vec<(String, Value)> {
+        let spec = template.get("spec").and_then(Value::as_object);
+        let fields = spec.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+        let mut fields: Vec<_> = fields
+            .filter(|(key, value)| key != "enableServiceLinks" || *value == Value::Bool(true))
+            .collect();
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        fields
+    };
+    fields(left) == fields(right)
 }
 
 /// All revisions: those stamped from the configurations, and those that documents bring.
@@ -209,7 +225,7 @@ pub(super) fn drafts<'a>(
     for (key, document) in objects.iter().filter(|(key, _)| key.kind == Kind::Revision) {
         let stamped = drafts.get(&key.name);
         if let Some(stamped) = stamped
-            && stamped.template.get("spec") != document.object.get("spec")
+            && !is_same_spec(stamped.template, &document.object)
         {
             let message = format!("the revision {} exists and has another spec", key.name);
             let problem = ConfigProblem::error("metadata.name", message)
@@ -218,11 +234,9 @@ pub(super) fn drafts<'a>(
             continue;
         }
         let configuration = configuration_of(&document.object).unwrap_or_default();
-        let service = configurations.iter().find(|known| {
-            known.of_service
-                && known.id.namespace == key.name.namespace
-                && *known.id.name == *configuration
-        });
+        let name = ObjectName::new(Arc::clone(&key.name.namespace), configuration);
+        let service = configurations.binary_search_by(|known| known.id.cmp(&name)).ok();
+        let service = service.map(|index| configurations[index]).filter(|known| known.of_service);
         drafts.insert(
             key.name.clone(),
             RevisionDraft {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::admitted::{Admitted, Objects, metadata_map};
 use super::env::text;
 use super::hosts::{Claims, HostOwner, HostRules};
-use super::objects::Kind;
+use super::identity::Kind;
 use super::revisions::{RevisionDrafts, shadowed};
 use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};
@@ -91,8 +91,12 @@ impl Revisions for Reachable<'_> {
 
     fn latest(&self, configuration: Option<&str>) -> Option<String> {
         let configuration = configuration.unwrap_or(&self.route.name);
-        let id = ObjectName::new(Arc::clone(&self.route.namespace), configuration);
-        self.stamps.latest(&id).map(str::to_owned)
+        let namespace = &self.route.namespace;
+        let id = ObjectName::new(Arc::clone(namespace), configuration);
+        let latest = self.stamps.latest(&id)?;
+        // Stamps may outlive their configuration while a file cannot be read.
+        let id = ObjectName::new(Arc::clone(namespace), latest);
+        self.drafts.contains_key(&id).then(|| latest.to_owned())
     }
 }
 
@@ -145,8 +149,8 @@ impl RouteDraft<'_> {
         let missing = names.join(", ");
         let first = &names[0];
         format!(
-            "traffic of {} names {missing}, not there; {there}. Each change of spec.template makes \
-             the next revision: change it once more, or add the missing one as a document\n\
+            "traffic of {} names {missing}, not there; {there}.\nEach change of spec.template \
+             makes the next revision: change it once more, or add the missing one as a document\n\
              apiVersion: serving.knative.dev/v1\nkind: Revision\nmetadata:\n  name: {first}\n  \
              namespace: {namespace}\n  labels:\n    serving.knative.dev/service: {name}\n\
              spec: what spec.template.spec of that version was\n\
@@ -235,6 +239,9 @@ pub(super) fn service_specs(
         for text in texts {
             spec.warnings.push(text.as_str().into());
             warnings.push(format!("service {}: {text}", spec.id));
+        }
+        if let Some(problem) = &spec.problem {
+            warnings.push(format!("service {}: RevisionMissing: {}", spec.id, problem.message));
         }
     }
     specs

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::admitted::{Admitted, Objects};
 use super::env::text;
-use super::objects::Kind;
+use super::identity::Kind;
 use super::revisions::RevisionDrafts;
 use crate::config::problem::ConfigProblem;
 use crate::config::scaling::PodAutoscalerSettings;

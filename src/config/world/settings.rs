@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::LoaderOptions;
 use super::hosts::{DEFAULT_DOMAIN, HostRules};
-use super::objects::{Collected, Kind, Source, knative_config_map};
+use super::identity::{Kind, ObjectKey, knative_config_map};
+use super::objects::{Collected, Source};
 use crate::config::admission::{AdmissionContext, admit};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::{
@@ -154,6 +155,6 @@ fn read(source: &Source, options: &LoaderOptions) -> Result<Read, Vec<ConfigProb
 }
 
 /// Whether a ConfigMap is one of Knative's own.
-pub(super) fn is_knatives(key: &super::objects::ObjectKey) -> bool {
+pub(super) fn is_knatives(key: &ObjectKey) -> bool {
     key.kind == Kind::ConfigMap && CONFIG_MAPS.iter().any(|name| knative_config_map(name) == *key)
 }

@@ -3,6 +3,7 @@
 mod examples;
 mod former_self;
 mod hosting;
+mod invariants;
 mod scaling;
 mod stamping;
 mod whole;

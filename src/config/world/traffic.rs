@@ -165,4 +165,34 @@ mod tests {
             expect!["missing hello-00007, bye"],
         );
     }
+
+    proptest::proptest! {
+        /// Whatever is asked for: shares are kept, revisions are distinct, no share is 0, every tag
+        /// leads somewhere.
+        #[test]
+        fn shares_are_kept(
+            asked in proptest::collection::vec((0_usize..3, 0_u8..=20, proptest::bool::ANY), 1..8),
+        ) {
+            let target = |(index, (to, percent, tagged)): (usize, &(usize, u8, bool))| Target {
+                tag: tagged.then(|| format!("t{index}")),
+                revision: [None, Some("hello-00001"), Some("hello-00002")][*to].map(str::to_owned),
+                configuration: None,
+                percent: *percent,
+            };
+            let targets: Vec<Target> = asked.iter().enumerate().map(target).collect();
+            let resolved = resolve(&targets, &Known).unwrap();
+            let sum = |shares: Vec<u8>| shares.into_iter().map(u32::from).sum::<u32>();
+            proptest::prop_assert_eq!(
+                sum(resolved.targets.iter().map(|(_, percent)| *percent).collect()),
+                sum(asked.iter().map(|(_, percent, _)| *percent).collect())
+            );
+            let mut names: Vec<&String> = resolved.targets.iter().map(|(name, _)| name).collect();
+            names.sort();
+            names.dedup();
+            proptest::prop_assert_eq!(names.len(), resolved.targets.len());
+            proptest::prop_assert!(resolved.targets.iter().all(|(_, percent)| *percent > 0));
+            let tags = asked.iter().filter(|(_, _, tagged)| *tagged).count();
+            proptest::prop_assert_eq!(resolved.tags.len(), tags);
+        }
+    }
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::admitted::metadata_map;
 use super::data::{DataSet, Lookup};
 use super::env::{Fields, environment, list, scalar, text};
 use super::own::OwnSettings;
 use super::probes::probes;
 use super::volumes::{mounts, volumes};
+use crate::config::admission::{KPA, autoscaling};
 use crate::config::text::Quantity;
 use crate::model::{
     ContainerConcurrency, Problem, ProcessSpec, Protocol, Reason, RevisionId, Timeouts, Workload,
@@ -162,7 +164,7 @@ fn no_local_command(subject: Subject<'_>, container: &Value) -> Problem {
         Reason::NoLocalCommand,
         format!(
             "nothing says which program {namespace}/{configuration} is on this machine: its \
-             manifest names only the image {image}. Start tidegate with\n  \
+             manifest names only the image {image}.\nStart tidegate with\n  \
              --run {run}='PROGRAM ARGUMENT'\n\
              or add to spec.template.metadata of the manifest\n  \
              annotations:\n    tidegate.dev/local-command: '[\"PROGRAM\", \"ARGUMENT\"]'\n    \
@@ -204,6 +206,11 @@ pub(super) fn ignored(written_template: &Value) -> Vec<String> {
         if given(spec, field) {
             ignored.push(field.to_owned());
         }
+    }
+    let annotations = metadata_map(written_template, "annotations");
+    if let Some((_, class)) = autoscaling(&annotations, "class").filter(|(_, class)| *class != KPA)
+    {
+        ignored.push(format!("autoscaling class {class}"));
     }
     ignored
 }
@@ -270,7 +277,8 @@ mod tests {
         };
         assert_eq!(problem.reason, Reason::NoLocalCommand);
         expect![[r#"
-            nothing says which program default/hello is on this machine: its manifest names only the image docker.io/example/hello. Start tidegate with
+            nothing says which program default/hello is on this machine: its manifest names only the image docker.io/example/hello.
+            Start tidegate with
               --run hello='PROGRAM ARGUMENT'
             or add to spec.template.metadata of the manifest
               annotations:
@@ -322,7 +330,8 @@ mod tests {
 
     #[test]
     fn what_means_nothing_here_is_named() {
-        let template = json!({"spec": {
+        let annotations = json!({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"});
+        let template = json!({"metadata": {"annotations": annotations}, "spec": {
             "serviceAccountName": "robot", "imagePullSecrets": [{"name": "x"}],
             "containers": [
                 {"name": "main", "ports": [{}], "securityContext": {"runAsUser": 1}},
@@ -336,6 +345,7 @@ mod tests {
                 "securityContext",
                 "serviceAccountName",
                 "imagePullSecrets",
+                "autoscaling class hpa.autoscaling.knative.dev",
             ]
         );
         assert!(ignored(&json!({"spec": {"containers": [{}], "securityContext": {}}})).is_empty());

@@ -5,9 +5,12 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use serde_saphyr::granit_parser::{
+    Event, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag,
+};
 
 use super::{Document, Entry, Node, Parsed, SyntaxError, Value, scalar};
+use crate::config::text::base64;
 
 /// Nodes of one file, replayed aliases counted: bounds what a few lines of aliases can unfold to.
 const MAX_NODES: usize = 1_000_000;
@@ -18,6 +21,7 @@ const MAX_DEPTH: usize = 100;
 pub(super) fn read(text: &str) -> Parsed {
     let mut reader = Reader {
         events: Parser::new_from_str(text),
+        lines: text.lines().collect(),
         anchors: HashMap::new(),
         nodes: 0,
         document: 0,
@@ -77,7 +81,8 @@ struct Anchor {
 }
 
 struct Reader<'a> {
-    events: Parser<'a, serde_saphyr::granit_parser::StrInput<'a>>,
+    events: Parser<'a, StrInput<'a>>,
+    lines: Vec<&'a str>,
     anchors: HashMap<usize, Anchor>,
     nodes: usize,
     document: usize,
@@ -124,8 +129,8 @@ impl<'a> Reader<'a> {
                 let (items, height) = self.list(depth)?;
                 (Value::List(items), height, anchor)
             }
-            Event::MappingStart(_, anchor, _) => {
-                let (entries, height) = self.map(depth)?;
+            Event::MappingStart(style, anchor, _) => {
+                let (entries, height) = self.map(style == StructureStyle::Block, depth)?;
                 (Value::Map(entries), height, anchor)
             }
             Event::Alias(id) => return self.alias(id, at, depth),
@@ -153,7 +158,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, usize), Stop> {
+    fn map(&mut self, block: bool, depth: usize) -> Result<(Vec<Entry>, usize), Stop> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut lines: HashMap<String, u32> = HashMap::new();
         let mut merged: Vec<Entry> = Vec::new();
@@ -164,6 +169,10 @@ impl<'a> Reader<'a> {
                 break;
             }
             let key_at = place(&span);
+            if block && self.is_indented_by_tab(key_at.0) {
+                let message = "a tab in the indentation; write spaces";
+                return Err(Stop::at(key_at, message));
+            }
             let is_merge =
                 matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, _) if text == "<<");
             let (key_node, _) = self.node(event, key_at, depth + 1)?;
@@ -195,6 +204,12 @@ impl<'a> Reader<'a> {
             }
         }
         Ok((entries, height + 1))
+    }
+
+    /// The parser takes tabs, the API server does not.
+    fn is_indented_by_tab(&self, line: u32) -> bool {
+        let line = self.lines.get(line.saturating_sub(1) as usize).copied().unwrap_or_default();
+        line.chars().take_while(|c| matches!(c, ' ' | '\t')).any(|c| c == '\t')
     }
 
     fn alias(&mut self, id: usize, at: (u32, u32), depth: usize) -> Result<Built, Stop> {
@@ -233,7 +248,8 @@ fn place(span: &Span) -> (u32, u32) {
 
 fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let wrong = |what: &str| format!("{text:?} is no {what}, as its tag says");
-    match tag.and_then(Tag::core_suffix) {
+    let suffix = tag.and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
+    match suffix.as_deref() {
         None if tag.is_some() || style != ScalarStyle::Plain => Ok(Value::String(text.to_owned())),
         None => scalar::plain(text),
         Some("null") if scalar::is_null(text) => Ok(Value::Null),
@@ -244,6 +260,10 @@ fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Val
             _ => Err(wrong("whole number")),
         },
         Some("float") => scalar::numeric(text).ok_or_else(|| wrong("number")),
+        Some("binary") => base64(text)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .map(Value::String)
+            .ok_or_else(|| wrong("base64 of text")),
         Some(_) => Ok(Value::String(text.to_owned())),
     }
 }

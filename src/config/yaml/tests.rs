@@ -43,6 +43,7 @@ fn scalars_are_what_kubernetes_reads() {
         ("!!str 5", Value::String("5".into())),
         ("!!int \"5\"", Value::Int(5)),
         ("!custom 5", Value::String("5".into())),
+        ("!!binary aGk=", Value::String("hi".into())),
     ];
     for (text, expected) in table {
         let node = one(&format!("key: {text}\n"));
@@ -96,6 +97,14 @@ fn a_key_given_twice_names_both_lines() {
     assert_eq!((error.line, error.column), (5, 3));
     assert!(error.message.contains("line 3"), "{}", error.message);
     assert!(error.message.contains('5'), "{}", error.message);
+}
+
+#[test]
+fn tabs_do_not_indent() {
+    for text in ["\ta: 1\n", "a:\n\tb: 1\n", "a:\n  b: 1\n  \tc: 1\n"] {
+        assert!(error(text).message.contains("tab"), "{text:?}: {}", error(text).message);
+    }
+    assert_eq!(one("a:\t1 # a\n").to_json(), serde_json::json!({"a": 1}));
 }
 
 #[test]

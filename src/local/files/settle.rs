@@ -201,6 +201,47 @@ mod tests {
         assert_eq!(bench.settle.deadline(), None);
     }
 
+    /// One file, seen every 50 ms: a content counts exactly when it has been the same for 200 ms,
+    /// nothing or emptiness when it has been for 2 s.
+    fn slow_definition(seen: &[u8]) -> Vec<u8> {
+        let mut counts = 1;
+        let mut accepted = Vec::with_capacity(seen.len());
+        for (index, now) in seen.iter().enumerate() {
+            let same = seen[..=index].iter().rev().take_while(|before| *before == now).count();
+            let quiet_ms = (same - 1) * 50;
+            if quiet_ms >= if *now == 0 { 2000 } else { 200 } {
+                counts = *now;
+            }
+            accepted.push(counts);
+        }
+        accepted
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_the_slow_definition(
+            runs in proptest::collection::vec((0_u8..3, 1_usize..50), 1..20),
+        ) {
+            let seen: Vec<u8> =
+                runs.iter().flat_map(|(text, times)| std::iter::repeat_n(*text, *times)).collect();
+            let mut now = Instant::now();
+            let found = |text: u8| match text {
+                0 => Contents::new(),
+                text => contents(&[("a", &text.to_string())]),
+            };
+            let mut settle = Settle::new(found(1));
+            let mut accepted = Vec::with_capacity(seen.len());
+            for text in &seen {
+                settle.observe(&found(*text), &BTreeSet::new(), now);
+                settle.take_settled(now);
+                let counts = settle.accepted().values().next();
+                accepted.push(counts.map_or(0, |text| text.parse::<u8>().unwrap()));
+                now += Duration::from_millis(50);
+            }
+            proptest::prop_assert_eq!(accepted, slow_definition(&seen));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_stays_as_it_counts() {
         let mut bench = Bench::new(&[("folder/a", "1")]);

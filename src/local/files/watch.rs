@@ -47,6 +47,17 @@ impl FolderWatch {
         Self { watcher, shared, watched: BTreeMap::new(), refused: BTreeSet::new() }
     }
 
+    /// No watch at all: files are read every now and then.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self {
+            watcher: None,
+            shared: Arc::default(),
+            watched: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
     /// Watches exactly these folders from now on; whether a watch was added, that is whether
     /// something may have happened unseen.
     pub(super) fn watch(

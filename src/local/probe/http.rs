@@ -49,15 +49,13 @@ async fn exchange(
     response: impl Future<Output = hyper::Result<Response<Incoming>>>,
 ) -> hyper::Result<Response<Incoming>> {
     tokio::pin!(connection, response);
-    loop {
-        tokio::select! {
-            biased;
-            response = &mut response => return response,
-            ended = &mut connection => {
-                ended?;
-                // Ended without an error: the response is there or tells why not.
-                return response.await;
-            }
+    tokio::select! {
+        biased;
+        response = &mut response => response,
+        ended = &mut connection => {
+            ended?;
+            // Ended without an error: the response is there or tells why not.
+            response.await
         }
     }
 }
@@ -70,7 +68,7 @@ fn request(
 ) -> Result<Request<Empty<Bytes>>, String> {
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let uri = match protocol {
-        Protocol::Http1 => path,
+        Protocol::Http1 => path.clone(),
         Protocol::H2c => format!("http://{address}{path}"),
     };
     let mut request = Request::get(uri)
@@ -92,7 +90,7 @@ fn request(
             request.headers_mut().remove(USER_AGENT);
         } else if name == HOST && protocol == Protocol::H2c {
             let authority = value.to_str().unwrap_or_default();
-            *request.uri_mut() = format!("http://{authority}{}", request.uri().path())
+            *request.uri_mut() = format!("http://{authority}{path}")
                 .parse()
                 .map_err(|error| format!("`{authority}` is no host: {error}"))?;
         } else if name == HOST || name == USER_AGENT {
@@ -157,5 +155,24 @@ mod tests {
         assert!(head.contains("user-agent: kube-probe/"), "{head}");
         assert!(head.contains("host: example.com\r\n"), "{head}");
         assert!(head.contains("x-a: 1\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_speaks_h2c_is_asked_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+                assert_eq!(request.uri(), "http://example.com/ready?a=1");
+                Response::builder().status(204).body(Empty::<Bytes>::new())
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+        let headers = [("Host".into(), "example.com".into())];
+        assert_eq!(ask(address, Protocol::H2c, "/ready?a=1", &headers).await, Ok(()));
+        server.abort();
     }
 }

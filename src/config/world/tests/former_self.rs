@@ -61,7 +61,14 @@ fn an_object_that_nobody_can_tell_is_not_gone() {
         assert_eq!(traffic(&loaded), "default/hello: hello-00001 100%", "{wrong}");
         shown.push_str(&format!("{}\n", problems(&loaded).lines().next().unwrap_or_default()));
     }
-    expect![[r#""#]].assert_eq(&shown);
+    expect![[r#"
+        app.yaml:2: document 1: kind: serving.knative.dev has no kind Servce; write Service
+        app.yaml:1: document 1: apiVersion: there is no API group srving.knative.dev; write serving.knative.dev
+        app.yaml:3: document 1: metadata: metadata is empty: the indentation of what belongs to it is lost; write the lines that belong to metadata two spaces further in
+        app.yaml:3: document 1: metadata.name: missing field(s); write metadata.name: the name of the Service
+        app.yaml:1: document 1: kind: missing field(s); write apiVersion: serving.knative.dev/v1 and kind: Service for a service
+        app.yaml:4: document 1: spec: spec is empty: the indentation of what belongs to it is lost; write the lines that belong to spec two spaces further in
+    "#]].assert_eq(&shown);
 }
 
 #[test]
@@ -116,13 +123,24 @@ fn traffic_that_names_what_is_missing_keeps_the_last_good() {
     assert_good(&loaded);
     assert_eq!(traffic(&loaded), "default/hello: revision_missing");
     let message = &loaded.world.services[0].problem.as_ref().unwrap().message;
-    expect![[r#""#]].assert_eq(message);
+    expect![[r#"
+        traffic of default/hello names hello-00007, not there; so far there is hello-00001.
+        Each change of spec.template makes the next revision: change it once more, or add the missing one as a document
+        apiVersion: serving.knative.dev/v1
+        kind: Revision
+        metadata:
+          name: hello-00007
+          namespace: default
+          labels:
+            serving.knative.dev/service: hello
+        spec: what spec.template.spec of that version was
+        or let traffic name a revision that is there"#]].assert_eq(message);
 
     let loaded = bench.write("app.yaml", &service("hello", "a", &to("hello-00001")));
     assert_eq!(traffic(&loaded), "default/hello: hello-00001 100% t→hello-00001");
     let loaded = bench.write("app.yaml", &service("hello", "b", &to("hello-00007")));
     assert_eq!(traffic(&loaded), "default/hello: hello-00001 100% t→hello-00001");
-    expect![[r#""#]].assert_eq(&loaded.world.services[0].warnings.join("\n"));
+    expect!["RevisionMissing: traffic of default/hello names hello-00007, not there; the traffic before stays in effect"].assert_eq(&loaded.world.services[0].warnings.join("\n"));
     // One more revision, and the next, and what was missing is there.
     let loaded = bench.write("app.yaml", &service("hello", "c", &to("hello-00003")));
     assert_eq!(traffic(&loaded), "default/hello: hello-00003 100% t→hello-00003");

@@ -32,8 +32,10 @@ fn a_service_its_tags_and_its_mappings() {
         "map.yaml",
         &(mapping("Shop.example.com", "hello") + &mapping("later.example.com", "later")),
     );
-    expect![[r#""#]].assert_eq(&hosts(&loaded));
-    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+    expect![[r#"
+        default/hello: hello.default.localhost hello.default.svc.cluster.local hello.default.svc hello.default
+          blue → default/hello-00001: blue-hello.default.localhost blue-hello.default.svc.cluster.local blue-hello.default.svc blue-hello.default"#]].assert_eq(&hosts(&loaded));
+    expect!["DomainMapping later.example.com at map.yaml:6: the service it refers to is not there yet; it takes effect when it appears"].assert_eq(&loaded.warnings.join("\n"));
 }
 
 #[test]
@@ -46,8 +48,13 @@ fn a_host_belongs_to_one() {
         + "---\n"
         + &mapping("hello.default.localhost", "blue-hello");
     let loaded = bench.write("app.yaml", &text);
-    expect![[r#""#]].assert_eq(&hosts(&loaded));
-    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+    expect![[r#"
+        default/blue-hello: blue-hello.default.localhost blue-hello.default.svc.cluster.local blue-hello.default.svc blue-hello.default
+        default/hello: hello.default.localhost hello.default.svc.cluster.local hello.default.svc hello.default
+          blue → default/hello-00001: "#]].assert_eq(&hosts(&loaded));
+    expect![[r#"
+        service default/blue-hello: service default/blue-hello does not get hello.default.localhost: service default/hello has it already
+        service default/hello: tag blue of service default/hello does not get blue-hello.default.localhost, blue-hello.default.svc.cluster.local, blue-hello.default.svc, blue-hello.default: service default/blue-hello has it already"#]].assert_eq(&loaded.warnings.join("\n"));
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_missing_target_is_waited_for() {
     let mut bench = Bench::new();
     let loaded = bench.write("scaler.yaml", &scaler("s", "Service", "hello", FULL));
     assert_good(&loaded);
-    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+    expect!["PodAutoscaler default/s: its target default/hello is not there yet; it takes effect when it appears"].assert_eq(&loaded.warnings.join("\n"));
     let loaded = bench.write("app.yaml", &service("hello", "a", ""));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(shown(&loaded), "hello-00001: 2..9 target 7 of 10");
@@ -72,16 +72,22 @@ fn a_missing_target_is_waited_for() {
 
 #[test]
 fn what_is_not_set_is_said() {
+    let partial = scaler("s", "Service", "hello", "  minScale: 1\n");
     let mut bench = Bench::new();
     bench.write("app.yaml", &service("hello", "a", ""));
-    let partial = scaler("s", "Service", "hello", "  minScale: 1\n");
     let loaded = bench.write("scaler.yaml", &partial);
     assert_good(&loaded);
-    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+    let said = "scaler.yaml:4: document 1: warning: spec.maxScale, spec.target: not given";
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].starts_with(said), "{:?}", loaded.warnings);
+    assert_eq!(shown(&loaded), "hello-00001: 1..none target 70 of 100");
+
     let mut strict = Bench::with(LoaderOptions { strict: true, ..LoaderOptions::default() });
     strict.write("app.yaml", &service("hello", "a", ""));
     let loaded = strict.write("scaler.yaml", &partial);
-    expect![[r#""#]].assert_eq(&problems(&loaded));
+    let said = "scaler.yaml:4: document 1: spec.maxScale, spec.target: not given";
+    assert!(problems(&loaded).starts_with(said), "{}", problems(&loaded));
+    assert_eq!(shown(&loaded), "hello-00001: 0..none target 70 of 100");
 }
 
 #[test]
@@ -91,7 +97,7 @@ fn two_for_one_target() {
     let two = scaler("s", "Service", "hello", FULL)
         + &scaler("t", "Service", "hello", "  minScale: 1\n  maxScale: 2\n  target: 1\n");
     let loaded = bench.write("scaler.yaml", &two);
-    expect![[r#""#]].assert_eq(&problems(&loaded));
+    expect!["scaler.yaml:10: document 2: spec.scaleTargetRef: the PodAutoscaler at scaler.yaml:1 scales the same target; remove one of the two"].assert_eq(&problems(&loaded));
     assert_eq!(shown(&loaded), "hello-00001: 2..9 target 7 of 10");
 }
 

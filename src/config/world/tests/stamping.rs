@@ -90,7 +90,39 @@ fn own_names_are_kept() {
     }
     let loaded = bench.write("app.yaml", &service("hello", "c", ""));
     assert_good(&loaded);
-    assert_eq!(traffic(&loaded), "default/hello: hello-00003 100%");
+    assert_eq!(traffic(&loaded), "default/hello: hello-00004 100%", "every change is counted");
+}
+
+#[test]
+fn an_own_name_may_stay_while_all_but_the_template_changes() {
+    let named = |metadata: &str, spec: &str| {
+        service("hello", "a", spec)
+            .replace("  template:\n", "  template:\n    metadata: {name: hello-red}\n")
+            .replace("{name: hello}", metadata)
+    };
+    let tagged = "  traffic: [{revisionName: hello-red, percent: 100, tag: red}]\n";
+    let mut bench = Bench::new();
+    assert_good(&bench.write("app.yaml", &named("{name: hello}", "")));
+    let labelled = "{name: hello, labels: {team: red}}";
+    for (metadata, spec) in [(labelled, ""), (labelled, tagged), ("{name: hello}", tagged)] {
+        assert_good(&bench.write("app.yaml", &named(metadata, spec)));
+    }
+    assert_eq!(traffic(&bench.load()), "default/hello: hello-red 100% red→hello-red");
+}
+
+#[test]
+fn annotations_of_a_revision_given_apart_are_live_its_spec_is_not() {
+    let text = revision("hello-00001", "a");
+    let mut bench = Bench::new();
+    assert_good(&bench.write("old.yaml", &text));
+    let minimum = "metadata:\n  annotations: {autoscaling.knative.dev/min-scale: \"3\"}\n";
+    let loaded = bench.write("old.yaml", &text.replace("metadata:\n", minimum));
+    assert_good(&loaded);
+    let revision = &loaded.world.revisions[0];
+    assert_eq!((revision.scaling.min_scale, revision.timeouts.request.as_secs()), (3, 300));
+    let loaded = bench.write("old.yaml", &text.replace("[a]", "[b]"));
+    assert_eq!(loaded.problems.len(), 1, "{}", problems(&loaded));
+    assert_eq!(revisions(&loaded), "default/hello-00001: a", "former self");
 }
 
 #[test]
@@ -113,7 +145,7 @@ fn a_restart_forgets_nothing_and_a_deletion_everything() {
     // While a file cannot be read, nobody knows what is gone.
     let mut third = restarted(&stored);
     third.write("app.yaml", "a: [");
-    assert_eq!(third.loader.stamps(), second.loader.stamps());
+    assert_eq!(serde_json::to_string(third.loader.stamps()).unwrap(), stored);
     let loaded = second.remove("app.yaml");
     assert_eq!((traffic(&loaded), revisions(&loaded)), (String::new(), String::new()));
     let loaded = second.write("app.yaml", &service("hello", "c", ""));
@@ -176,7 +208,7 @@ fn configuration_and_route_given_apart() {
 
     // Beside a service of its name it is one too many.
     let loaded = bench.write("service.yaml", &service("front", "c", ""));
-    expect!["app.yaml:13: document 2: metadata.name: the Service default/front at service.yaml:1 brings a Route of this name already; give the Route another name, or remove one of the two"]
+    expect!["app.yaml:11: document 2: metadata.name: the Service default/front at service.yaml:1 brings a Route of this name already; give the Route another name, or remove one of the two"]
         .assert_eq(&problems(&loaded));
     assert_eq!(traffic(&loaded), "default/front: front-00001 100%");
 }

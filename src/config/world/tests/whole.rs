@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 
 use super::*;
 use crate::model::Reason;
@@ -55,22 +55,26 @@ fn everything_a_revision_can_have() {
     let mut bench = Bench::new();
     let loaded = bench.write("manifests/prod/app.yaml", EVERYTHING);
     assert_good(&loaded);
-    expect![[r#""#]].assert_eq(&format!("{:#?}", loaded.world.revisions[0]));
-    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+    expect_file!["everything.txt"].assert_eq(&format!("{:#?}\n", loaded.world.revisions[0]));
+    expect!["service prod/hello: accepted but without effect here: serviceAccountName"]
+        .assert_eq(&loaded.warnings.join("\n"));
 }
 
 #[test]
 fn no_secret_is_ever_shown() {
     let mut bench = Bench::new();
     let loaded = bench.write("app.yaml", EVERYTHING);
-    assert!(format!("{:?}", loaded.world.revisions[0].workload).contains("Process"));
+    let workload = format!("{:?}", loaded.world.revisions[0].workload);
+    assert!(workload.contains("PASSWORD"), "{workload}");
     let bad =
         EVERYTHING.replace("stringData: {password: swordfish}", "data: {password: swordfish!}");
     let rejected = bench.write("app.yaml", &bad);
     assert_eq!(rejected.problems.len(), 1, "{}", problems(&rejected));
     let stamps = serde_json::to_string(bench.loader.stamps()).unwrap();
     let files: Vec<SourceFile> = vec![SourceFile::new("app.yaml", EVERYTHING)];
-    for text in [problems(&rejected), format!("{:?}", rejected.world.rejected), stamps] {
+    let loader = format!("{:?}", bench.loader);
+    let shown = [problems(&rejected), format!("{:?}", rejected.world.rejected), workload];
+    for text in shown.into_iter().chain([stamps, loader]) {
         assert!(!text.contains("swordfish"), "{text}");
     }
     assert!(!format!("{files:?}").contains("swordfish"));
@@ -103,10 +107,12 @@ fn a_bad_own_annotation_says_where() {
         "  template:\n    metadata:\n      annotations:\n        tidegate.dev/eager: \"maybe\"\n        \
          tidegate.dev/que-timeout: 1s\n",
     );
-    expect![[r#""#]].assert_eq(&problems(&bench.write("app.yaml", &text)));
+    expect![[r#"
+        app.yaml:8: document 1: spec.template.metadata.annotations.tidegate.dev/eager: "maybe" is neither true nor false; write "true" or "false"
+        app.yaml:9: document 1: spec.template.metadata.annotations.tidegate.dev/que-timeout: there is no such setting; write tidegate.dev/queue-timeout"#]].assert_eq(&problems(&bench.write("app.yaml", &text)));
     let text = service("hello", "a", "")
         .replace("{name: hello}", "{name: hello, annotations: {tidegate.dev/eager: \"false\"}}");
-    expect![[r#""#]].assert_eq(&problems(&bench.write("app.yaml", &text)));
+    expect!["app.yaml:3: document 1: metadata.annotations.tidegate.dev/eager: without effect here; move it to spec.template.metadata.annotations"].assert_eq(&problems(&bench.write("app.yaml", &text)));
 }
 
 #[test]
@@ -120,8 +126,9 @@ fn run_names_a_service_or_a_revision() {
         revisions(&loaded),
         "default/hello-00001: for all (unreachable)\ndefault/hello-00002: for one"
     );
-    expect![[r#""#]].assert_eq(&problems(&loaded));
-    expect![[r#""#]].assert_eq(&loaded.warnings.join("\n"));
+    expect![[r#"--run bad: a ' is opened and never closed; close it, or write \' for the character itself"#]].assert_eq(&problems(&loaded));
+    expect!["--run prod/x: there is no such service yet; known: default/hello"]
+        .assert_eq(&loaded.warnings.join("\n"));
 }
 
 #[test]
