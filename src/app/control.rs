@@ -276,6 +276,10 @@ impl<T: ScaleTarget> Control<T> {
             // Somebody else's replicas: none is chosen to go.
             let order = ScaleOrder { replicas: desired, spare: Vec::new() };
             self.order(&spec, order).await;
+            // Nothing of it has to end first.
+            if self.leaving.remove(id).is_some() {
+                self.forget(id);
+            }
             return;
         }
         let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());

@@ -110,6 +110,10 @@ impl Room {
             fleet: Fleet::default(),
             reported: None,
         });
+        if !Arc::ptr_eq(&managed.spec, &spec) {
+            // It may have been removed and be new to the application: it is told again.
+            managed.reported = None;
+        }
         managed.spec = spec;
         let mut refused = Ok(());
         match (&managed.spec.workload, order) {

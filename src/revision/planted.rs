@@ -29,8 +29,6 @@ pub enum Bug {
     NoPoke,
     /// An endpoint that was set aside stays so.
     AsideForEver,
-    /// A drained endpoint stays.
-    NeverDrained,
 }
 
 static PLANTED: AtomicU8 = AtomicU8::new(0);

@@ -300,8 +300,6 @@ impl Revision {
         }
         let empty = entry.held == 0;
         match entry.phase {
-            #[cfg(planted)]
-            Phase::Draining if super::planted::is(super::planted::Bug::NeverDrained) => {}
             Phase::Draining if empty && entry.load() == 0 => {
                 state.entries.swap_remove(index);
             }

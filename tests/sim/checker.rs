@@ -83,6 +83,8 @@ impl Checker {
     /// Looks for as long as the run goes on.
     pub(crate) async fn run(self: Rc<Self>) {
         let mut asleep_since = vec![None; self.weather.revisions.len()];
+        // The program itself looks ten times a second too, and must not always be the first.
+        tokio::time::sleep(EVERY / 2).await;
         loop {
             tokio::time::sleep(EVERY).await;
             if crate::panicked() {
@@ -99,9 +101,7 @@ impl Checker {
     }
 
     fn revision(&self, service: usize, revision: &Revision) {
-        if let Err(text) = revision.check() {
-            self.ledger.violated(Property::Slots, format_args!("{}: {text}", revision.id()));
-        }
+        check_slots(&self.ledger, revision);
         let waiting = revision.stats().waiting();
         if waiting == 0 {
             return;
@@ -311,6 +311,13 @@ impl Checker {
                 );
             }
         }
+    }
+}
+
+/// Checks what must hold at every moment.
+pub(crate) fn check_slots(ledger: &Ledger, revision: &Revision) {
+    if let Err(text) = revision.check() {
+        ledger.violated(Property::Slots, format_args!("{}: {text}", revision.id()));
     }
 }
 

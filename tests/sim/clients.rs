@@ -156,6 +156,17 @@ impl Clients {
                     tokio::time::sleep(Duration::from_millis(gap)).await;
                 }
             }
+            Phase::Spread { requests, work_ms, long_ms } => {
+                for n in 0..requests {
+                    let service = self.service(n);
+                    if n % 7 == 3 {
+                        self.spawn_ask(Ask::plain(service, long_ms));
+                    } else {
+                        self.spawn_one(service, work_ms);
+                    }
+                    tokio::time::sleep(Duration::from_millis(n % 3)).await;
+                }
+            }
             Phase::Trickle { requests, over_s, work_ms } => {
                 for n in 0..requests {
                     let gap = self.rng.borrow_mut().u64(..=2_000 * over_s / requests);
@@ -173,6 +184,10 @@ impl Clients {
                 tokio::time::sleep_until(until).await;
             }
             Phase::Settle { clients, work_ms } => {
+                // Only this load, none that is left from before.
+                while self.are_busy() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 let until = Instant::now() + Duration::from_secs(150);
                 for _ in 0..clients {
                     let me = Rc::clone(self);
@@ -202,7 +217,10 @@ impl Clients {
     }
 
     fn spawn_one(self: &Rc<Self>, service: usize, work_ms: u64) {
-        let ask = self.draw(service, work_ms);
+        self.spawn_ask(self.draw(service, work_ms));
+    }
+
+    fn spawn_ask(self: &Rc<Self>, ask: Ask) {
         let me = Rc::clone(self);
         self.spawn(async move {
             let line = me.connect().await;

@@ -72,8 +72,10 @@ pub(crate) struct Request {
     pub(crate) ended: Option<(Duration, End)>,
 }
 
+/// Looks at the program whenever something happens.
+type Look = Box<dyn Fn(&Ledger)>;
+
 /// The record of one run.
-#[derive(Debug)]
 pub(crate) struct Ledger {
     start: Instant,
     text: RefCell<String>,
@@ -81,6 +83,13 @@ pub(crate) struct Ledger {
     violation: RefCell<Option<Violation>>,
     violated: tokio::sync::Notify,
     last_end: Cell<Duration>,
+    look: RefCell<Option<Look>>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("requests", &self.requests).finish_non_exhaustive()
+    }
 }
 
 impl Ledger {
@@ -92,6 +101,18 @@ impl Ledger {
             violation: RefCell::default(),
             violated: tokio::sync::Notify::new(),
             last_end: Cell::new(Duration::ZERO),
+            look: RefCell::new(None),
+        }
+    }
+
+    /// `look` looks at the program whenever something happens to a request.
+    pub(crate) fn on_event(&self, look: impl Fn(&Self) + 'static) {
+        *self.look.borrow_mut() = Some(Box::new(look));
+    }
+
+    fn look(&self) {
+        if let Some(look) = &*self.look.borrow() {
+            look(self);
         }
     }
 
@@ -134,7 +155,10 @@ impl Ledger {
             delivered: Vec::new(),
             ended: None,
         });
-        requests.len() - 1
+        let number = requests.len() - 1;
+        drop(requests);
+        self.look();
+        number
     }
 
     /// A replica got a request.
@@ -146,6 +170,7 @@ impl Ledger {
             entry.delivered.push(self.start.elapsed());
             (entry.post && entry.delivered.len() > 1) || entry.delivered.len() > 3
         };
+        self.look();
         if again {
             self.violated(Property::OneEnd, format_args!("request {request} was delivered again"));
         }
@@ -156,6 +181,7 @@ impl Ledger {
         self.note(format_args!("request {request} ended: {end:?}"));
         let now = self.now();
         self.last_end.set(now);
+        self.look();
         let former = self.requests.borrow_mut()[request].ended.replace((now, end));
         if let Some(former) = former {
             self.violated(

@@ -28,6 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+#[cfg(not(planted))]
+use ledger::Violation;
 use world::{Outcome, run};
 
 #[cfg(not(planted))]
@@ -104,13 +106,17 @@ fn seeds() {
     if let Some(seed) = number("SEED") {
         let Outcome { text, violation, lasted, requests } = run(seed);
         println!("{text}\nseed {seed}: {requests} requests in {lasted:?} of virtual time");
-        assert!(violation.is_none(), "seed {seed}: {violation:?}");
+        if let Some(Violation { property, text }) = violation {
+            panic!("seed {seed}: {property:?}: {text}");
+        }
         return;
     }
     let (failed, _) = first_failure(0..number("SEEDS").unwrap_or(SEEDS));
-    if let Some((seed, Outcome { text, violation, .. })) = failed {
+    if let Some((seed, Outcome { text, violation: Some(violation), .. })) = failed {
+        let Violation { property, text: what } = violation;
         let mut message = String::new();
-        writeln!(message, "{}\n\nseed {seed}: {violation:?}", tail(&text)).expect("a String");
+        writeln!(message, "{}\n\nseed {seed}: {property:?}: {what}", tail(&text))
+            .expect("a String");
         write!(message, "to see all: SEED={seed} cargo test --test sim seeds -- --nocapture")
             .expect("a String");
         panic!("{message}");

@@ -15,6 +15,8 @@ pub(crate) enum Phase {
     Settle { clients: u64, work_ms: u64 },
     /// Requests all at once.
     Burst { requests: u64, work_ms: u64 },
+    /// Requests all at once, every so-many-th of which takes long.
+    Spread { requests: u64, work_ms: u64, long_ms: u64 },
     /// Requests one by one.
     Trickle { requests: u64, over_s: u64, work_ms: u64 },
     /// None.
@@ -145,7 +147,7 @@ impl Revision {
             min,
             max: [None, Some(min.max(1)), Some(3), Some(6)][rng.usize(..4)],
             initial: [0, 0, 0, 1][rng.usize(..4)],
-            timeout: Duration::from_secs([12, 30, 60][rng.usize(..3)]),
+            timeout: Duration::from_secs([12, 30, 60, 150][rng.usize(..4)]),
             queue_timeout: (rng.u8(..100) < 15).then(|| Duration::from_secs(rng.u64(1..10))),
             eager: rng.u8(..100) < 80,
         }
@@ -154,14 +156,19 @@ impl Revision {
 
 fn phases(calm: bool, rng: &mut Rng) -> Vec<Phase> {
     let mut phases: Vec<Phase> = (0..rng.usize(1..=4))
-        .map(|_| match rng.u8(..4) {
+        .map(|_| match rng.u8(..5) {
             0 => Phase::Steady {
                 clients: rng.u64(1..12),
                 work_ms: rng.u64(300..3_000),
                 seconds: rng.u64(5..30),
             },
             1 => Phase::Burst { requests: rng.u64(5..60), work_ms: rng.u64(5..2_000) },
-            2 => Phase::Trickle {
+            2 => Phase::Spread {
+                requests: rng.u64(10..60),
+                work_ms: rng.u64(500..2_000),
+                long_ms: rng.u64(40_000..120_000),
+            },
+            3 => Phase::Trickle {
                 requests: rng.u64(3..20),
                 over_s: rng.u64(1..60),
                 work_ms: rng.u64(1..500),

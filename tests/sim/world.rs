@@ -20,7 +20,7 @@ use tidegate::stats::{Clock, Pokes};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
-use crate::checker::{Checker, Judge};
+use crate::checker::{Checker, Judge, check_slots};
 use crate::clients::Clients;
 use crate::ledger::{Ledger, Property, Violation};
 use crate::platform::{Platform, Target};
@@ -195,6 +195,11 @@ async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>) {
         process: Arc::clone(&stage.process),
     });
     tokio::task::spawn_local(Rc::clone(&checker).run());
+    let (live, services) = (Arc::clone(&stage.live), weather.revisions.len());
+    ledger.on_event(move |ledger| {
+        let revisions = (0..services).filter_map(|service| live.revision(&revision_id(service)));
+        revisions.for_each(|revision| check_slots(ledger, &revision));
+    });
     let specs = specs(weather);
     stage.platform.configure(world(&specs, false));
     while stage.shared.drain_state() < DrainState::Serving {
