@@ -7,6 +7,7 @@ mod revision;
 mod scaling;
 mod service;
 mod reason;
+mod time;
 
 pub use id::{EndpointId, ObjectName, RevisionId, ServiceId};
 pub use process::{
@@ -16,3 +17,5 @@ pub use reason::{Problem, Reason};
 pub use revision::{ContainerConcurrency, NoWake, Protocol, QueueSettings, RevisionSpec, Timeouts};
 pub use scaling::{Aggregation, Metric, ScalingSpec};
 pub use service::{ServiceSpec, Tag, TrafficTarget, World};
+pub use time::Nanos;
+pub(crate) use time::nanos_of;

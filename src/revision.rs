@@ -13,9 +13,13 @@ mod endpoint;
 mod meter;
 mod permit;
 mod picker;
+#[cfg(planted)]
+pub mod planted;
 mod queue;
 mod scale;
 mod state;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use eject::DueProbe;

@@ -15,9 +15,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::model::{Reason, RevisionId};
 
+pub use crate::model::Nanos;
 use cell::Cell;
 pub use cell::CodeCount;
-pub use clock::{Clock, Nanos};
+pub use clock::Clock;
 pub use histogram::{Histogram, HistogramReading, LATENCY_BOUNDS_MS};
 pub use poke::Pokes;
 
@@ -112,7 +113,7 @@ impl RevisionStats {
     pub fn leave(&self, worker: WorkerIndex, arrived: Nanos, now: Nanos, status: Option<u16>) {
         let cell = self.cell(worker);
         cell.leave(now);
-        cell.ended(status, now.since(arrived));
+        cell.ended(status, now.0.saturating_sub(arrived.0));
     }
 
     /// An upgraded connection without bytes no longer counts as load.
@@ -133,7 +134,7 @@ impl RevisionStats {
         now: Nanos,
         status: Option<u16>,
     ) {
-        self.cell(worker).ended(status, now.since(arrived));
+        self.cell(worker).ended(status, now.0.saturating_sub(arrived.0));
     }
 
     /// tidegate answered a request of this revision itself.

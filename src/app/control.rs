@@ -226,13 +226,14 @@ impl<T: ScaleTarget> Control<T> {
     }
 
     async fn replicas(&mut self, id: &RevisionId, endpoints: &[Endpoint], counts: ReplicaCounts) {
+        // A late report of one that is forgotten already says nothing.
+        let Some(revision) = self.revision(id) else { return };
         let former = self.counts.insert(id.clone(), counts);
         let desired = self.desired.get(id).copied().unwrap_or(0);
         self.live.counts.lock().insert(id.clone(), (desired, counts));
         if counts.ready > 0 {
             self.live.failures.lock().remove(id);
         }
-        let Some(revision) = self.revision(id) else { return };
         let now = self.parts.shared.clock.now();
         let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
         revision.stats().set_replicas(counts.ready, counts.starting);
@@ -240,6 +241,16 @@ impl<T: ScaleTarget> Control<T> {
         if former != Some(counts) {
             revision.stats().poke();
         }
+        if counts == ReplicaCounts::default() && self.leaving.contains_key(id) {
+            // Stated again: the last replica may have ended by itself while one was still wanted.
+            self.state(id).await;
+        }
+    }
+
+    /// A removed revision is forgotten when the platform has no replica of it and was told to have
+    /// none.
+    fn forget_if_gone(&mut self, id: &RevisionId) {
+        let counts = self.counts.get(id).copied().unwrap_or_default();
         if counts == ReplicaCounts::default() && self.leaving.remove(id).is_some() {
             self.forget(id);
         }
@@ -268,19 +279,27 @@ impl<T: ScaleTarget> Control<T> {
             return;
         }
         let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());
-        if plan.waits {
+        let order = ScaleOrder { replicas: plan.replicas, spare: plan.spare };
+        let taken = self.order(&spec, order).await;
+        // The autoscaler does not state the count of one that was removed again.
+        if plan.waits || (!taken && self.leaving.contains_key(id)) {
             self.working.insert(id.clone());
         } else {
             self.working.remove(id);
+            if plan.replicas == 0 {
+                self.forget_if_gone(id);
+            }
         }
-        self.order(&spec, ScaleOrder { replicas: plan.replicas, spare: plan.spare }).await;
     }
 
-    async fn order(&self, spec: &Arc<RevisionSpec>, order: ScaleOrder) {
-        if let Err(error) = self.parts.target.scale(spec, order).await {
+    /// Whether the platform took it.
+    async fn order(&self, spec: &Arc<RevisionSpec>, order: ScaleOrder) -> bool {
+        let result = self.parts.target.scale(spec, order).await;
+        if let Err(error) = &result {
             // Stated again on the next tick.
             tracing::warn!(revision = %spec.id, %error, "the count could not be stated");
         }
+        result.is_ok()
     }
 
     /// What only time changes.

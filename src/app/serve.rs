@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::server::{AdminServer, Config as AdminConfig};
-use crate::autoscaler::{Autoscaler, ProcessLimits};
+use crate::autoscaler::{Autoscaler, ProcessLimits, Statement};
 use crate::cli::args::ServeArgs;
 use crate::cli::logging::{self, LogHandle};
 use crate::cli::{complain, exit, say};
@@ -121,28 +121,18 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     };
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
     let lines = Arc::clone(log);
-    let admin = AdminServer::start(
-        AdminConfig { listener: admin, hosts: args.admin_host.clone() },
-        views(Sources {
-            live: control.live(),
-            autoscaler: Arc::clone(&autoscaler),
-            shared: Arc::clone(&shared),
-            port: addresses.first().map_or(80, SocketAddr::port),
-            instance: instance().into(),
-            lines_dropped: Box::new(move || lines.dropped()),
-        }),
-    )?;
+    let sources = Sources {
+        live: control.live(),
+        autoscaler: Arc::clone(&autoscaler),
+        shared: Arc::clone(&shared),
+        port: addresses.first().map_or(80, SocketAddr::port),
+        instance: instance().into(),
+        lines_dropped: Box::new(move || lines.dropped()),
+    };
+    let config = AdminConfig { listener: admin, hosts: args.admin_host.clone() };
+    let admin = AdminServer::start(config, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
-    let scaling = tokio::task::spawn_local(async move {
-        autoscaler
-            .run(move |statement| {
-                // Stated again on the next tick if the control loop is that far behind.
-                if statements.try_send(statement).is_err() {
-                    tracing::warn!("the control loop is behind");
-                }
-            })
-            .await;
-    });
+    let scaling = tokio::task::spawn_local(scale(autoscaler, statements));
     let refreshed = Rc::clone(&workers);
     let controlling = tokio::task::spawn_local(async move {
         control.run(received, stated, move || refreshed.refresh()).await;
@@ -169,6 +159,18 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// Runs the autoscaler; its statements go to the control loop.
+async fn scale(autoscaler: Arc<Autoscaler>, statements: mpsc::Sender<Statement>) {
+    autoscaler
+        .run(move |statement| {
+            // Stated again on the next tick if the control loop is that far behind.
+            if statements.try_send(statement).is_err() {
+                tracing::warn!("the control loop is behind");
+            }
+        })
+        .await;
 }
 
 fn proxy_settings(args: &ServeArgs) -> Settings {

@@ -171,8 +171,9 @@ impl Sources {
                 age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
                 trigger: decision.cause.token().to_owned(),
                 metric: metric_word(spec.scaling.metric).to_owned(),
-                stable: decision.stable,
-                panic: decision.panic,
+                // Without the sign of a negative zero.
+                stable: decision.stable + 0.0,
+                panic: decision.panic + 0.0,
                 target: spec.scaling.target_value,
                 ready: decision.ready,
                 waiting: decision.waiting,

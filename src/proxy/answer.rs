@@ -95,7 +95,9 @@ pub(super) fn answer(
     let head = *request.method() == Method::HEAD;
     let (seen, verdict) = judge(worker, connection, &request);
     match verdict {
-        Verdict::Answered(response) => Answer::Now(Some(closing(worker, connection, head, response))),
+        Verdict::Answered(response) => {
+            Answer::Now(Some(closing(worker, connection, head, response)))
+        }
         Verdict::Malformed(refused) => {
             worker.shared.refused(Reason::BadRequest);
             let problem = Problem::new(Reason::BadRequest, refused);

@@ -77,7 +77,7 @@ impl ResponseBody {
 impl Stream {
     /// The response ended in order.
     fn complete(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(mut exchange) = self.exchange.take() {
             exchange.complete();
         }
     }

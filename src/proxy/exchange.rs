@@ -155,7 +155,7 @@ impl Exchange {
     }
 
     /// The response ended in order.
-    pub(super) fn complete(mut self) {
+    pub(super) fn complete(&mut self) {
         self.answered = true;
         let now = self.worker.shared.clock.now();
         self.ended = Some(now);
@@ -163,7 +163,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             // One whose upload has not ended is closed instead: it may never end.
             if uploaded {
-                lease.finish(self.worker.shared.clock.instant(now));
+                lease.finish(now);
             } else {
                 // Its rest is to be read, or the client would lose the response to a reset.
                 self.connection().refused_upload();

@@ -28,9 +28,9 @@ use super::worker::LocalEndpoint;
 /// to us. Multiplied by 4 for each further attempt.
 const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(25);
 
-/// A connection that was idle for this long may have been closed by the endpoint just now; the
-/// head of a request is kept, to be sent again. A copy costs what 2,000 instructions cost, so
-/// there is none where it would have nowhere to go.
+/// A connection that was idle for this long may have been closed by the endpoint just now, and a
+/// new one may be refused by it: the head of a request is kept, to be sent again. A copy costs
+/// 2,000 instructions, so there is none on a busy connection to the only endpoint.
 const STALE_AFTER: Duration = Duration::from_millis(100);
 
 /// Why a request does not get a response from a replica.
@@ -93,9 +93,12 @@ async fn refuse(mut exchange: Box<Exchange>, problem: Problem) -> Response<Respo
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
     }
     let connection = Rc::clone(exchange.connection());
-    if let Some(body) = exchange.outgoing.body.take() {
+    let (body, lent) = (exchange.outgoing.body.take(), exchange.outgoing.home.is_some());
+    // It has ended, and with it its deadlines: one that has passed must not cut the answer off.
+    drop(exchange);
+    if let Some(body) = body {
         discard_short(&connection, body).await;
-    } else if exchange.outgoing.home.is_some() {
+    } else if lent {
         connection.refused_upload();
     }
     response
@@ -132,10 +135,10 @@ async fn attempts(exchange: &mut Box<Exchange>) -> Result<Response<Incoming>, St
             let timer = Rc::clone(exchange.timer());
             let outgoing = &mut exchange.outgoing;
             let made = |idle: Option<Duration>| {
-                let stale = replayable && idle.is_some_and(|idle| idle >= STALE_AFTER);
+                let stale = replayable && idle.is_none_or(|idle| idle >= STALE_AFTER);
                 outgoing.attempt(always || stale)
             };
-            let mut sending = pin!(endpoint.pool.send(clock.instant(now), made));
+            let mut sending = pin!(endpoint.pool.send(now, made));
             poll_fn(|cx| timer.poll_unless_fired(sending.as_mut(), cx)).await?
         };
         let failed = match sent {

@@ -6,8 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::time::Instant;
-
 use crate::model::{RevisionSpec, Workload};
 use crate::revision::{EndpointState, Revision};
 use crate::snapshot::Snapshot;
@@ -160,10 +158,9 @@ impl Worker {
             return;
         }
         self.tidied.set(now);
-        let instant = self.shared.clock.instant(now);
         self.locals.borrow_mut().retain(|_, local| {
             local.refresh(self);
-            local.tidy(instant);
+            local.tidy(now);
             !(local.revision.is_removed() && Rc::strong_count(local) == 1)
         });
     }
@@ -219,7 +216,7 @@ impl LocalRevision {
         Rc::clone(endpoint)
     }
 
-    fn tidy(&self, now: Instant) {
+    fn tidy(&self, now: Nanos) {
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             endpoint.pool.sweep(now);
             // Listed as open, used by a request, or with connections: kept.

@@ -50,6 +50,10 @@ impl Revision {
     pub fn due_probes(&self, now: Nanos) -> Vec<DueProbe> {
         let mut state = self.state.lock();
         let mut due = Vec::new();
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::AsideForEver) {
+            return due;
+        }
         for entry in &mut state.entries {
             if let Some((until, _)) = entry.ejected
                 && until <= now

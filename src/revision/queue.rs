@@ -110,13 +110,27 @@ impl Waiters {
         let Ok(index) = self.line.binary_search_by_key(&number, |(n, _)| *n) else {
             return false;
         };
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::KeptPlace) {
+            return true;
+        }
         self.line.remove(index);
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::ProcessLeak) {
+            return true;
+        }
         process.leave();
         true
     }
 
     /// The first in line is served.
     pub(super) fn serve(&mut self, process: &ProcessQueue) -> Option<oneshot::Sender<Outcome>> {
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::LastFirst) {
+            let (_, sender) = self.line.pop_back()?;
+            process.leave();
+            return Some(sender);
+        }
         let (_, sender) = self.line.pop_front()?;
         process.leave();
         Some(sender)

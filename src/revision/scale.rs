@@ -65,7 +65,10 @@ impl Revision {
             };
             // Published at least once before it can be condemned: a worker that read the former
             // set may be about to use it, which shows in its counter by the next look.
-            if since < now && (entry.load() == 0 || now.since(since) >= timeout) {
+            let over = now.since(since) >= timeout;
+            #[cfg(planted)]
+            let over = over || super::planted::is(super::planted::Bug::BusyStopped);
+            if since < now && (entry.load() == 0 || over) {
                 entry.phase = Phase::Condemned { since: now };
             } else {
                 working += 1;
@@ -82,6 +85,8 @@ impl Revision {
         }
         if changed {
             self.publish(entries);
+            // One that was taken back may have slots that others wait for.
+            self.dispatch(state, now);
         }
         Plan { replicas: desired.saturating_add(working), spare, waits: working > 0 }
     }

@@ -169,17 +169,21 @@ impl Revision {
         if state.removed {
             return Admission::Refused(removed());
         }
-        if state.waiters.is_empty() {
-            if let Some(grant) = self.take_slot(&mut state, now, avoid) {
-                drop(state);
-                return Admission::Granted(Permit::new(Arc::clone(self), grant));
-            }
+        if state.waiters.is_empty()
+            && let Some(grant) = self.take_slot(&mut state, now, avoid)
+        {
+            drop(state);
+            return Admission::Granted(Permit::new(Arc::clone(self), grant));
         }
         let joined = state.waiters.join(&self.process);
         self.stats.set_waiting(state.waiters.len());
         drop(state);
         match joined {
             Ok((number, outcome)) => {
+                #[cfg(planted)]
+                if super::planted::is(super::planted::Bug::NoPoke) {
+                    return Admission::Waiting(Ticket::new(Arc::clone(self), number, outcome));
+                }
                 self.stats.poke();
                 Admission::Waiting(Ticket::new(Arc::clone(self), number, outcome))
             }
@@ -234,11 +238,16 @@ impl Revision {
                 meter.advance(now);
             }
         }
-        let usable = |entry: &Entry| {
-            entry.phase == Phase::Ready && entry.ejected.is_none() && entry.limit.admits(entry.held)
+        let usable = |entry: &Entry, aside: bool| {
+            entry.phase == Phase::Ready
+                && entry.ejected.is_some() == aside
+                && entry.limit.admits(entry.held)
         };
         let mut free: Vec<usize> = Vec::new();
-        free.extend((0..entries.len()).filter(|i| usable(&entries[*i])));
+        free.extend((0..entries.len()).filter(|i| usable(&entries[*i], false)));
+        if free.is_empty() && all_aside(entries) {
+            free.extend((0..entries.len()).filter(|i| usable(&entries[*i], true)));
+        }
         if let Some(avoid) = avoid
             && free.len() > 1
         {
@@ -256,10 +265,16 @@ impl Revision {
 
     /// New load takes a victim back, the busiest first: it would have gone last.
     fn take_back(&self, entries: &mut [Entry]) -> Option<usize> {
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::VictimForgotten) {
+            return None;
+        }
+        let all_aside = all_aside(entries);
         let victim = entries
             .iter()
             .enumerate()
             .filter(|(_, e)| matches!(e.phase, Phase::Victim { .. }) && e.limit.admits(e.held))
+            .filter(|(_, e)| e.ejected.is_none() || all_aside)
             .max_by_key(|(_, e)| e.load())
             .map(|(index, _)| index)?;
         entries[victim].phase = Phase::Ready;
@@ -285,11 +300,17 @@ impl Revision {
         }
         let empty = entry.held == 0;
         match entry.phase {
+            #[cfg(planted)]
+            Phase::Draining if super::planted::is(super::planted::Bug::NeverDrained) => {}
             Phase::Draining if empty && entry.load() == 0 => {
                 state.entries.swap_remove(index);
             }
             Phase::Victim { .. } if empty => self.ask_replan(),
             Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. } | Phase::Draining => {}
+        }
+        #[cfg(planted)]
+        if super::planted::is(super::planted::Bug::LostWakeup) {
+            return;
         }
         self.dispatch(state, now);
     }
@@ -386,6 +407,8 @@ impl Revision {
                 id == entry.endpoint.id() && *address == entry.endpoint.address()
             });
             match (reported, entry.phase) {
+                #[cfg(planted)]
+                (false, _) if super::planted::is(super::planted::Bug::FlapForgets) => return false,
                 (true, Phase::Draining) => entry.phase = Phase::Ready,
                 (false, _) if entry.load() == 0 => return false,
                 (false, _) => entry.phase = Phase::Draining,
@@ -426,11 +449,11 @@ impl Revision {
         let open: Vec<_> = if self.fixed_limit.is_some() {
             Vec::new()
         } else {
+            let all_aside = all_aside(entries);
             entries
                 .iter()
-                .filter(|e| {
-                    e.phase == Phase::Ready && e.ejected.is_none() && e.limit == Limit::Open
-                })
+                .filter(|e| e.phase == Phase::Ready && (e.ejected.is_none() || all_aside))
+                .filter(|e| e.limit == Limit::Open)
                 .map(|e| Arc::clone(&e.endpoint))
                 .collect()
         };
@@ -471,6 +494,14 @@ impl Revision {
     pub fn is_removed(&self) -> bool {
         self.state.lock().removed
     }
+}
+
+/// Whether all endpoints there are were set aside. Then none counts as such: a bad one is better
+/// than none. It happens when those that were good are gone.
+pub(super) fn all_aside(entries: &[Entry]) -> bool {
+    !entries
+        .iter()
+        .any(|e| matches!(e.phase, Phase::Ready | Phase::Victim { .. }) && e.ejected.is_none())
 }
 
 fn removed() -> Problem {

@@ -4,7 +4,7 @@ use crate::model::EndpointId;
 
 use super::Revision;
 use super::meter::Limit;
-use super::state::Phase;
+use super::state::{Phase, all_aside};
 
 /// An endpoint as shown to people.
 #[derive(Clone, Debug)]
@@ -46,6 +46,7 @@ impl Revision {
     /// Checks what must always hold; the text names what does not. For tests and simulation.
     pub fn check(&self) -> Result<(), String> {
         let state = self.state.lock();
+        let all_aside = all_aside(&state.entries);
         for entry in &state.entries {
             if let Limit::Fixed(limit) = entry.limit
                 && entry.held > limit
@@ -56,7 +57,9 @@ impl Revision {
                     entry.held
                 ));
             }
-            let takes = entry.phase == Phase::Ready && entry.ejected.is_none();
+            // A victim would be taken back.
+            let takes = matches!(entry.phase, Phase::Ready | Phase::Victim { .. })
+                && (entry.ejected.is_none() || all_aside);
             if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
                 return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));
             }

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::model::nanos_of;
+
 /// Upper bounds in milliseconds, inclusive; one more bucket takes what is longer.
 pub const LATENCY_BOUNDS_MS: [u64; 31] = [
     1, 2, 5, 10, 20, 25, 40, 50, 60, 80, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700,
@@ -13,11 +15,20 @@ pub const LATENCY_BOUNDS_MS: [u64; 31] = [
 /// Number of buckets, the last one unbounded.
 pub(super) const BUCKETS: usize = LATENCY_BOUNDS_MS.len() + 1;
 
-/// The bucket of a duration.
-pub(super) fn bucket(duration: Duration) -> usize {
-    // Rounded up: a duration belongs to the first bound that is not below it.
-    let micros = duration.as_micros();
-    LATENCY_BOUNDS_MS.partition_point(|bound| u128::from(*bound) * 1_000 < micros)
+/// The bounds in nanoseconds: most durations are found without a division.
+const BOUNDS_NANOS: [u64; LATENCY_BOUNDS_MS.len()] = {
+    let mut bounds = LATENCY_BOUNDS_MS;
+    let mut i = 0;
+    while i < bounds.len() {
+        bounds[i] *= 1_000_000;
+        i += 1;
+    }
+    bounds
+};
+
+/// The bucket of a duration: the first bound that is not below it.
+fn bucket(nanos: u64) -> usize {
+    BOUNDS_NANOS.partition_point(|bound| *bound < nanos)
 }
 
 /// A histogram that any thread may write.
@@ -30,16 +41,15 @@ pub struct Histogram {
 impl Histogram {
     /// Adds one duration.
     pub fn record(&self, duration: Duration) {
-        self.buckets[bucket(duration)].fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos_of(duration);
+        self.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
         self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Adds one duration; only one thread may ever write to this histogram.
-    pub(super) fn record_single_writer(&self, duration: Duration) {
-        let bucket = &self.buckets[bucket(duration)];
+    pub(super) fn record_single_writer(&self, nanos: u64) {
+        let bucket = &self.buckets[bucket(nanos)];
         bucket.store(bucket.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let sum = self.sum_nanos.load(Ordering::Relaxed).wrapping_add(nanos);
         self.sum_nanos.store(sum, Ordering::Relaxed);
     }

@@ -54,7 +54,8 @@ impl ContinueGate {
     /// The endpoint said 100.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
-        if let Some(waker) = self.waker.lock().take() {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }

@@ -13,9 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
-use crate::model::{Protocol, Reason};
+use crate::model::{Nanos, Protocol, Reason};
 
 use super::body::RequestBody;
 use super::connect::Connector;
@@ -78,8 +77,8 @@ struct Http2 {
 #[derive(Debug)]
 struct Idle {
     connection: Http1,
-    since: Instant,
-    until: Instant,
+    since: Nanos,
+    until: Nanos,
 }
 
 /// One worker's connections to one endpoint.
@@ -114,14 +113,14 @@ enum Kind {
 
 impl Lease {
     /// The response, and the request, ended in order: the connection is kept for others.
-    pub fn finish(mut self, now: Instant) {
+    pub fn finish(mut self, now: Nanos) {
         let kind =
             std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
         match kind {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
                 let mut idle = pool.idle.borrow_mut();
                 if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
-                    idle.push(Idle { connection, since: now, until: now + keep });
+                    idle.push(Idle { connection, since: now, until: now.plus(keep) });
                 }
             }
             Kind::Http1 { .. } => {}
@@ -153,7 +152,7 @@ pub enum Unsent {
     /// It was never made.
     Unmade,
     /// It never left.
-    Whole(Request<RequestBody>),
+    Whole(Box<Request<RequestBody>>),
     /// It was given away.
     Lost,
 }
@@ -179,7 +178,7 @@ impl EndpointPool {
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
-    pub fn sweep(&self, now: Instant) {
+    pub fn sweep(&self, now: Nanos) {
         self.idle.borrow_mut().retain(|i| i.until > now && !i.connection.sender.is_closed());
         self.http2.borrow_mut().retain(|c| !c.sender.is_closed());
     }
@@ -194,7 +193,7 @@ impl EndpointPool {
     /// connection was idle, none for a new or a shared one.
     pub async fn send(
         self: &Rc<Self>,
-        now: Instant,
+        now: Nanos,
         request: impl FnOnce(Option<Duration>) -> Request<RequestBody>,
     ) -> Attempt {
         if self.protocol == Protocol::H2c {
@@ -236,11 +235,11 @@ impl EndpointPool {
     }
 
     /// The connection that was used last and is still good, and how long it was idle.
-    fn idle_connection(&self, now: Instant) -> Option<(Http1, Duration)> {
+    fn idle_connection(&self, now: Nanos) -> Option<(Http1, Duration)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since, until }) = idle.pop() {
             if now < until && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
-                return Some((connection, now.saturating_duration_since(since)));
+                return Some((connection, now.since(since)));
             }
         }
         None
@@ -383,7 +382,7 @@ fn keep_for(response: &Response<Incoming>) -> Option<Duration> {
 }
 
 fn unsent(message: Option<Request<RequestBody>>) -> Unsent {
-    message.map_or(Unsent::Lost, Unsent::Whole)
+    message.map_or(Unsent::Lost, |request| Unsent::Whole(Box::new(request)))
 }
 
 fn broke(error: &dyn std::fmt::Display, sent: Sent) -> SendError {

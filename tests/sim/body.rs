@@ -58,8 +58,9 @@ impl<G> Drip<G> {
         self
     }
 
-    /// Reads the other direction's body while it goes on.
-    pub(crate) fn draining(mut self, body: Incoming) -> Self {
+    /// Begins after a while, and reads the other direction's body all the time.
+    pub(crate) fn draining(mut self, body: Incoming, after: Duration) -> Self {
+        self.sleep = Some(Box::pin(tokio::time::sleep(after)));
         self.drain = Some(body);
         self.exact = false;
         self

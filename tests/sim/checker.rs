@@ -258,8 +258,9 @@ impl Checker {
             left("waiting", stats.waiting() as usize);
             let reading = stats.read(stats.clock().now());
             left("in flight", usize::try_from(reading.in_flight).unwrap_or(usize::MAX));
-            let held: u32 = revision.endpoints().iter().map(|e| e.in_flight).sum();
-            left("held", held as usize);
+            let views = revision.endpoints();
+            left("held", views.iter().map(|view| view.in_flight as usize).sum());
+            left("set aside", views.iter().filter(|view| view.state == "ejected").count());
             let members = self.platform.members(revision.id());
             let endpoints = revision.endpoints().len();
             if endpoints != members {
@@ -298,11 +299,7 @@ impl Checker {
         for revision in revisions.iter().filter_map(Weak::upgrade) {
             self.ledger.violated(
                 Property::LeftBehind,
-                format_args!(
-                    "{} is held by {}",
-                    revision.id(),
-                    Arc::strong_count(&revision) - 1
-                ),
+                format_args!("{} is held by {}", revision.id(), Arc::strong_count(&revision) - 1),
             );
         }
         for service in 0..self.weather.revisions.len() {
@@ -329,6 +326,10 @@ fn may_wait(request: &Request, soon: Duration) -> bool {
 /// Whether a request was passed over by one that was sent later and served at `served`.
 fn overtaken(request: &Request, sent: Duration, served: Duration) -> bool {
     let waited = request.delivered.first().is_none_or(|at| *at > served);
-    let gone = request.ended.as_ref().is_some_and(|(at, _)| *at <= served);
+    let gone = request.ended.as_ref().is_some_and(|(at, end)| {
+        // Its refusal may have waited for the rest of its body.
+        let refused = matches!(end, End::Answered { reason: Some(_), .. }) && request.post;
+        *at <= served || refused
+    });
     request.sent < sent && waited && !gone
 }

@@ -123,10 +123,6 @@ impl Ledger {
         self.violated.notified().await;
     }
 
-    pub(crate) fn is_violated(&self) -> bool {
-        self.violation.borrow().is_some()
-    }
-
     /// A client sends; the number names the request from now on.
     pub(crate) fn sent(&self, service: usize, post: bool, patient: bool) -> usize {
         let mut requests = self.requests.borrow_mut();
@@ -151,10 +147,7 @@ impl Ledger {
             (entry.post && entry.delivered.len() > 1) || entry.delivered.len() > 3
         };
         if again {
-            self.violated(
-                Property::OneEnd,
-                format_args!("request {request} was delivered again"),
-            );
+            self.violated(Property::OneEnd, format_args!("request {request} was delivered again"));
         }
     }
 

@@ -134,7 +134,8 @@ impl Platform {
     pub(crate) fn calm_down(&self) {
         self.quiet.set(true);
         let fleets = self.fleets.borrow();
-        for replica in fleets.values().flat_map(|f| f.members.values()).filter_map(|m| m.replica.as_ref())
+        for replica in
+            fleets.values().flat_map(|f| f.members.values()).filter_map(|m| m.replica.as_ref())
         {
             self.network.set_refusing(address(replica.serial), false);
         }
@@ -156,9 +157,9 @@ impl Platform {
     /// Replicas that are ready.
     pub(crate) fn ready(&self, revision: &RevisionId) -> usize {
         let fleets = self.fleets.borrow();
-        fleets.get(revision).map_or(0, |fleet| {
-            fleet.members.values().filter(|m| m.stage == Stage::Ready).count()
-        })
+        fleets
+            .get(revision)
+            .map_or(0, |fleet| fleet.members.values().filter(|m| m.stage == Stage::Ready).count())
     }
 
     /// Every request that a replica works for.
@@ -253,14 +254,8 @@ impl Platform {
     fn started(&self, id: &RevisionId, serial: u64, took: Duration) {
         let service = self.services.borrow().get(id).copied().unwrap_or_default();
         let limit = self.weather.revisions[service].limit;
-        let replica = Replica::start(
-            serial,
-            service,
-            limit,
-            address(serial),
-            &self.ledger,
-            &self.network,
-        );
+        let replica =
+            Replica::start(serial, service, limit, address(serial), &self.ledger, &self.network);
         self.ledger.note(format_args!("replica {serial} is ready"));
         self.member(id, |members| {
             members.insert(serial, Member { stage: Stage::Ready, replica: Some(replica) });
@@ -419,7 +414,9 @@ impl Platform {
             .iter()
             .flat_map(|(id, fleet)| fleet.members.iter().map(move |(serial, m)| (id, serial, m)))
             .filter(|(_, _, member)| member.stage == Stage::Ready)
-            .filter_map(|(id, serial, m)| Some((id.clone(), *serial, Rc::clone(m.replica.as_ref()?))))
+            .filter_map(|(id, serial, m)| {
+                Some((id.clone(), *serial, Rc::clone(m.replica.as_ref()?)))
+            })
             .collect();
         (!ready.is_empty()).then(|| ready[self.rng.borrow_mut().usize(..ready.len())].clone())
     }

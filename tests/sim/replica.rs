@@ -207,10 +207,13 @@ impl Replica {
         let wish = Wish::parse(request.uri().path()).ok_or(Broken)?;
         let running = self.enter(wish.request);
         let mut upload = request.into_body();
-        if wish.how != "early" {
-            while let Some(frame) = upload.frame().await {
-                frame.map_err(|_broken| Broken)?;
-            }
+        if wish.how == "early" {
+            // Its head leaves at once, while the upload goes on.
+            let drip = Drip::new(wish.bytes, fill(wish.request), wish.pause, running);
+            return Ok(Response::new(drip.draining(upload, wish.work)));
+        }
+        while let Some(frame) = upload.frame().await {
+            frame.map_err(|_broken| Broken)?;
         }
         if wish.how == "break" {
             tokio::time::sleep(wish.work / 2).await;
@@ -221,7 +224,6 @@ impl Replica {
         Ok(Response::new(match wish.how.as_str() {
             "cut" => drip.breaking(),
             "chunked" => drip.chunked(),
-            "early" => drip.draining(upload),
             _ => drip,
         }))
     }

@@ -31,7 +31,8 @@ use crate::weather::{Phase, Weather};
 const TO_ZERO: Duration = Duration::from_secs(64);
 /// Panic that begins with the last requests delays that by the panic window and a tick.
 const PANIC_LONGER: Duration = Duration::from_secs(8);
-/// A revision that was never ready keeps its count for the progress deadline and 30 s.
+/// A revision that was never ready keeps its count for the progress deadline and 30 s; one that
+/// was not ready for a moment keeps it for another stable window.
 const ACTIVATING_LONGER: Duration = Duration::from_secs(95);
 /// Reports, and replicas on their way out.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -218,32 +219,35 @@ async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>) {
     faults.iter().for_each(tokio::task::AbortHandle::abort);
     stage.platform.calm_down();
     ledger.note(format_args!("no more requests, no more faults"));
+    let quiet = ledger.now();
     while clients.are_busy() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     checker.order();
-    stage.silence(&checker).await;
+    stage.silence(&checker, quiet).await;
     stage.removed(&checker, &revisions).await;
 }
 
 impl Stage {
     /// After the last request: down to zero, and nothing left.
-    async fn silence(&self, checker: &Checker) {
+    async fn silence(&self, checker: &Checker, quiet: Duration) {
         let panicking = (0..self.weather.revisions.len())
             .filter_map(|service| self.autoscaler.view(&revision_id(service)))
             .any(|view| view.panicking);
         let slow = self.weather.start_failures > 0.0
             || self.weather.crashes.is_some()
+            || self.weather.flaps.is_some()
             || self.weather.start_ms.1 > 3_000
             || self.weather.order_errors > 0.0;
-        let mut bound = TO_ZERO;
+        let (mut since, mut bound) = (self.ledger.last_end(), TO_ZERO);
         if panicking {
             bound += PANIC_LONGER;
         }
         if slow {
+            since = since.max(quiet);
             bound += ACTIVATING_LONGER;
         }
-        let passed = self.ledger.now() - self.ledger.last_end();
+        let passed = self.ledger.now() - since;
         tokio::time::sleep(bound.saturating_sub(passed)).await;
         self.ledger.note(format_args!("the count is to be as low as it may be"));
         tokio::time::sleep(SETTLE).await;
@@ -364,16 +368,19 @@ fn process() -> ProcessSpec {
 fn world(specs: &Specs, more: bool) -> World {
     let mut revisions = specs.clone();
     if more {
-        let mut bystander = spec(99, &crate::weather::Revision {
-            limit: 1,
-            target: 0.7,
-            min: 0,
-            max: None,
-            initial: 0,
-            timeout: Duration::from_secs(10),
-            queue_timeout: None,
-            eager: true,
-        });
+        let mut bystander = spec(
+            99,
+            &crate::weather::Revision {
+                limit: 1,
+                target: 0.7,
+                min: 0,
+                max: None,
+                initial: 0,
+                timeout: Duration::from_secs(10),
+                queue_timeout: None,
+                eager: true,
+            },
+        );
         bystander.id = ObjectName::new("default", "bystander-00001");
         bystander.service = Some(ObjectName::new("default", "bystander"));
         revisions.push(Arc::new(bystander));

@@ -1,0 +1,174 @@
+use super::super::Plan;
+use super::*;
+
+impl Room {
+    /// The plan of a moment that is later than the one before.
+    async fn plan(&self, desired: u32, starting: u32) -> Plan {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let plan = self.revision.plan(desired, starting, self.now());
+        self.holds();
+        plan
+    }
+
+    /// Takes slots until replica 1 has `loads[0]`, replica 2 `loads[1]` and so on.
+    fn load(&self, loads: &[usize]) -> Vec<Permit> {
+        let mut held = Vec::new();
+        let mut surplus = Vec::new();
+        while held.len() < loads.iter().sum() {
+            let permit = self.granted();
+            let replica = replica_of(&permit);
+            let index = replica[1..].parse::<usize>().expect("r and a number") - 1;
+            let has = held.iter().filter(|p| replica_of(p) == replica).count();
+            if has < loads[index] { held.push(permit) } else { surplus.push(permit) }
+        }
+        held
+    }
+}
+
+fn names(spare: &[EndpointId]) -> Vec<String> {
+    spare.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_loaded_go_and_only_when_they_are_empty() {
+    let room = Room::new(5);
+    room.report(&[1, 2, 3]);
+    let mut held = room.load(&[2, 0, 1]);
+    let plan = room.plan(1, 0).await;
+    assert_eq!(room.shown(), ["r1 2 ready", "r2 0 victim", "r3 1 victim"]);
+    assert_eq!((plan.replicas, plan.waits), (3, true), "both still count");
+    let plan = room.plan(1, 0).await;
+    assert_eq!(room.shown(), ["r1 2 ready", "r2 0 stopping", "r3 1 victim"]);
+    assert_eq!((plan.replicas, plan.waits), (2, true));
+    assert_eq!(names(&plan.spare), ["r1", "r3", "r2"], "who is to go is last");
+    room.report(&[1, 3]);
+    // The last request of the victim ends: nobody has to wait for the next tick.
+    assert_eq!(room.replans.take(), []);
+    held.retain(|permit| replica_of(permit) != "r3");
+    assert_eq!(room.replans.take(), [room.revision.id().clone()]);
+    assert!(room.revision.take_replan());
+    let plan = room.plan(1, 0).await;
+    assert_eq!((plan.replicas, plan.waits), (1, false));
+    assert_eq!(names(&plan.spare), ["r1", "r3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_victim_gets_nothing_while_others_have_room() {
+    let room = Room::new(2);
+    room.report(&[1, 2]);
+    let held = room.load(&[1, 0]);
+    room.plan(1, 0).await;
+    let other = room.granted();
+    assert_eq!(replica_of(&other), "r1");
+    assert_eq!(room.shown(), ["r1 2 ready", "r2 0 victim"]);
+    drop((held, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_load_takes_a_victim_back_the_busiest_first() {
+    let room = Room::new(2);
+    room.report(&[1, 2, 3]);
+    let held = room.load(&[2, 1, 0]);
+    room.plan(1, 0).await;
+    room.pokes.take();
+    room.revision.stats().take_poke();
+    let other = room.granted();
+    assert_eq!(replica_of(&other), "r2");
+    assert_eq!(room.shown(), ["r1 2 ready", "r2 2 ready", "r3 0 victim"]);
+    assert_eq!(room.pokes.take().len(), 1, "the autoscaler is to see this load");
+    drop((held, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_is_not_left_beside_a_victim() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    let mut held = room.load(&[1, 1]);
+    room.plan(1, 0).await;
+    let mut waiter = room.waiting();
+    // The older of two equals goes, and its slot is the one that becomes free.
+    held.retain(|permit| replica_of(permit) != "r2");
+    room.holds();
+    assert_eq!(replica_of(&served(&mut waiter)), "r2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_condemned_gets_nothing_any_more() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    let held = room.load(&[1, 0]);
+    room.plan(1, 0).await;
+    room.plan(1, 0).await;
+    assert_eq!(room.shown(), ["r1 1 ready", "r2 0 stopping"]);
+    let mut waiter = room.waiting();
+    waits(&mut waiter);
+    drop(held);
+    assert_eq!(replica_of(&served(&mut waiter)), "r1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_count_takes_victims_back() {
+    let room = Room::new(1);
+    room.report(&[1, 2, 3]);
+    room.plan(1, 0).await;
+    assert_eq!(room.shown().iter().filter(|s| s.ends_with("victim")).count(), 2);
+    let plan = room.plan(3, 0).await;
+    assert_eq!((plan.replicas, plan.waits), (3, false));
+    assert_eq!(room.shown(), ["r1 0 ready", "r2 0 ready", "r3 0 ready"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_victim_whose_time_is_over_is_stopped_with_its_requests() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    let held = room.load(&[1, 1]);
+    room.plan(1, 0).await;
+    tokio::time::advance(TIMEOUT - Duration::from_millis(2)).await;
+    let plan = room.plan(1, 0).await;
+    assert_eq!((plan.replicas, plan.waits), (2, true));
+    let plan = room.plan(1, 0).await;
+    assert_eq!((plan.replicas, plan.waits), (1, false));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_platform_keeps_after_all_is_used_again() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    room.plan(1, 0).await;
+    room.plan(1, 0).await;
+    assert_eq!(room.shown().iter().filter(|s| s.ends_with("stopping")).count(), 1);
+    // Before the platform acted, the count was raised: it never stops that replica.
+    let plan = room.plan(2, 0).await;
+    assert_eq!(plan.replicas, 2);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    room.plan(2, 0).await;
+    assert_eq!(room.shown(), ["r1 0 ready", "r2 0 ready"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn starting_replicas_go_before_ready_ones() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    let plan = room.plan(3, 4).await;
+    assert_eq!((plan.replicas, plan.waits), (3, false));
+    assert_eq!(room.shown(), ["r1 0 ready", "r2 0 ready"]);
+    let plan = room.plan(1, 4).await;
+    assert_eq!((plan.replicas, plan.waits), (2, true));
+    assert_eq!(room.shown().iter().filter(|s| s.ends_with("victim")).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_victim_goes_first_among_equals() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    room.plan(1, 0).await;
+    let victim = |room: &Room| room.shown().iter().position(|s| s.ends_with("victim"));
+    let first = victim(&room);
+    assert!(first.is_some());
+    room.report(&[1, 2, 3]);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let plan = room.plan(2, 0).await;
+    assert!(!plan.waits, "the one chosen before is the one that goes: {:?}", room.shown());
+    assert_eq!(room.shown().iter().position(|s| s.ends_with("stopping")), first);
+}
