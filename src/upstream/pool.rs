@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -36,6 +37,10 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// bytes, and would end the connection for all: enough for as many as all streams can hold.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 const _: () = assert!(CONNECTION_WINDOW / 2 / 251 > STREAMS_MAX * (STREAM_WINDOW / 5));
+/// How long an endpoint's settings are waited for before its connection is used anyway.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long of this without sleeping.
+const SETTINGS_SPIN: Duration = Duration::from_micros(500);
 /// Largest response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -57,12 +62,14 @@ struct Http1 {
     _driver: Driver,
 }
 
+type Http2Connection = http2::Connection<TokioIo<SharedIo>, RequestBody, LocalExecutor>;
+
 #[derive(Debug)]
 struct Http2 {
     sender: http2::SendRequest<RequestBody>,
     streams: Rc<Cell<u32>>,
-    /// How many the endpoint allows, as its settings say by now.
-    allowed: Rc<Cell<usize>>,
+    /// Asked how many streams the endpoint allows, as its settings say by now.
+    connection: Rc<RefCell<Option<Http2Connection>>>,
     io: SharedIo,
     _driver: Driver,
 }
@@ -298,21 +305,26 @@ impl EndpointPool {
             return Ok(stream);
         }
         let io = self.open().await?;
-        let (sender, mut connection) = http2::Builder::new(LocalExecutor)
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .handshake(TokioIo::new(io.clone()))
             .await
             .map_err(|error| broke(&error, Sent::Nothing))?;
-        let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
-        let seen = Rc::clone(&allowed);
+        let connection = Rc::new(RefCell::new(Some(connection)));
+        let driven = Rc::clone(&connection);
         let driver = spawn(std::future::poll_fn(move |cx| {
-            let ended = Pin::new(&mut connection).poll(cx);
-            seen.set(connection.current_max_send_streams());
+            let mut driven = driven.borrow_mut();
+            let ended = driven.as_mut().map_or(Poll::Ready(Ok(())), |c| Pin::new(c).poll(cx));
+            if ended.is_ready() {
+                // Its sender learns of the end by this.
+                *driven = None;
+            }
             ended
         }));
-        let connection = Http2 { sender, streams: Rc::default(), allowed, io, _driver: driver };
+        settled(&io, &sender).await;
+        let connection = Http2 { sender, streams: Rc::default(), connection, io, _driver: driver };
         let stream = connection.take();
         self.http2.borrow_mut().push(connection);
         Ok(stream)
@@ -325,7 +337,9 @@ impl EndpointPool {
             .iter()
             .find(|c| {
                 let streams = c.streams.get();
-                streams < STREAMS_MAX && (streams as usize) < c.allowed.get()
+                let allowed = c.connection.borrow();
+                let allowed = allowed.as_ref().map_or(0, Http2Connection::current_max_send_streams);
+                streams < STREAMS_MAX && (streams as usize) < allowed
             })
             .map(Http2::take)
     }
@@ -335,6 +349,23 @@ impl Http2 {
     fn take(&self) -> (http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo) {
         self.streams.set(self.streams.get() + 1);
         (self.sender.clone(), Rc::clone(&self.streams), self.io.clone())
+    }
+}
+
+/// Waits for an endpoint's first words, which say how many streams it allows: more would wait
+/// inside the connection, unseen. They are on their way when the connection is made, so this looks
+/// at every turn of the event loop before it sleeps.
+async fn settled(io: &SharedIo, sender: &http2::SendRequest<RequestBody>) {
+    let began = Instant::now();
+    while io.traffic().bytes_read() == 0 && !sender.is_closed() {
+        let waited = began.elapsed();
+        if waited < SETTINGS_SPIN {
+            tokio::task::yield_now().await;
+        } else if waited < SETTINGS_TIMEOUT {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        } else {
+            return;
+        }
     }
 }
 

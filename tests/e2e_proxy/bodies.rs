@@ -268,6 +268,14 @@ async fn refused_uploads_see_why() {
             );
         }
     }
+    // Over HTTP/2 only the stream ends.
+    let mut http2 = h2(tidegate.address()).await;
+    for bytes in [1_000, 300_000, 5_000_000] {
+        let post = request2("POST", "broken.default", "/").body(full(vec![0; bytes])).unwrap();
+        let answer = crate::client::send2(&mut http2, post).await;
+        assert_eq!(answer.reason(), Some("no_local_command"), "{bytes}");
+        assert!(answer.text().starts_with("no_local_command: "), "{bytes}");
+    }
     // After a short one the connection is still good.
     let mut connection = h1(tidegate.address()).await;
     for _ in 0..2 {

@@ -17,3 +17,4 @@ mod protocols;
 mod queue;
 mod timers;
 mod upstream;
+mod upstream_h2;

@@ -193,6 +193,23 @@ async fn who_leaves_after_being_served_gives_the_slot_back() {
 }
 
 #[tokio::test]
+async fn an_open_socket_holds_its_slot() {
+    let tidegate = Tidegate::serve(&file(&[one_at_a_time()]));
+    let at = tidegate.address();
+    let stream = TcpStream::connect(at).await.unwrap();
+    let url = format!("ws://{}/ws", host("a"));
+    let (socket, _) = soon(tokio_tungstenite::client_async(url, stream)).await.unwrap();
+    let next = tokio::spawn(async move { get(at, &host("a"), "/").await });
+    until_waiting(&tidegate, 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!next.is_finished(), "the only slot is taken");
+    drop(socket);
+    let began = Instant::now();
+    assert_eq!(soon(next).await.unwrap().status, 200);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn asleep_and_awake() {
     let service =
         Service::new("a").annotation("tidegate.dev/no-wake", "HEAD, /health, agent:Uptime/");

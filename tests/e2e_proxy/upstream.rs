@@ -214,3 +214,21 @@ async fn replicas_of_every_habit() {
         }
     }
 }
+
+/// Closes after each answer without having said so.
+#[tokio::test]
+async fn a_replica_that_closes_unannounced() {
+    let abrupt = Backend::start(|_, mut stream| async move {
+        head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n").await;
+    })
+    .await;
+    let tidegate = Tidegate::serve(&file(&[Service::new("a").at(abrupt.address)]));
+    let mut connection = h1(tidegate.address()).await;
+    let mut outcomes = std::collections::BTreeMap::<u16, u32>::new();
+    for _ in 0..1_000 {
+        let request = request("GET", &host("a"), "/").body(empty()).unwrap();
+        *outcomes.entry(send1(&mut connection, request).await.status).or_default() += 1;
+    }
+    assert_eq!(outcomes, [(200, 1_000)].into());
+}
