@@ -356,7 +356,7 @@ impl Http2 {
 /// inside the connection, unseen. They are on their way when the connection is made, so this looks
 /// at every turn of the event loop before it sleeps.
 async fn settled(io: &SharedIo, sender: &http2::SendRequest<RequestBody>) {
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     while io.traffic().bytes_read() == 0 && !sender.is_closed() {
         let waited = began.elapsed();
         if waited < SETTINGS_SPIN {
