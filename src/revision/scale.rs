@@ -56,7 +56,7 @@ impl Revision {
             let entry = &mut entries[*index];
             let since = match entry.phase {
                 Phase::Victim { since } => since,
-                Phase::Ready | Phase::Condemned { .. } | Phase::Draining => {
+                Phase::Ready | Phase::Condemned { .. } | Phase::Draining { .. } => {
                     entry.phase = Phase::Victim { since: now };
                     entry.endpoint.set_leaving(true);
                     changed = true;
@@ -74,22 +74,32 @@ impl Revision {
                 working += 1;
             }
         }
-        let mut spare: Vec<EndpointId> = Vec::with_capacity(alive.len());
-        for wanted in [false, true] {
-            spare.extend(
-                alive
-                    .iter()
-                    .filter(|i| matches!(entries[**i].phase, Phase::Condemned { .. }) == wanted)
-                    .map(|i| entries[*i].endpoint.id().clone()),
-            );
-        }
+        let condemned = |i: &&usize| matches!(entries[**i].phase, Phase::Condemned { .. });
+        let id = |i: &usize| entries[*i].endpoint.id().clone();
+        let mut spare: Vec<EndpointId> = alive.iter().filter(|i| !condemned(i)).map(id).collect();
+        let unready = unready(entries, starting, timeout, now);
+        spare.extend(unready.iter().map(id));
+        spare.extend(alive.iter().filter(condemned).map(id));
+        let kept = working + u32::try_from(unready.len()).unwrap_or(u32::MAX);
+        // Never more than there are: nothing is started for the sake of what is to end.
+        let replicas = desired.saturating_add(kept).min(total.max(desired));
         if changed {
             self.publish(entries);
             // One that was taken back may have slots that others wait for.
             self.dispatch(state, now);
         }
-        Plan { replicas: desired.saturating_add(working), spare, waits: working > 0 }
+        Plan { replicas, spare, waits: replicas > desired }
     }
+}
+
+/// Endpoints that are not ready for now and still work, by the platform's count among those that
+/// start: they are not to be stopped for that, nor before what really starts.
+fn unready(entries: &[Entry], starting: u32, timeout: Duration, now: Nanos) -> Vec<usize> {
+    let works = |e: &Entry| match e.phase {
+        Phase::Draining { since } => e.load() > 0 && now.since(since) < timeout,
+        Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. } => false,
+    };
+    (0..entries.len()).filter(|i| works(&entries[*i])).take(starting as usize).collect()
 }
 
 /// Takes a victim back; true if it was one.
@@ -110,7 +120,7 @@ fn reprieve(entries: &mut [Entry], desired: u32, now: Nanos) {
     let missing = (desired as usize).saturating_sub(alive);
     let kept = |e: &&mut Entry| match e.phase {
         Phase::Condemned { since } => now.since(since) >= ACTS_WITHIN,
-        Phase::Ready | Phase::Victim { .. } | Phase::Draining => false,
+        Phase::Ready | Phase::Victim { .. } | Phase::Draining { .. } => false,
     };
     for entry in entries.iter_mut().filter(kept).take(missing) {
         // The caller sees a victim taken back, and publishes.

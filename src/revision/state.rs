@@ -29,7 +29,7 @@ pub(super) enum Phase {
     /// The platform is told to stop it.
     Condemned { since: Nanos },
     /// No longer reported; kept while it has requests.
-    Draining,
+    Draining { since: Nanos },
 }
 
 #[derive(Debug)]
@@ -270,11 +270,14 @@ impl Revision {
         }
         let empty = entry.held == 0;
         match entry.phase {
-            Phase::Draining if empty && entry.load() == 0 => {
+            Phase::Draining { .. } if empty && entry.load() == 0 => {
                 state.entries.swap_remove(index);
             }
             Phase::Victim { .. } if empty => self.ask_replan(),
-            Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. } | Phase::Draining => {}
+            Phase::Ready
+            | Phase::Victim { .. }
+            | Phase::Condemned { .. }
+            | Phase::Draining { .. } => {}
         }
         #[cfg(planted)]
         if super::planted::is(super::planted::Bug::LostWakeup) {
@@ -289,7 +292,7 @@ impl Revision {
         if let Some(index) = state.entries.iter().position(|e| e.endpoint.key() == endpoint.key())
             && state.entries[index].load() == 0
         {
-            if state.entries[index].phase == Phase::Draining {
+            if matches!(state.entries[index].phase, Phase::Draining { .. }) {
                 state.entries.swap_remove(index);
             }
             drop(state);
@@ -377,9 +380,14 @@ impl Revision {
             match (reported, entry.phase) {
                 #[cfg(planted)]
                 (false, _) if super::planted::is(super::planted::Bug::FlapForgets) => return false,
-                (true, Phase::Draining) => entry.phase = Phase::Ready,
+                (true, Phase::Draining { .. }) => entry.phase = Phase::Ready,
                 (false, _) if entry.load() == 0 => return false,
-                (false, _) => entry.phase = Phase::Draining,
+                (false, Phase::Draining { .. }) => {}
+                // Its time is over already.
+                (false, Phase::Condemned { .. }) => {
+                    entry.phase = Phase::Draining { since: Nanos(0) };
+                }
+                (false, _) => entry.phase = Phase::Draining { since: now },
                 (true, Phase::Ready | Phase::Victim { .. } | Phase::Condemned { .. }) => {}
             }
             entry.endpoint.set_leaving(entry.phase != Phase::Ready);

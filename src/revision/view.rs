@@ -35,7 +35,7 @@ impl Revision {
                     Phase::Ready => "ready",
                     Phase::Victim { .. } => "victim",
                     Phase::Condemned { .. } => "stopping",
-                    Phase::Draining => "draining",
+                    Phase::Draining { .. } => "draining",
                 },
             })
             .collect();

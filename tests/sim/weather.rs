@@ -176,6 +176,13 @@ fn phases(calm: bool, rng: &mut Rng) -> Vec<Phase> {
             _ => Phase::Silence { seconds: [1, 7, 30, 61, 75, 100][rng.usize(..6)] },
         })
         .collect();
+    if rng.u8(..100) < 30 {
+        // A burst meets replicas that are to go and still work.
+        let work_ms = rng.u64(500..3_000);
+        phases.push(Phase::Spread { requests: 50, work_ms, long_ms: rng.u64(90_000..120_000) });
+        phases.push(Phase::Silence { seconds: rng.u64(62..80) });
+        phases.push(Phase::Burst { requests: rng.u64(20..60), work_ms: 20_000 });
+    }
     if calm && rng.bool() {
         phases.push(Phase::Settle { clients: rng.u64(1..8), work_ms: rng.u64(3_000..6_000) });
     }

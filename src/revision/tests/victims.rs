@@ -172,3 +172,29 @@ async fn the_oldest_victim_goes_first_among_equals() {
     assert!(!plan.waits, "the one chosen before is the one that goes: {:?}", room.shown());
     assert_eq!(room.shown().iter().position(|s| s.ends_with("stopping")), first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_not_ready_for_a_moment_keeps_its_requests() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    let held = room.load(&[1, 0]);
+    room.report(&[2]);
+    // The platform counts it among those that start; one more really does.
+    let plan = room.plan(1, 2).await;
+    assert_eq!((plan.replicas, plan.waits), (2, true));
+    assert_eq!(names(&plan.spare), ["r2", "r1"], "what starts goes before it");
+    drop(held);
+    let plan = room.plan(1, 2).await;
+    assert_eq!((plan.replicas, plan.waits), (1, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_with_its_requests_is_not_replaced() {
+    let room = Room::new(1);
+    room.report(&[1, 2]);
+    let held = room.load(&[1, 0]);
+    room.report(&[2]);
+    let plan = room.plan(1, 0).await;
+    assert_eq!((plan.replicas, plan.waits), (1, false));
+    drop(held);
+}
