@@ -114,7 +114,7 @@ impl Platform {
             next: std::cell::Cell::new(1),
             due: std::cell::Cell::new(Instant::now()),
             quiet: std::cell::Cell::new(false),
-            me: me.clone(),
+            me: Weak::clone(me),
         });
         (platform, Source(received))
     }
@@ -236,7 +236,7 @@ impl Platform {
         self.member(id, |members| {
             members.insert(serial, Member { stage: Stage::Starting, replica: None });
         });
-        let (me, id) = (self.me.clone(), id.clone());
+        let (me, id) = (Weak::clone(&self.me), id.clone());
         tokio::task::spawn_local(async move {
             tokio::time::sleep(delay).await;
             let Some(platform) = me.upgrade() else { return };
@@ -325,7 +325,7 @@ impl Platform {
             return;
         };
         replica.stop();
-        let (me, id) = (self.me.clone(), id.clone());
+        let (me, id) = (Weak::clone(&self.me), id.clone());
         tokio::task::spawn_local(async move {
             tokio::time::sleep(delay).await;
             for _ in 0..GRACE.as_millis() / 10 {
