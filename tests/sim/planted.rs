@@ -3,7 +3,7 @@
 use tidegate::revision::planted::{Bug, plant};
 
 use crate::ledger::Property;
-use crate::world::run;
+use crate::world::{Outcome, run};
 
 /// Each bug, what may catch it, and within how many seeds.
 const BUGS: [(Bug, &[Property], u64); 11] = [
@@ -26,8 +26,9 @@ fn each_is_caught() {
     if let Some(seed) = crate::number("SEED") {
         let name = std::env::var("PLANTED").unwrap_or_default();
         plant(BUGS.iter().map(|(bug, ..)| *bug).find(|bug| format!("{bug:?}") == name));
-        let outcome = run(seed);
-        println!("{}\nseed {seed} with {name}: {:?}", outcome.text, outcome.violation);
+        let Outcome { text, violation, lasted, requests } = run(seed);
+        println!("{text}\nseed {seed} with {name:?}: {requests} requests in {lasted:?}");
+        println!("{violation:?}");
         return;
     }
     let mut missed = Vec::new();
