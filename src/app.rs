@@ -2,6 +2,7 @@
 
 mod control;
 mod levels;
+mod refusals;
 mod serve;
 mod threads;
 mod validate;

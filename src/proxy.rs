@@ -22,7 +22,7 @@ mod sweep;
 mod upgrade;
 mod worker;
 
-pub use access_log::AccessLog;
+pub use access_log::{AccessLog, LineSink};
 pub use listen::{Acceptor, Door};
 pub use shared::{DrainState, Settings, Shared};
 pub use worker::{Message, Worker};

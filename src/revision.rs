@@ -8,6 +8,7 @@
 //! A revision without a limit whose endpoints are warm does not come here per request: its workers
 //! pick from the published [`EndpointSet`] and count in per-worker counters.
 
+mod cold;
 mod eject;
 mod endpoint;
 mod meter;

@@ -16,6 +16,8 @@ use crate::revision::{Revision, Setting};
 use crate::snapshot::Registry;
 use crate::stats::{Pokes, RevisionStats};
 
+use super::refusals::RefusalLog;
+
 /// How often victims, meters and ejections are looked after.
 const TEND_EVERY: Duration = Duration::from_millis(100);
 
@@ -49,6 +51,7 @@ pub struct Control<T> {
     /// Revisions with victims that still work.
     working: BTreeSet<RevisionId>,
     announced: BTreeSet<ServiceId>,
+    refusals: RefusalLog,
     live: Arc<Live>,
 }
 
@@ -100,6 +103,7 @@ impl<T: ScaleTarget> Control<T> {
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
             announced: BTreeSet::new(),
+            refusals: RefusalLog::default(),
             live: Arc::default(),
         }
     }
@@ -259,6 +263,7 @@ impl<T: ScaleTarget> Control<T> {
     fn forget(&mut self, id: &RevisionId) {
         self.counts.remove(id);
         self.working.remove(id);
+        self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
             self.live.counts.lock().remove(id);
             self.live.failures.lock().remove(id);
@@ -309,6 +314,7 @@ impl<T: ScaleTarget> Control<T> {
     /// What only time changes.
     async fn tend(&mut self) {
         let now = self.parts.shared.clock.now();
+        self.refusals.look(&self.parts.shared, &self.registry, now);
         for id in self.working.clone() {
             self.state(&id).await;
         }

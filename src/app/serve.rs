@@ -99,7 +99,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let doors = open_doors(args)?;
     let admin = bind_admin(args.admin)?;
     let clock = Clock::start();
-    let shared = Shared::new(proxy_settings(args), clock);
+    let shared = Shared::new(proxy_settings(args, log), clock);
     let pokes = Arc::new(Pokes::default());
     let limits = ProcessLimits { max_replicas: Some(args.max_replicas) };
     let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
@@ -173,11 +173,15 @@ async fn scale(autoscaler: Arc<Autoscaler>, statements: mpsc::Sender<Statement>)
         .await;
 }
 
-fn proxy_settings(args: &ServeArgs) -> Settings {
+fn proxy_settings(args: &ServeArgs, log: &LogHandle) -> Settings {
     Settings {
         health_path: args.health_path.clone(),
         trusted_proxies: args.trusted_proxies.clone(),
-        access_log: args.access_log.then_some(AccessLog { sample: args.access_log_sample }),
+        access_log: args.access_log.then(|| {
+            let lines = log.lines();
+            let sink = Arc::new(move |line| lines.write_line(line));
+            AccessLog { sample: args.access_log_sample, sink }
+        }),
         ..Settings::default()
     }
 }

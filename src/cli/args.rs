@@ -164,8 +164,7 @@ pub struct ServeArgs {
     #[arg(value_parser = object_name)]
     pub default_service: Option<ServiceId>,
 
-    /// Where revisions are remembered over restarts; `none` = nowhere
-    /// [default: below the user's state directory]
+    /// Accepted, without effect so far: revisions are remembered only while tidegate runs
     #[arg(long, value_name = "DIR|none", env = "TIDEGATE_STATE_DIR")]
     pub state_dir: Option<StateDir>,
 

@@ -1,6 +1,7 @@
 //! The log on standard error. Writing it never holds up a request: lines go through a bounded
 //! queue to a thread of their own, and what does not fit is dropped and counted.
 
+mod json;
 mod lines;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::{Registry, fmt, reload};
 
+use json::JsonLayer;
 pub use lines::Lines;
 
 use super::args::LogFormat;
@@ -144,10 +146,9 @@ fn subscriber(
         problem: format!("{problem}"),
     })?;
     let (filter, handle) = reload::Layer::new(base.clone());
-    let layer = fmt::layer().with_writer(lines).with_ansi(colours);
     let layer = match format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => fmt::layer().with_writer(lines).with_ansi(colours).boxed(),
+        LogFormat::Json => JsonLayer::new(lines).boxed(),
     };
     let subscriber = Registry::default().with(layer.with_filter(filter));
     Ok((subscriber, Levels { base, set: Mutex::default(), reload: handle }))

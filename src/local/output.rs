@@ -245,7 +245,7 @@ fn write_log(lines: &LineReceiver<Line>) {
         }
         let text = String::from_utf8_lossy(&bytes);
         if is_json(&text) {
-            tracing::info!(target: "replica", %revision, replica, stream, raw = &*text);
+            tracing::info!(target: "replica", %revision, replica, stream, raw = %text);
         } else {
             tracing::info!(target: "replica", %revision, replica, stream, "{text}");
         }

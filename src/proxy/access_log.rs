@@ -1,17 +1,29 @@
 //! The access log: one JSON line a request, with the fields of Knative's request log template.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri, Version};
 
 use crate::model::{Reason, RevisionId, ServiceId};
 
+/// Takes a line that ends with a line feed; must not block.
+pub type LineSink = Arc<dyn Fn(Vec<u8>) + Send + Sync>;
+
 /// Settings of the access log.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct AccessLog {
-    /// Share of requests that are logged, 0–1. Refused ones are always logged.
+    /// Share of requests that are logged, 0–1.
     pub sample: f64,
+    /// Where the lines go.
+    pub sink: LineSink,
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessLog").field("sample", &self.sample).finish_non_exhaustive()
+    }
 }
 
 /// What is known of a request when it arrives; kept until it ends.
@@ -71,7 +83,7 @@ impl Record {
     }
 
     /// Writes the line.
-    pub(super) fn write(&self, ending: &Ending<'_>) {
+    pub(super) fn write(&self, ending: &Ending<'_>, sink: &LineSink) {
         let line = serde_json::json!({
             "httpRequest": {
                 "requestMethod": self.method.as_str(),
@@ -97,6 +109,8 @@ impl Record {
                 "configuration": ending.configuration,
             },
         });
-        tracing::info!(target: "access", "{line}");
+        let mut line = line.to_string().into_bytes();
+        line.push(b'\n');
+        sink(line);
     }
 }

@@ -183,7 +183,7 @@ fn record(
     request: &Request<Incoming>,
     checked: &Checked<'_>,
 ) -> Option<Box<Record>> {
-    let log = worker.shared.settings.access_log?;
+    let log = worker.shared.settings.access_log.as_ref()?;
     if worker.rng.borrow_mut().f64() >= log.sample {
         return None;
     }

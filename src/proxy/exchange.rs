@@ -218,8 +218,9 @@ impl Exchange {
 
     fn write_log(&mut self, now: Nanos, endpoint: Option<SocketAddr>) {
         let Some(record) = self.log.take() else { return };
+        let Some(log) = &self.worker.shared.settings.access_log else { return };
         self.local.with_spec(|spec| {
-            record.write(&Ending {
+            let ending = Ending {
                 status: self.status,
                 reason: self.reason,
                 bytes: self.bytes,
@@ -229,7 +230,8 @@ impl Exchange {
                 service: spec.service.as_ref(),
                 configuration: &spec.configuration,
                 endpoint,
-            });
+            };
+            record.write(&ending, &log.sink);
         });
     }
 }

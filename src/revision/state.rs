@@ -19,9 +19,6 @@ use super::permit::{Admission, Grant, Permit, Ticket};
 use super::picker::pick;
 use super::queue::{Full, Outcome, ProcessQueue, Waiters};
 
-/// `Retry-After` of a full queue when no cold start was measured yet, and its bounds.
-const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=30;
-
 /// How far an endpoint is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -85,9 +82,9 @@ pub struct Revision {
     /// Changes whenever `open` does, so that workers notice with one load.
     version: AtomicU64,
     pub(super) state: Mutex<State>,
-    last_cold_start_ms: AtomicU64,
+    pub(super) last_cold_start_ms: AtomicU64,
     /// Sums over all cold starts: to the running program, from there to ready.
-    cold_start_ns: [AtomicU64; 2],
+    pub(super) cold_start_ns: [AtomicU64; 2],
     replans: Arc<Pokes>,
     replan_asked: AtomicBool,
     pub(super) ejections: AtomicU32,
@@ -200,33 +197,6 @@ impl Revision {
             Reason::QueueFull,
             format!("{bound} requests wait for {whose} already; try again later"),
         )
-    }
-
-    /// Seconds for `Retry-After`: the last measured cold start, bounded.
-    pub fn retry_after_seconds(&self) -> u64 {
-        let seconds = self.last_cold_start_ms.load(Ordering::Relaxed).div_ceil(1_000);
-        seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end())
-    }
-
-    /// A cold start was measured: from the order to the running program, and from there to ready.
-    pub fn cold_started(&self, spawn: Duration, ready: Duration) {
-        let took = spawn + ready;
-        for (sum, phase) in self.cold_start_ns.iter().zip([spawn, ready]) {
-            let ns = u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX);
-            sum.fetch_add(ns, Ordering::Relaxed);
-        }
-        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.last_cold_start_ms.store(ms, Ordering::Relaxed);
-        self.stats.cold_started(took);
-    }
-
-    /// Time spent in cold starts since the start, by phase.
-    pub fn cold_start_phases(&self) -> Vec<(&'static str, Duration)> {
-        ["spawn", "ready"]
-            .into_iter()
-            .zip(&self.cold_start_ns)
-            .map(|(phase, ns)| (phase, Duration::from_nanos(ns.load(Ordering::Relaxed))))
-            .collect()
     }
 
     /// Takes a free slot of the least loaded of two random endpoints that have one; a victim is

@@ -37,10 +37,10 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// bytes, and would end the connection for all: enough for as many as all streams can hold.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 const _: () = assert!(CONNECTION_WINDOW / 2 / 251 > STREAMS_MAX * (STREAM_WINDOW / 5));
-/// How long an endpoint's settings are waited for before its connection is used anyway.
-const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long of this without sleeping.
-const SETTINGS_SPIN: Duration = Duration::from_micros(500);
+/// How long an endpoint's settings are waited for before its connection is used anyway: turns of
+/// the event loop, a count so that it ends on paused time too, then sleeps of a millisecond.
+const SETTINGS_TURNS: u32 = 100;
+const SETTINGS_SLEEPS: u32 = 500;
 /// Largest response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -356,12 +356,12 @@ impl Http2 {
 /// inside the connection, unseen. They are on their way when the connection is made, so this looks
 /// at every turn of the event loop before it sleeps.
 async fn settled(io: &SharedIo, sender: &http2::SendRequest<RequestBody>) {
-    let began = tokio::time::Instant::now();
+    let mut looks = 0;
     while io.traffic().bytes_read() == 0 && !sender.is_closed() {
-        let waited = began.elapsed();
-        if waited < SETTINGS_SPIN {
+        looks += 1;
+        if looks <= SETTINGS_TURNS {
             tokio::task::yield_now().await;
-        } else if waited < SETTINGS_TIMEOUT {
+        } else if looks <= SETTINGS_TURNS + SETTINGS_SLEEPS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         } else {
             return;

@@ -92,7 +92,7 @@ async fn goodbyes_and_refusals_cost_no_request() {
         |_| {},
         usize::MAX,
         |request, mut respond| {
-            if NUMBER.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if NUMBER.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 respond.send_reset(Reason::REFUSED_STREAM);
             } else {
                 fine(request, respond);

@@ -66,7 +66,7 @@ fn a_connection_made_in_between_forgives() {
     let room = Room::new(1);
     room.report(&[1, 2]);
     room.fail(1, 2);
-    let endpoint = Arc::clone(&room.revision.state.lock().entries[0].endpoint);
+    let endpoint = std::sync::Arc::clone(&room.revision.state.lock().entries[0].endpoint);
     endpoint.connected();
     room.fail(1, 2);
     assert!(!room.revision.has_ejected());

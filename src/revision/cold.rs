@@ -1,0 +1,38 @@
+//! What is known of a revision's cold starts.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Revision;
+
+/// `Retry-After` of a full queue when no cold start was measured yet, and its bounds.
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=30;
+
+impl Revision {
+    /// Seconds for `Retry-After`: the last measured cold start, bounded.
+    pub fn retry_after_seconds(&self) -> u64 {
+        let seconds = self.last_cold_start_ms.load(Ordering::Relaxed).div_ceil(1_000);
+        seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end())
+    }
+
+    /// A cold start was measured: from the order to the running program, and from there to ready.
+    pub fn cold_started(&self, spawn: Duration, ready: Duration) {
+        let took = spawn + ready;
+        for (sum, phase) in self.cold_start_ns.iter().zip([spawn, ready]) {
+            let ns = u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX);
+            sum.fetch_add(ns, Ordering::Relaxed);
+        }
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.last_cold_start_ms.store(ms, Ordering::Relaxed);
+        self.stats().cold_started(took);
+    }
+
+    /// Time spent in cold starts since the start, by phase.
+    pub fn cold_start_phases(&self) -> Vec<(&'static str, Duration)> {
+        ["spawn", "ready"]
+            .into_iter()
+            .zip(&self.cold_start_ns)
+            .map(|(phase, ns)| (phase, Duration::from_nanos(ns.load(Ordering::Relaxed))))
+            .collect()
+    }
+}
