@@ -176,7 +176,15 @@ impl<T: ScaleTarget> Control<T> {
 
     async fn world(&mut self, world: &Arc<World>) {
         let parts = &self.parts;
+        let leaving = &mut self.leaving;
         let make = |spec: &Arc<RevisionSpec>| {
+            // Its replicas may still work: a new one would not know of their requests.
+            if let Some(former) = leaving.remove(&spec.id)
+                && same_slots(&former.spec(), spec)
+            {
+                former.revive(Arc::clone(spec));
+                return former;
+            }
             let stats = RevisionStats::new(
                 spec.id.clone(),
                 parts.shared.clock,
@@ -335,6 +343,11 @@ impl<T: ScaleTarget> Control<T> {
             }
         }
     }
+}
+
+/// Whether queue and slots of one can go on as those of the other.
+fn same_slots(a: &RevisionSpec, b: &RevisionSpec) -> bool {
+    a.container_concurrency == b.container_concurrency && a.protocol == b.protocol
 }
 
 /// A number from a name, the same in every run.

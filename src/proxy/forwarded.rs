@@ -98,6 +98,18 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     }
 }
 
+/// Eight hexadecimal digits, all at once in one word: each nibble gets a byte, and `a`–`f` are
+/// moved up to the letters.
+fn hex(number: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut x = u64::from(number);
+    x = (x | (x << 16)) & 0x0000_ffff_0000_ffff;
+    x = (x | (x << 8)) & 0x00ff_00ff_00ff_00ff;
+    x = (x | (x << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((x + 6 * EACH) >> 4) & EACH;
+    (x + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
 /// The request's id: kept if it has a usable one, else made.
 pub(super) fn request_id(headers: &mut HeaderMap, given: bool, rng: &mut fastrand::Rng) {
     let usable = |id: &HeaderValue| {
@@ -109,11 +121,9 @@ pub(super) fn request_id(headers: &mut HeaderMap, given: bool, rng: &mut fastran
     if given && headers.get(&X_REQUEST_ID).is_some_and(usable) {
         return;
     }
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let number = rng.u128(..);
     let mut text = [0_u8; 32];
-    for (index, digit) in text.iter_mut().enumerate() {
-        *digit = DIGITS[(number >> (index * 4)) as usize & 15];
+    for half in text.chunks_exact_mut(8) {
+        half.copy_from_slice(&hex(rng.u32(..)));
     }
     if let Ok(id) = HeaderValue::from_bytes(&text) {
         headers.insert(X_REQUEST_ID.clone(), id);
@@ -168,6 +178,13 @@ mod tests {
                 "x-forwarded-proto: https",
             ]
         );
+    }
+
+    #[test]
+    fn digits_are_hexadecimal() {
+        for number in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX] {
+            assert_eq!(hex(number), format!("{number:08x}").as_bytes());
+        }
     }
 
     #[test]

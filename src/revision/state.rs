@@ -466,6 +466,21 @@ impl Revision {
         self.fail_waiters(&removed());
     }
 
+    /// The revision is back before its replicas have gone: those that are not told to stop yet
+    /// serve on, with their requests counted throughout.
+    pub fn revive(&self, spec: Arc<RevisionSpec>) {
+        self.set_spec(spec);
+        let mut state = self.state.lock();
+        state.removed = false;
+        for entry in &mut state.entries {
+            if matches!(entry.phase, Phase::Victim { .. }) {
+                entry.phase = Phase::Ready;
+                entry.endpoint.set_leaving(false);
+            }
+        }
+        self.publish(&state.entries);
+    }
+
     /// Whether [`Self::remove`] was called.
     pub fn is_removed(&self) -> bool {
         self.state.lock().removed

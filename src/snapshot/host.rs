@@ -21,25 +21,29 @@ pub fn normalize(authority: &str) -> Option<(Cow<'_, str>, HostKind)> {
         let port_ok = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         return port_ok.then_some((Cow::Borrowed(address), HostKind::Local));
     }
-    let host = match authority.split_once(':') {
-        Some((host, port)) if is_port(port) => host,
-        Some(_) => return None,
-        None => authority,
-    };
+    let (mut end, mut upper) = (authority.len(), false);
+    for (index, byte) in authority.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {}
+            b'A'..=b'Z' => upper = true,
+            b':' => {
+                end = index;
+                break;
+            }
+            _ => return None,
+        }
+    }
+    let (host, port) = authority.split_at(end);
+    if !is_port(port.strip_prefix(':').unwrap_or_default()) {
+        return None;
+    }
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() || host.len() > 253 {
         return None;
     }
-    let mut upper = false;
-    for byte in host.bytes() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {}
-            b'A'..=b'Z' => upper = true,
-            _ => return None,
-        }
-    }
     let host = if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) };
-    let is_address = host.ends_with(|c: char| c.is_ascii_digit()) && host.parse::<IpAddr>().is_ok();
+    let is_address =
+        host.as_bytes().last().is_some_and(u8::is_ascii_digit) && host.parse::<IpAddr>().is_ok();
     let kind = if is_address || host == "localhost" { HostKind::Local } else { HostKind::Name };
     Some((host, kind))
 }

@@ -198,3 +198,19 @@ async fn one_that_ends_with_its_requests_is_not_replaced() {
     assert_eq!((plan.replicas, plan.waits), (1, false));
     drop(held);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_revision_that_comes_back_keeps_its_requests() {
+    let room = Room::new(2);
+    room.report(&[1, 2]);
+    let held = room.load(&[1, 0]);
+    room.revision.remove();
+    assert_eq!(room.shown(), ["r1 1 victim", "r2 0 victim"]);
+    room.revision.revive(room.revision.spec());
+    assert!(!room.revision.is_removed());
+    assert_eq!(room.shown(), ["r1 1 ready", "r2 0 ready"]);
+    let plan = room.plan(1, 0).await;
+    assert_eq!(room.shown(), ["r1 1 ready", "r2 0 victim"], "the idle one goes");
+    assert_eq!(names(&plan.spare), ["r1", "r2"]);
+    drop(held);
+}
