@@ -131,9 +131,12 @@ impl<T: ScaleTarget> Control<T> {
                     self.update(update).await;
                     changed();
                 }
-                Some(statement) = statements.recv() => {
-                    self.desired.insert(statement.revision.clone(), statement.desired);
-                    self.state(&statement.revision).await;
+                Some(Statement { revision, desired }) = statements.recv() => {
+                    let former = self.desired.insert(revision.clone(), desired);
+                    // Of somebody else's replicas there is nothing to state again.
+                    if former != Some(desired) || !self.is_static(&revision) {
+                        self.state(&revision).await;
+                    }
                 }
                 () = replans.poked() => {
                     for id in replans.take() {
@@ -146,6 +149,11 @@ impl<T: ScaleTarget> Control<T> {
                 _ = tend.tick() => self.tend().await,
             }
         }
+    }
+
+    fn is_static(&self, id: &RevisionId) -> bool {
+        let is = |spec: &RevisionSpec| matches!(spec.workload, Workload::Static(_));
+        self.revision(id).is_some_and(|revision| is(&revision.spec()))
     }
 
     async fn update(&mut self, update: Update) {

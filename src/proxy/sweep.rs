@@ -295,18 +295,29 @@ impl<C> Drop for Watched<C> {
 }
 
 impl<C> Sweeper<C> {
+    /// The task sleeps for as long as there is nothing to look at.
+    fn wake_if_empty(&self) {
+        if self.is_empty() {
+            self.filled.notify_one();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.timers.borrow().is_empty() && self.connections.borrow().is_empty()
+    }
+
     /// Adds a timer.
     pub(super) fn timer(self: &Rc<Self>) -> Swept<C> {
+        self.wake_if_empty();
         let timer = Timer::new();
         let key = self.timers.borrow_mut().insert(Rc::clone(&timer));
-        self.filled.notify_one();
         Swept { timer, sweeper: Rc::clone(self), key }
     }
 
     /// Adds a connection.
     pub(super) fn watch(self: &Rc<Self>, connection: Rc<C>) -> Watched<C> {
+        self.wake_if_empty();
         let key = self.connections.borrow_mut().insert(Rc::clone(&connection));
-        self.filled.notify_one();
         Watched { connection, sweeper: Rc::clone(self), key }
     }
 
@@ -326,7 +337,7 @@ impl<C> Sweeper<C> {
         turn: impl Fn(Nanos),
     ) {
         loop {
-            if self.timers.borrow().is_empty() && self.connections.borrow().is_empty() {
+            if self.is_empty() {
                 self.filled.notified().await;
             }
             tokio::time::sleep(SWEEP_EVERY).await;
