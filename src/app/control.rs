@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -59,8 +60,8 @@ pub struct Control<T> {
 #[derive(Debug, Default)]
 pub struct Live {
     revisions: Mutex<BTreeMap<RevisionId, Arc<Revision>>>,
-    counts: Mutex<BTreeMap<RevisionId, (u32, ReplicaCounts)>>,
-    failures: Mutex<BTreeMap<RevisionId, Problem>>,
+    counts: DashMap<RevisionId, (u32, ReplicaCounts)>,
+    failures: DashMap<RevisionId, Problem>,
     world: Mutex<Arc<World>>,
 }
 
@@ -77,12 +78,12 @@ impl Live {
 
     /// Desired count and replicas of a revision.
     pub fn counts(&self, id: &RevisionId) -> (u32, ReplicaCounts) {
-        self.counts.lock().get(id).copied().unwrap_or_default()
+        self.counts.get(id).map(|counts| *counts).unwrap_or_default()
     }
 
     /// Why the last start of a revision's replica failed, until one is ready.
     pub fn failure(&self, id: &RevisionId) -> Option<Problem> {
-        self.failures.lock().get(id).cloned()
+        self.failures.get(id).map(|problem| problem.clone())
     }
 
     /// The configuration in effect.
@@ -168,7 +169,7 @@ impl<T: ScaleTarget> Control<T> {
                     tracing::error!(%revision, waiting = told, "{}: {}", problem.reason,
                         problem.message);
                 }
-                self.live.failures.lock().insert(revision, problem);
+                self.live.failures.insert(revision, problem);
             }
             Update::ColdStart { revision, spawn, ready } => {
                 if let Some(live) = self.revision(&revision) {
@@ -250,9 +251,9 @@ impl<T: ScaleTarget> Control<T> {
         let Some(revision) = self.revision(id) else { return };
         let former = self.counts.insert(id.clone(), counts);
         let desired = self.desired.get(id).copied().unwrap_or(0);
-        self.live.counts.lock().insert(id.clone(), (desired, counts));
+        self.live.counts.insert(id.clone(), (desired, counts));
         if counts.ready > 0 {
-            self.live.failures.lock().remove(id);
+            self.live.failures.remove(id);
         }
         let now = self.parts.shared.clock.now();
         let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
@@ -281,8 +282,8 @@ impl<T: ScaleTarget> Control<T> {
         self.working.remove(id);
         self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
-            self.live.counts.lock().remove(id);
-            self.live.failures.lock().remove(id);
+            self.live.counts.remove(id);
+            self.live.failures.remove(id);
         }
     }
 
@@ -291,7 +292,7 @@ impl<T: ScaleTarget> Control<T> {
         let Some(revision) = self.revision(id) else { return };
         let desired = self.desired.get(id).copied().unwrap_or(0);
         let counts = self.counts.get(id).copied().unwrap_or_default();
-        self.live.counts.lock().insert(id.clone(), (desired, counts));
+        self.live.counts.insert(id.clone(), (desired, counts));
         let spec = revision.spec();
         if matches!(spec.workload, Workload::Static(_)) {
             // Somebody else's replicas: none is chosen to go.
