@@ -10,3 +10,4 @@ mod command_line;
 mod examples;
 mod first_answer;
 mod manifests;
+mod routes;
