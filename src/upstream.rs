@@ -9,6 +9,8 @@ mod connect;
 mod error;
 mod pool;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use body::{ContinueGate, RequestBody, Returned};
 pub use connect::{Connector, MemoryNetwork};

@@ -112,14 +112,18 @@ enum Kind {
 }
 
 impl Lease {
-    /// The response, and the request, ended in order: the connection is kept for others.
+    /// The response, and the request, ended in order: the connection is kept for others, unless
+    /// the end of the request still waits to go out. The endpoint may never take it, and with it
+    /// no further request.
     pub fn finish(mut self, now: Nanos) {
         let kind =
             std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
         match kind {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
                 let mut idle = pool.idle.borrow_mut();
-                if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
+                let usable =
+                    !connection.sender.is_closed() && !connection.io.traffic().is_stalled();
+                if idle.len() < IDLE_MAX && usable {
                     idle.push(Idle { connection, since: now, until: now.plus(keep) });
                 }
             }

@@ -32,6 +32,7 @@ pub struct Traffic {
     read: AtomicU64,
     written: AtomicU64,
     ended: AtomicBool,
+    stalled: AtomicBool,
 }
 
 impl Traffic {
@@ -48,6 +49,19 @@ impl Traffic {
     /// Bytes in both directions.
     pub fn bytes(&self) -> u64 {
         self.bytes_read().wrapping_add(self.bytes_written())
+    }
+
+    /// Whether the last write found no room: something is waiting to go out.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Notes how a write went.
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        self.stalled.store(result.is_pending(), Ordering::Relaxed);
+        if let Poll::Ready(Ok(n)) = result {
+            add(&self.written, *n);
+        }
     }
 
     /// Whether the peer's end was read.
@@ -168,9 +182,7 @@ impl AsyncWrite for SharedIo {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         };
-        if let Poll::Ready(Ok(n)) = &result {
-            add(&self.0.traffic.written, *n);
-        }
+        self.0.traffic.wrote(&result);
         result
     }
 
@@ -183,9 +195,7 @@ impl AsyncWrite for SharedIo {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
-        if let Poll::Ready(Ok(n)) = &result {
-            add(&self.0.traffic.written, *n);
-        }
+        self.0.traffic.wrote(&result);
         result
     }
 
