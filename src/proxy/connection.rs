@@ -245,8 +245,9 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket) {
     let direct = direct::serve(&worker, connection);
     let next = drive(connection, direct, |_| connection.finishing.set(true)).await;
     let result = match next {
-        Some(Next::Http2) => serve_http2(&worker, connection).await,
-        Some(Next::Http1) => serve_http1(&worker, connection).await,
+        // Boxed: a connection on the direct path is not to have room for hyper's.
+        Some(Next::Http2) => Box::pin(serve_http2(&worker, connection)).await,
+        Some(Next::Http1) => Box::pin(serve_http1(&worker, connection)).await,
         Some(Next::Nobody) | None => return,
     };
     if let Some(Err(error)) = result {

@@ -13,6 +13,8 @@ use httparse::{Header, ParserConfig, Status};
 use crate::proxy::forwarded::{Client, is_usable_id, new_id};
 use crate::snapshot::{HostKind, normalize};
 
+use super::buffers::SMALL_BYTES;
+
 /// Headers that a request may have here.
 pub(super) const HEADERS_MAX: usize = 64;
 
@@ -185,12 +187,13 @@ fn scan<'h, 'b>(
     })
 }
 
-/// A number as `Content-Length` has to have it: digits, without leading zeros.
+/// A number as `Content-Length` has to have it: digits, without leading zeros. One that no buffer
+/// holds is as good as none: such a body is not carried directly.
 fn decimal(value: &[u8]) -> Option<usize> {
     if !value.iter().all(u8::is_ascii_digit) || (value.len() > 1 && value[0] == b'0') {
         return None;
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|length| *length <= SMALL_BYTES)
 }
 
 impl<'b> Head<'_, 'b> {
