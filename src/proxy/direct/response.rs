@@ -190,7 +190,7 @@ fn write_headers(headers: &[Header<'_>], seen: &Seen, out: &mut Vec<u8>) {
             (17, b't') => is("transfer-encoding"),
             _ => false,
         };
-        if !ends_here && !(seen.names && is_named(headers, header.name)) {
+        if !(ends_here || seen.names && is_named(headers, header.name)) {
             line(out, header.name.as_bytes(), header.value);
         }
     }
