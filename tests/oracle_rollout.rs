@@ -233,8 +233,10 @@ fn rollouts_are_those_of_knative() {
     }
     println!("rollout: {files} files, {reconciles} reconciles");
     println!("  skipped {panics} reconciles: an index error of Knative, a sane state is enough");
-    println!("  skipped status_traffic: a Route's status, which only Kubernetes has; the shares \
-              in it are those of the splits and of the tags' states");
+    println!(
+        "  skipped status_traffic: a Route's status, which only Kubernetes has; the shares \
+              in it are those of the splits and of the tags' states"
+    );
     assert!(reconciles > 0, "no case was found");
     let first: Vec<&str> = differences.iter().take(20).map(String::as_str).collect();
     assert!(first.is_empty(), "{} differences:\n{}", differences.len(), first.join("\n"));

@@ -28,7 +28,9 @@ impl UnixNanos {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    fn plus(self, duration: Duration) -> Self {
+    /// This moment and `duration` later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
@@ -170,8 +172,8 @@ impl Rollout {
         for configuration in &before.configurations {
             known.insert(configuration.key(), configuration.clone());
         }
-        let configurations = self.configurations.iter().map(|target| {
-            match known.remove(&target.key()) {
+        let configurations =
+            self.configurations.iter().map(|target| match known.remove(&target.key()) {
                 Some(mut before) => {
                     if stand(before.newest()) == Standing::Ready {
                         before.observe_ready(duration, now);
@@ -179,8 +181,7 @@ impl Rollout {
                     before.stepped(target, now, stand)
                 }
                 None => target.clone(),
-            }
-        });
+            });
         Self { configurations: configurations.collect() }
     }
 
@@ -195,8 +196,7 @@ impl Rollout {
     /// When the next step is due that may be taken.
     pub fn next_step(&self, stand: Stand<'_>) -> Option<UnixNanos> {
         let moving = self.configurations.iter().filter(|configuration| !configuration.is_done());
-        let due =
-            moving.filter(|configuration| stand(configuration.newest()) != Standing::Failing);
+        let due = moving.filter(|configuration| stand(configuration.newest()) != Standing::Failing);
         due.map(|configuration| configuration.step_params.next_step_time)
             .filter(|next| !next.is_unset())
             .min()
@@ -205,7 +205,8 @@ impl Rollout {
     /// How the traffic of a target is shared while it moves: `revision` is where it goes in the
     /// end. None when nothing moves.
     pub fn shares(&self, tag: Option<&str>, revision: &str) -> Option<&[RevisionShare]> {
-        let mut moving = self.configurations.iter().filter(|configuration| !configuration.is_done());
+        let mut moving =
+            self.configurations.iter().filter(|configuration| !configuration.is_done());
         moving
             .find(|moving| moving.tag.as_deref() == tag && moving.newest() == revision)
             .map(|moving| moving.revisions.as_slice())

@@ -51,19 +51,67 @@ fn run(
 }
 
 fn check(duration: u64, ready_after: u64, percent: u8, expected: Expect) {
-    let states = run(goal(&[("a", "r1", percent)]), &goal(&[("a", "r2", percent)]), duration, ready_after);
+    let states =
+        run(goal(&[("a", "r1", percent)]), &goal(&[("a", "r2", percent)]), duration, ready_after);
     let lines = states.iter().map(|(second, state)| format!("{second} s: {}\n", text(state)));
     expected.assert_eq(&lines.collect::<String>());
 }
 
 #[test]
 fn the_cadence_is_what_the_first_per_cent_took() {
-    check(10, 2, 100, expect![""]);
-    check(10, 4, 30, expect![""]);
-    check(1, 0, 100, expect![""]);
+    check(
+        10,
+        2,
+        100,
+        expect![[r#"
+        0 s: r1 99, r2 1
+        2 s: r1 99, r2 1
+        4 s: r1 74, r2 26
+        6 s: r1 49, r2 51
+        8 s: r1 24, r2 76
+        10 s: r2 100
+    "#]],
+    );
+    check(
+        10,
+        4,
+        30,
+        expect![[r#"
+        0 s: r1 29, r2 1
+        4 s: r1 29, r2 1
+        8 s: r1 10, r2 20
+        12 s: r2 30
+    "#]],
+    );
+    check(
+        1,
+        0,
+        100,
+        expect![[r#"
+        0 s: r1 99, r2 1
+        0 s: r1 99, r2 1
+        1 s: r2 100
+    "#]],
+    );
     // One per cent cannot be shared.
-    check(60, 1, 1, expect![""]);
-    check(60, 1, 2, expect![""]);
+    check(
+        60,
+        1,
+        1,
+        expect![[r#"
+        0 s: r2 1
+    "#]],
+    );
+    check(
+        60,
+        1,
+        2,
+        expect![[r#"
+        0 s: r1 1, r2 1
+        1 s: r1 1, r2 1
+        60 s: r2 2
+    "#]],
+    );
 }
 
 #[test]
@@ -96,8 +144,8 @@ fn while_it_fails_nothing_moves() {
 fn the_state_is_written_as_knative_writes_it() {
     let (before, target) = (goal(&[("a", "r1", 100)]), goal(&[("a", "r2", 100)]));
     let states = run(before.clone(), &target, 60, 1);
-    expect![""].assert_eq(&serde_json::to_string(&states[1].1).unwrap());
-    expect![""].assert_eq(&serde_json::to_string(&before).unwrap());
+    expect![[r#"{"configurations":[{"configurationName":"a","percent":100,"revisions":[{"revisionName":"r1","percent":99},{"revisionName":"r2","percent":1}],"stepParams":{"starttime":1000000000000,"nextStepTime":1002000000000,"stepDuration":1000000000,"stepSize":2}}]}"#]].assert_eq(&serde_json::to_string(&states[1].1).unwrap());
+    expect![[r#"{"configurations":[{"configurationName":"a","percent":100,"revisions":[{"revisionName":"r1","percent":100}],"stepParams":{}}]}"#]].assert_eq(&serde_json::to_string(&before).unwrap());
     for (_, state) in states {
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<Rollout>(&text).unwrap(), state);
@@ -106,7 +154,12 @@ fn the_state_is_written_as_knative_writes_it() {
 
 #[test]
 fn a_revision_that_is_gone_leaves_its_share_to_the_newest() {
-    let states = run(goal(&[("a", "r1", 60), ("b", "s1", 40)]), &goal(&[("a", "r2", 60), ("b", "s1", 40)]), 60, 1);
+    let states = run(
+        goal(&[("a", "r1", 60), ("b", "s1", 40)]),
+        &goal(&[("a", "r2", 60), ("b", "s1", 40)]),
+        60,
+        1,
+    );
     let mut state = states[3].1.clone();
     state.retain(|name| name != "r1" && name != "s1");
     assert_eq!(text(&state), "r2 60");
