@@ -20,14 +20,20 @@ pub(super) fn outcome(live: Arc<Live>) -> Outcome {
 
 /// A revision without replicas is as well as one with them, as in Knative, where one with an
 /// initial scale of 0 is ready without ever having run: a service that nobody calls gets its new
-/// revision in the time set. As soon as replicas are wanted, they have to become ready.
+/// revision in the time set. Where replicas are wanted, by its settings or by a request, they have
+/// to become ready; where they cannot be started, it is not doing well until one is ready.
 fn standing(live: &Live, id: &RevisionId) -> Standing {
     if live.failure(id).is_some() {
         return Standing::Failing;
     }
     let (desired, counts) = live.counts(id);
-    if counts.ready == 0 && (desired > 0 || counts.starting > 0) {
-        return Standing::Pending;
+    if counts.ready > 0 {
+        return Standing::Ready;
     }
-    Standing::Ready
+    let by_settings = live.revision(id).is_some_and(|revision| {
+        let scaling = &revision.spec().scaling;
+        scaling.initial_scale.max(scaling.min_scale) > 0
+    });
+    let wanted = desired > 0 || counts.starting > 0 || by_settings;
+    if wanted { Standing::Pending } else { Standing::Ready }
 }

@@ -131,7 +131,8 @@ fn a_tag_moves_too_and_pinned_traffic_does_not() {
         1 30% 2 21% 3 49% next: 2 33% 3 67%
         1 30% 2 13% 3 57% next: 2 22% 3 78%
         1 30% 2 5% 3 65% next: 2 11% 3 89%
-        reload: 1 30% 3 70%"#]].assert_eq(&steps.join("\n"));
+        reload: 1 30% 3 70%"#]]
+    .assert_eq(&steps.join("\n"));
 }
 
 #[test]
