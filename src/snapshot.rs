@@ -4,6 +4,8 @@
 mod host;
 mod registry;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

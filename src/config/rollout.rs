@@ -137,7 +137,7 @@ impl Rollout {
             })
             .collect();
         let mut rollout = Self { configurations };
-        rollout.configurations.sort_by(|a, b| a.key().cmp(&b.key()));
+        rollout.configurations.sort_by_cached_key(ConfigurationRollout::key);
         rollout
     }
 
@@ -286,9 +286,12 @@ impl ConfigurationRollout {
         self
     }
 
+    /// Whether a step is due. A moment much further away than a step was set by a clock that has
+    /// been put back since, as that of a machine that learns the time only after its start.
     fn is_due(&self, now: UnixNanos) -> bool {
-        let next = self.step_params.next_step_time;
-        !next.is_unset() && next <= now
+        let StepParams { next_step_time: next, step_duration, .. } = self.step_params;
+        let far = Duration::from_nanos(step_duration.saturating_mul(2));
+        !next.is_unset() && (next <= now || next.since(now) > far)
     }
 
     /// Takes over another share: what is more goes to the newest revision, what is less is taken

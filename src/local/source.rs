@@ -19,7 +19,7 @@ use crate::platform::{ConfigSource, SourceError, Update, Updates};
 use super::files::{ConfigFiles, FilesError};
 use progress::{Progress, Wall};
 
-pub use progress::Outcome;
+pub use progress::{InEffect, Outcome, StandingOf};
 
 /// Takes what the configuration says about logging.
 pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
@@ -133,7 +133,7 @@ impl FileSource {
             tracing::info!(%service, "traffic moves to the new revision step by step");
         }
         for service in self.rolling.difference(&rolling) {
-            tracing::info!(%service, "traffic has moved");
+            tracing::info!(%service, "its traffic no longer moves");
         }
         self.rolling = rolling;
         self.progress.sent = Some(Arc::clone(&world));

@@ -140,6 +140,21 @@ fn while_it_fails_nothing_moves() {
     assert_eq!(text(&advanced(&recovered, 103, Standing::Pending)), "r1 66, r2 34");
 }
 
+/// The stored moments are of a clock that was years ahead.
+#[test]
+fn a_clock_put_back_does_not_stop_it() {
+    let (before, target) = (goal(&[("a", "r1", 100)]), goal(&[("a", "r2", 100)]));
+    let states = run(before, &target, 10, 1);
+    let (_, mut state) = states[2].clone();
+    let mut now = UnixNanos(5 * SECOND);
+    for _ in 0..12 {
+        let duration = Duration::from_secs(10);
+        state = target.clone().advanced(Some(&state), duration, now, &|_| Standing::Ready);
+        now = now.plus(Duration::from_secs(1));
+    }
+    assert_eq!(state, target);
+}
+
 #[test]
 fn the_state_is_written_as_knative_writes_it() {
     let (before, target) = (goal(&[("a", "r1", 100)]), goal(&[("a", "r2", 100)]));

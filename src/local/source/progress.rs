@@ -10,14 +10,19 @@ use tokio::time::Instant;
 use crate::config::rollout::{Standing, UnixNanos};
 use crate::model::{RevisionId, World};
 
+/// Whether a world is in effect.
+pub type InEffect = Box<dyn Fn(&Arc<World>) -> bool>;
+/// How a revision is doing.
+pub type StandingOf = Box<dyn Fn(&RevisionId) -> Standing>;
+
 /// Tells what became of the updates: traffic moves to a new revision once that serves.
 pub struct Outcome {
     /// Changes after every update that took effect.
     pub updated: watch::Receiver<()>,
     /// Whether a world is in effect.
-    pub in_effect: Box<dyn Fn(&Arc<World>) -> bool>,
+    pub in_effect: InEffect,
     /// How a revision is doing.
-    pub standing: Box<dyn Fn(&RevisionId) -> Standing>,
+    pub standing: StandingOf,
 }
 
 impl std::fmt::Debug for Outcome {
