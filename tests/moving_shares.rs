@@ -1,5 +1,4 @@
 //! Shares that change while requests are drawn.
-#![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
