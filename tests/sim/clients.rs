@@ -264,7 +264,7 @@ impl Clients {
             &self.workers[n]
         };
         load.fetch_add(1, Ordering::Relaxed);
-        worker.accept(Socket::Memory(theirs));
+        worker.accept(Socket::Memory(theirs), std::net::Ipv4Addr::LOCALHOST.into());
         let (sender, driver) = handshake(TokioIo::new(ours)).await.expect("nothing is sent yet");
         let driver = tokio::task::spawn_local(async move {
             // How a connection ends shows in its requests.
