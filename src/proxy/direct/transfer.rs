@@ -22,7 +22,7 @@ use crate::upstream::{SendError, Sent, SharedIo};
 
 use super::buffers::{Buffers, SMALL_BYTES};
 use super::client::{Client, End};
-use super::framing::Framing;
+use super::framing::{Framing, Then};
 use super::response::{self, Asked, HEAD_BYTES_MAX, Parsed};
 
 /// How long a client has to take an answer of our own.
@@ -319,9 +319,9 @@ async fn relay(
     let mut first = true;
     loop {
         let bytes = &input[start..];
-        let piece = head.framing.consume(bytes).map_err(|_malformed| End::Cut(Cut::Short))?;
+        let piece = head.framing.consume(bytes);
         exchange.sent(piece.content);
-        if piece.done {
+        if piece.then == Then::End {
             let clean = sent && piece.taken == bytes.len();
             let now = exchange.complete();
             if let Some(keep) = head.keep.filter(|_| clean) {
@@ -343,8 +343,10 @@ async fn relay(
         } else {
             client.send(timer, &out, body).await?;
         }
-        if piece.done {
-            break;
+        match piece.then {
+            Then::More => {}
+            Then::End => break,
+            Then::Malformed => return Err(End::Cut(Cut::Short)),
         }
         if first {
             first = false;
