@@ -134,7 +134,7 @@ async fn attempts(
     }
 }
 
-/// Waits in line, with no more memory than the request needs.
+/// Takes a slot: at once, or after waiting in line with no more memory than the request needs.
 async fn wait(
     exchange: &mut Exchange,
     outgoing: &mut Outgoing,
@@ -142,12 +142,17 @@ async fn wait(
     avoid: Option<u64>,
 ) -> Result<(), Stop> {
     let worker = Rc::clone(&exchange.worker);
-    let exact = outgoing.bytes.as_slice().to_vec();
-    worker.buffers.give(std::mem::replace(&mut outgoing.bytes, exact));
     let mut admitted = pin!(admit(exchange, avoid));
-    poll_fn(|cx| match client.poll_gone(cx) {
-        Poll::Ready(()) => Poll::Ready(Err(Stop::Gone)),
-        Poll::Pending => admitted.as_mut().poll(cx),
+    poll_fn(|cx| {
+        if client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Gone));
+        }
+        let admitted = admitted.as_mut().poll(cx);
+        if admitted.is_pending() && outgoing.bytes.capacity() == SMALL_BYTES {
+            let exact = outgoing.bytes.as_slice().to_vec();
+            worker.buffers.give(std::mem::replace(&mut outgoing.bytes, exact));
+        }
+        admitted
     })
     .await
 }
