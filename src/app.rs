@@ -4,6 +4,7 @@ mod control;
 mod levels;
 mod refusals;
 mod serve;
+mod state;
 mod threads;
 mod validate;
 mod views;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
-use crate::autoscaler::{Autoscaler, Statement};
+use crate::autoscaler::{Autoscaler, Restored, Statement};
 use crate::model::{Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
@@ -52,6 +52,8 @@ pub struct Control<T> {
     /// Revisions with victims that still work.
     working: BTreeSet<RevisionId>,
     announced: BTreeSet<ServiceId>,
+    /// Counts from before a restart, until the first configuration.
+    restored: BTreeMap<RevisionId, Restored>,
     refusals: RefusalLog,
     live: Arc<Live>,
 }
@@ -61,6 +63,7 @@ pub struct Control<T> {
 pub struct Live {
     revisions: Mutex<BTreeMap<RevisionId, Arc<Revision>>>,
     counts: DashMap<RevisionId, (u32, ReplicaCounts)>,
+    counts_changed: Notify,
     failures: DashMap<RevisionId, Problem>,
     world: Mutex<Arc<World>>,
 }
@@ -79,6 +82,18 @@ impl Live {
     /// Desired count and replicas of a revision.
     pub fn counts(&self, id: &RevisionId) -> (u32, ReplicaCounts) {
         self.counts.get(id).map(|counts| *counts).unwrap_or_default()
+    }
+
+    fn set_counts(&self, id: &RevisionId, desired: u32, counts: ReplicaCounts) {
+        let former = self.counts.insert(id.clone(), (desired, counts));
+        if former != Some((desired, counts)) {
+            self.counts_changed.notify_one();
+        }
+    }
+
+    /// Returns once counts have changed since the last call. For one waiter.
+    pub async fn counts_changed(&self) {
+        self.counts_changed.notified().await;
     }
 
     /// Why the last start of a revision's replica failed, until one is ready.
@@ -104,6 +119,7 @@ impl<T: ScaleTarget> Control<T> {
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
             announced: BTreeSet::new(),
+            restored: BTreeMap::new(),
             refusals: RefusalLog::default(),
             live: Arc::default(),
         }
@@ -112,6 +128,11 @@ impl<T: ScaleTarget> Control<T> {
     /// What the admin listener may look at.
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live)
+    }
+
+    /// Has revisions of the first configuration start with the counts of an earlier life.
+    pub fn restore(&mut self, restored: BTreeMap<RevisionId, Restored>) {
+        self.restored = restored;
     }
 
     /// Runs until `updates` ends. `changed` is called when workers are to look.
@@ -208,6 +229,7 @@ impl<T: ScaleTarget> Control<T> {
         *self.live.revisions.lock() =
             self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
         *self.live.world.lock() = Arc::clone(world);
+        let restored = self.take_restored(&changes.added);
         self.announce(world);
         for revision in &changes.removed {
             self.autoscaler.remove(revision.id());
@@ -218,13 +240,30 @@ impl<T: ScaleTarget> Control<T> {
         for revision in changes.added.iter().chain(&changes.changed) {
             let spec = revision.spec();
             let static_replicas = matches!(spec.workload, Workload::Static(_));
-            self.autoscaler.upsert(spec, Arc::clone(revision.stats()));
+            let known = restored.get(revision.id()).copied().unwrap_or_default();
+            self.autoscaler.restore(spec, Arc::clone(revision.stats()), known);
             if static_replicas {
                 // They exist already; stating any count makes the platform report them.
                 self.state(&revision.id().clone()).await;
             }
         }
         self.parts.shared.set_drain_state(DrainState::Serving);
+    }
+
+    /// Counts from before a restart, of revisions that are still there. They are known at once, so
+    /// that nobody takes what was not stated again yet for none.
+    fn take_restored(&mut self, added: &[Arc<Revision>]) -> BTreeMap<RevisionId, Restored> {
+        let mut former = std::mem::take(&mut self.restored);
+        let mut restored = BTreeMap::new();
+        for revision in added {
+            let Some(known) = former.remove(revision.id()) else { continue };
+            if matches!(revision.spec().workload, Workload::Process(_)) {
+                self.desired.insert(revision.id().clone(), known.replicas);
+                self.live.set_counts(revision.id(), known.replicas, ReplicaCounts::default());
+                restored.insert(revision.id().clone(), known);
+            }
+        }
+        restored
     }
 
     /// Says how to call services that were not there before, and which revisions are new.
@@ -251,7 +290,7 @@ impl<T: ScaleTarget> Control<T> {
         let Some(revision) = self.revision(id) else { return };
         let former = self.counts.insert(id.clone(), counts);
         let desired = self.desired.get(id).copied().unwrap_or(0);
-        self.live.counts.insert(id.clone(), (desired, counts));
+        self.live.set_counts(id, desired, counts);
         if counts.ready > 0 {
             self.live.failures.remove(id);
         }
@@ -292,7 +331,7 @@ impl<T: ScaleTarget> Control<T> {
         let Some(revision) = self.revision(id) else { return };
         let desired = self.desired.get(id).copied().unwrap_or(0);
         let counts = self.counts.get(id).copied().unwrap_or_default();
-        self.live.counts.insert(id.clone(), (desired, counts));
+        self.live.set_counts(id, desired, counts);
         let spec = revision.spec();
         if matches!(spec.workload, Workload::Static(_)) {
             // Somebody else's replicas: none is chosen to go.

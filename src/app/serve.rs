@@ -25,6 +25,7 @@ use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts};
+use super::state::{keep_replicas, place, restored, save_replicas};
 use super::threads::{Workers, start_workers};
 use super::validate::loader_options;
 use super::views::{Sources, views};
@@ -84,12 +85,14 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let default_service = args.default_service.as_ref().map(ToString::to_string);
-    let source = FileSource::open(
+    let mut source = FileSource::open(
         args.manifests.files.clone(),
         loader_options(&args.manifests, default_service),
         take_logging(log),
+        place(args.state_dir.as_ref()).as_ref(),
     )
     .await?;
+    let memory = source.memory();
     let (updates, received) = mpsc::channel(UPDATES);
     // Before the limit is raised: the guard and all it starts keep the original one.
     let supervisor = Supervisor::start(supervisor_settings(args)?, updates.clone())?;
@@ -120,27 +123,39 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         shown_at: addresses.first().copied(),
     };
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
+    control.restore(restored(source.take_replicas()));
+    let live = control.live();
     let lines = Arc::clone(log);
     let sources = Sources {
-        live: control.live(),
+        live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
         port: addresses.first().map_or(80, SocketAddr::port),
         instance: instance().into(),
         lines_dropped: Box::new(move || lines.dropped()),
+        memory: memory.clone(),
     };
     let config = AdminConfig { listener: admin, hosts: args.admin_host.clone() };
     let admin = AdminServer::start(config, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
-    let scaling = tokio::task::spawn_local(scale(autoscaler, statements));
+    let scaling = tokio::task::spawn_local(scale(Arc::clone(&autoscaler), statements));
     let refreshed = Rc::clone(&workers);
     let controlling = tokio::task::spawn_local(async move {
         control.run(received, stated, move || refreshed.refresh()).await;
     });
     let sourcing = tokio::task::spawn_local(source.run(updates));
+    let keeping = memory.clone().map(|memory| {
+        let keep = keep_replicas(Arc::clone(&live), Arc::clone(&autoscaler), memory);
+        tokio::task::spawn_local(keep)
+    });
     wait_until_serving(&shared).await;
     announce(&addresses, admin.address());
     stop_signal(&mut terminate, &mut interrupt).await;
+    // What the load was, not how it ebbs away while this one drains.
+    if let (Some(keeping), Some(memory)) = (keeping, &memory) {
+        keeping.abort();
+        save_replicas(&live, &autoscaler, memory);
+    }
     let ending = drain(args, &shared, &workers);
     tokio::select! {
         () = ending => {}
@@ -154,6 +169,9 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     drop(controlling.await);
     if let Some(workers) = Rc::into_inner(workers) {
         workers.stop();
+    }
+    if let Some(memory) = memory {
+        memory.close().await;
     }
     supervisor.shutdown().await;
     drop(admin);

@@ -18,6 +18,7 @@ mod identity;
 mod objects;
 mod own;
 mod probes;
+mod retention;
 mod revisions;
 mod routes;
 mod run;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 
 use super::problem::{ConfigProblem, Severity};
 use super::settings::LoggingSettings;
-use crate::model::{ObjectName, World};
+use crate::model::{ObjectName, RevisionId, World};
 use admitted::{Admitter, Objects};
 use build::Build;
 use identity::{Kind, ObjectKey};
@@ -116,6 +117,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What `config-logging` or a `LoggingConfig` says; none without either.
     pub logging: Option<LoggingSettings>,
+    /// Revisions that no traffic names and that were past the retention limits: forgotten.
+    pub collected: Vec<RevisionId>,
 }
 
 /// Loads files again and again.
@@ -131,6 +134,8 @@ pub struct Loader {
     objects: Objects,
     stamps: Stamps,
     world: Arc<World>,
+    /// Seconds since the Unix epoch.
+    now: u64,
 }
 
 impl Loader {
@@ -147,6 +152,7 @@ impl Loader {
             objects: Objects::new(),
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
+            now: 0,
         }
     }
 
@@ -160,6 +166,16 @@ impl Loader {
     /// The stamps as the last load left them: what a restart must not forget.
     pub const fn stamps(&self) -> &Stamps {
         &self.stamps
+    }
+
+    /// Says what time it is, in seconds since the Unix epoch. Revisions grow old by it.
+    pub const fn set_now(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// Whether a load at the time set may find revisions to collect. May say yes for nothing.
+    pub fn may_collect(&self) -> bool {
+        self.stamps.may_collect(&self.settings.retention, self.now)
     }
 
     /// Loads all files. What is bad keeps its former self, what is good takes effect.
@@ -179,6 +195,7 @@ impl Loader {
             options: &self.options,
             run: &self.run,
             former: &self.world,
+            now: self.now,
         };
         let built = build.build(&mut self.stamps, &mut problems, &mut warnings);
         problems.extend(self.run.problems());
@@ -192,7 +209,13 @@ impl Loader {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
         self.world = Arc::new(World { rejected, ..built.world });
-        Loaded { world: Arc::clone(&self.world), problems, warnings, logging: built.logging }
+        Loaded {
+            world: Arc::clone(&self.world),
+            problems,
+            warnings,
+            logging: built.logging,
+            collected: built.collected,
+        }
     }
 
     /// Admits what the files hold; what cannot be admitted keeps its former self.
@@ -230,7 +253,8 @@ impl Loader {
     }
 
     /// Revisions go with the service or configuration that made them. While a file cannot be read,
-    /// or an object not be admitted, nobody knows what is gone.
+    /// or an object not be admitted, nobody knows what is gone. Nor at a start without any: that
+    /// is more likely a folder that is not mounted yet.
     fn forget_stamps(&mut self, collected: &Collected) {
         if !collected.broken_files.is_empty() {
             return;
@@ -244,6 +268,9 @@ impl Loader {
         };
         let configurations = known([Kind::Service, Kind::Configuration]);
         let routes = known([Kind::Service, Kind::Route]);
+        if configurations.is_empty() && routes.is_empty() && self.world.revisions.is_empty() {
+            return;
+        }
         self.stamps.retain(|name| configurations.contains(name), |name| routes.contains(name));
     }
 }

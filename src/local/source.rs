@@ -1,6 +1,9 @@
 //! Files as the source of configuration.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::LoggingSettings;
@@ -8,6 +11,10 @@ use crate::config::world::{Loaded, Loader, LoaderOptions};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
 use super::files::{ConfigFiles, FilesError};
+use super::state::{self, Memory, Place, Replicas, StateError, StateFolder};
+
+/// How often old revisions are looked for that nobody needs any more.
+const COLLECT_EVERY: Duration = Duration::from_secs(600);
 
 /// Takes what the configuration says about logging.
 pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
@@ -19,6 +26,8 @@ pub struct FileSource {
     first: Option<Loaded>,
     said: BTreeSet<String>,
     take_logging: TakeLogging,
+    memory: Option<Memory>,
+    replicas: Replicas,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -36,6 +45,9 @@ pub enum OpenError {
     /// The manifests have problems.
     #[error("{}", texts(.0))]
     Problems(Vec<ConfigProblem>),
+    /// The state of an earlier life cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 fn texts(problems: &[ConfigProblem]) -> String {
@@ -43,22 +55,48 @@ fn texts(problems: &[ConfigProblem]) -> String {
 }
 
 impl FileSource {
-    /// Reads and loads for the first time; any problem is an error then.
+    /// Reads and loads for the first time, on top of what is remembered at `place`; any problem is
+    /// an error then.
     pub async fn open(
         paths: Vec<std::path::PathBuf>,
         options: LoaderOptions,
         take_logging: TakeLogging,
+        place: Option<&Place>,
     ) -> Result<Self, OpenError> {
-        let files = ConfigFiles::open(paths).await?;
+        let files = ConfigFiles::open(paths.clone()).await?;
+        let folder = match place {
+            Some(place) => StateFolder::open(place, &paths)?,
+            None => None,
+        };
         let mut loader = Loader::new(options);
+        let mut replicas = Replicas::default();
+        if let Some(folder) = &folder {
+            let remembered = folder.read()?;
+            loader = loader.with_stamps(remembered.stamps);
+            replicas = remembered.replicas;
+        }
+        loader.set_now(state::now());
         let loaded = loader.load(&files.files());
         if !loaded.problems.is_empty() {
             return Err(OpenError::Problems(loaded.problems));
         }
-        Ok(Self { files, loader, first: Some(loaded), said: BTreeSet::new(), take_logging })
+        let memory = folder.map(Memory::start).transpose()?;
+        let (first, said) = (Some(loaded), BTreeSet::new());
+        Ok(Self { files, loader, first, said, take_logging, memory, replicas })
     }
 
-    /// Says what is new since the last load, and hands the world on.
+    /// What keeps the state, if anything does.
+    pub fn memory(&self) -> Option<Memory> {
+        self.memory.clone()
+    }
+
+    /// Replicas as they were before a restart.
+    pub fn take_replicas(&mut self) -> Replicas {
+        std::mem::take(&mut self.replicas)
+    }
+
+    /// Says what is new since the last load, and hands the world on. Revisions are remembered
+    /// before they get traffic, so that their names mean the same after a restart at any moment.
     async fn hand_on(&mut self, loaded: Loaded, updates: &Updates) -> bool {
         (self.take_logging)(loaded.logging.as_ref());
         let mut said = BTreeSet::new();
@@ -76,7 +114,39 @@ impl FileSource {
             said.insert(text);
         }
         self.said = said;
+        for revision in &loaded.collected {
+            tracing::info!(%revision, "collected: no traffic names it, and config-gc keeps it no longer");
+        }
+        if let Some(memory) = &self.memory {
+            // What cannot be written does not hold up an edit: it may be what helps.
+            memory.save_revisions(self.loader.stamps()).await;
+        }
         updates.send(Update::World(loaded.world)).await.is_ok()
+    }
+
+    /// The next world: because files changed, or because revisions have become too old.
+    async fn next(&mut self) -> Loaded {
+        loop {
+            let look = Instant::now() + COLLECT_EVERY;
+            let changed = tokio::select! {
+                files = self.files.next() => Some(files),
+                () = sleep_until(look) => None,
+            };
+            self.loader.set_now(state::now());
+            match changed {
+                Some(files) => {
+                    let loaded = self.loader.load(&files);
+                    tracing::info!(
+                        services = loaded.world.services.len(),
+                        problems = loaded.problems.len(),
+                        "configuration loaded"
+                    );
+                    return loaded;
+                }
+                None if self.loader.may_collect() => return self.loader.load(&self.files.files()),
+                None => {}
+            }
+        }
     }
 }
 
@@ -88,13 +158,7 @@ impl ConfigSource for FileSource {
             return Ok(());
         }
         loop {
-            let files = self.files.next().await;
-            let loaded = self.loader.load(&files);
-            tracing::info!(
-                services = loaded.world.services.len(),
-                problems = loaded.problems.len(),
-                "configuration loaded"
-            );
+            let loaded = self.next().await;
             if !self.hand_on(loaded, &updates).await {
                 return Ok(());
             }

@@ -77,7 +77,8 @@ async fn resting_counts_are_stated_without_a_request() {
 
     let home = Home::new(None);
     let stats = RevisionStats::new(initial.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
-    home.autoscaler.upsert_initialized(Arc::clone(&initial), stats);
+    let restored = Restored { replicas: 0, initialized: true };
+    home.autoscaler.restore(Arc::clone(&initial), stats, restored);
     home.until(10_000).await;
     assert_eq!(home.counts(), [], "a restart starts nothing");
 }

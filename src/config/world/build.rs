@@ -8,6 +8,7 @@ use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
 use super::identity::Kind;
 use super::own::own_settings;
+use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
 use super::routes::{RouteDraft, routes, service_specs};
@@ -32,12 +33,16 @@ pub(super) struct Build<'a> {
     pub(super) run: &'a RunCommands,
     /// The world before, whose unchanged parts are used again.
     pub(super) former: &'a World,
+    /// Seconds since the Unix epoch.
+    pub(super) now: u64,
 }
 
 /// What is built.
 pub(super) struct Built {
     pub(super) world: World,
     pub(super) logging: Option<LoggingSettings>,
+    /// Revisions that were past the retention limits and are forgotten.
+    pub(super) collected: Vec<RevisionId>,
 }
 
 impl Build<'_> {
@@ -50,16 +55,20 @@ impl Build<'_> {
     ) -> Built {
         let configurations = configurations(self.objects, problems);
         stamp_all(&configurations, self.objects, stamps, problems);
-        let drafts = drafts(&configurations, self.objects, stamps, problems);
+        let mut drafts = drafts(&configurations, self.objects, stamps, problems);
         let routes = routes(self.objects, &drafts, stamps, problems);
+        let usage = Usage::new(&configurations, &routes, self.objects, self.now);
+        let expired = usage.expired(stamps, &self.settings.retention);
+        drafts.retain(|id, _| !expired.contains(id));
         let scalers = scalers(self.objects, &drafts, problems);
         warnings.extend(scalers.warnings.iter().cloned());
-        let revisions = self.revisions(&drafts, &routes, &scalers);
+        let revisions = self.revisions(&drafts, &routes, &usage.routed, &scalers);
         let mut conditions = workload_conditions(&revisions);
         if self.options.one_machine {
             conditions.extend(ignored_conditions(&configurations));
         }
         self.warn_of_run(&configurations, &drafts, warnings);
+        usage.note(stamps, &expired);
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
         }
@@ -81,7 +90,7 @@ impl Build<'_> {
         let default_service = self.default_service(&services, warnings);
         let logging = self.logging(warnings);
         let world = World { services, revisions, default_service, rejected: Vec::new() };
-        Built { world, logging }
+        Built { world, logging, collected: expired.into_iter().collect() }
     }
 
     /// All revisions, resolved; those that did not change are the former ones.
@@ -89,9 +98,9 @@ impl Build<'_> {
         &self,
         drafts: &RevisionDrafts<'_>,
         routes: &[RouteDraft<'_>],
+        routed: &HashSet<RevisionId>,
         scalers: &Scalers,
     ) -> Vec<Arc<RevisionSpec>> {
-        let routed: HashSet<RevisionId> = routes.iter().flat_map(RouteDraft::revisions).collect();
         // Configurations that some route leads to: their other revisions have been turned away from.
         let own = routes.iter().filter(|route| route.of_service).map(|route| route.id.clone());
         let routed_to = routed.iter().filter_map(|id| Some(configuration(id, drafts.get(id)?)));

@@ -15,26 +15,26 @@ use crate::model::ObjectName;
 #[serde(default, rename_all = "camelCase")]
 pub struct Stamps {
     /// By configuration, as `NAMESPACE/NAME`.
-    configurations: BTreeMap<String, ConfigurationStamps>,
+    pub(super) configurations: BTreeMap<String, ConfigurationStamps>,
     /// By service or route, as `NAMESPACE/NAME`.
     traffic: BTreeMap<String, TrafficStamp>,
 }
 
 /// The stamps of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ConfigurationStamps {
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ConfigurationStamps {
     /// How many templates there were, as Knative's `metadata.generation` counts them.
-    generation: u32,
+    pub(super) generation: u32,
     /// Name of the newest revision.
-    latest: String,
+    pub(super) latest: String,
     /// Every revision, oldest first.
-    revisions: Vec<StampedRevision>,
+    pub(super) revisions: Vec<StampedRevision>,
 }
 
 /// One stamped revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct StampedRevision {
     /// Its name.
     pub name: String,
@@ -46,11 +46,16 @@ pub struct StampedRevision {
     pub admitted: Value,
     /// Folder of the manifest, against which `tidegate.dev/local-directory` is read.
     pub directory: PathBuf,
+    /// When it was made, in seconds since the Unix epoch; 0 = not noted yet.
+    pub created: u64,
+    /// Since when no traffic names it; none while some does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactive_since: Option<u64>,
 }
 
 /// Traffic of a service that could be resolved: revision names without namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub struct TrafficStamp {
     /// Revision and per cent, in the order written.
     pub targets: Vec<(String, u8)>,
@@ -142,6 +147,7 @@ impl Stamps {
             written: template.written.clone(),
             admitted: template.admitted.clone(),
             directory: template.directory.to_owned(),
+            ..StampedRevision::default()
         });
     }
 
@@ -162,6 +168,7 @@ impl Stamps {
             written: template.written.clone(),
             admitted: template.admitted.clone(),
             directory: template.directory.to_owned(),
+            ..StampedRevision::default()
         });
     }
 
@@ -216,6 +223,17 @@ impl Stamps {
                 self.traffic.insert(service.to_string(), traffic.clone());
             }
         }
+    }
+
+    /// The same, with manifests' folders that are given relative to the working directory of
+    /// then, `base`.
+    #[must_use]
+    pub fn seen_from(mut self, base: &Path) -> Self {
+        let stamps = self.configurations.values_mut();
+        for revision in stamps.flat_map(|stamps| &mut stamps.revisions) {
+            revision.directory = base.join(&revision.directory);
+        }
+        self
     }
 
     /// Forgets every configuration and service for which `keep_*` says no: as in Knative,

@@ -4,6 +4,7 @@ mod examples;
 mod former_self;
 mod hosting;
 mod invariants;
+mod retention;
 mod scaling;
 mod stamping;
 mod whole;
