@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::autoscaler::{Autoscaler, Restored, Statement};
-use crate::model::{Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
+use crate::model::{EndpointId, Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::{Revision, Setting};
@@ -51,6 +51,8 @@ pub struct Control<T> {
     counts: BTreeMap<RevisionId, ReplicaCounts>,
     /// Revisions with victims that still work.
     working: BTreeSet<RevisionId>,
+    /// Endpoints that older reports may still name as those of another revision of that name.
+    foreign: BTreeMap<RevisionId, BTreeSet<EndpointId>>,
     announced: BTreeSet<ServiceId>,
     /// Counts from before a restart, until the first configuration.
     restored: BTreeMap<RevisionId, Restored>,
@@ -118,6 +120,7 @@ impl<T: ScaleTarget> Control<T> {
             desired: BTreeMap::new(),
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
+            foreign: BTreeMap::new(),
             announced: BTreeSet::new(),
             restored: BTreeMap::new(),
             refusals: RefusalLog::default(),
@@ -207,13 +210,15 @@ impl<T: ScaleTarget> Control<T> {
     async fn world(&mut self, world: &Arc<World>) {
         let parts = &self.parts;
         let leaving = &mut self.leaving;
+        let mut replaced = Vec::new();
         let make = |spec: &Arc<RevisionSpec>| {
-            // Its replicas may still work: a new one would not know of their requests.
-            if let Some(former) = leaving.remove(&spec.id)
-                && same_slots(&former.spec(), spec)
-            {
-                former.revive(Arc::clone(spec));
-                return former;
+            if let Some(former) = leaving.remove(&spec.id) {
+                // Its replicas may still work: a new one would not know of their requests.
+                if is_same_program(&former.spec(), spec) {
+                    former.revive(Arc::clone(spec));
+                    return former;
+                }
+                replaced.push(former);
             }
             let stats = RevisionStats::new(
                 spec.id.clone(),
@@ -226,6 +231,9 @@ impl<T: ScaleTarget> Control<T> {
         };
         let (snapshot, changes) = self.registry.apply(world, make, parts.seed);
         parts.shared.snapshot.store(Arc::new(snapshot));
+        for former in replaced {
+            self.replace(&former).await;
+        }
         *self.live.revisions.lock() =
             self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
         *self.live.world.lock() = Arc::clone(world);
@@ -266,6 +274,16 @@ impl<T: ScaleTarget> Control<T> {
         restored
     }
 
+    /// Another program has the name of a deleted revision whose replicas are not gone yet: they are
+    /// told to go at once, and get no request of the new one. Those they have may end within the
+    /// programs' grace.
+    async fn replace(&mut self, former: &Arc<Revision>) {
+        let foreign = former.endpoints().into_iter().map(|endpoint| endpoint.id).collect();
+        self.foreign.insert(former.id().clone(), foreign);
+        self.desired.remove(former.id());
+        self.order(&former.spec(), ScaleOrder { replicas: 0, spare: Vec::new() }).await;
+    }
+
     /// Says how to call services that were not there before, and which revisions are new.
     fn announce(&mut self, world: &World) {
         let Some(address) = self.parts.shown_at else { return };
@@ -295,7 +313,16 @@ impl<T: ScaleTarget> Control<T> {
             self.live.failures.remove(id);
         }
         let now = self.parts.shared.clock.now();
-        let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
+        let reported = endpoints.len();
+        let foreign = self.foreign.get(id);
+        let endpoints: Vec<_> = endpoints
+            .iter()
+            .filter(|endpoint| foreign.is_none_or(|foreign| !foreign.contains(&endpoint.id)))
+            .map(|endpoint| (endpoint.id.clone(), endpoint.address))
+            .collect();
+        if endpoints.len() == reported {
+            self.foreign.remove(id);
+        }
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
         if former != Some(counts) {
@@ -319,6 +346,7 @@ impl<T: ScaleTarget> Control<T> {
     fn forget(&mut self, id: &RevisionId) {
         self.counts.remove(id);
         self.working.remove(id);
+        self.foreign.remove(id);
         self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
             self.live.counts.remove(id);
@@ -393,9 +421,11 @@ impl<T: ScaleTarget> Control<T> {
     }
 }
 
-/// Whether queue and slots of one can go on as those of the other.
-fn same_slots(a: &RevisionSpec, b: &RevisionSpec) -> bool {
-    a.container_concurrency == b.container_concurrency && a.protocol == b.protocol
+/// Whether queue, slots and replicas of one can go on as those of the other.
+fn is_same_program(a: &RevisionSpec, b: &RevisionSpec) -> bool {
+    a.container_concurrency == b.container_concurrency
+        && a.protocol == b.protocol
+        && a.workload == b.workload
 }
 
 /// A number from a name, the same in every run.

@@ -72,6 +72,7 @@ impl FileSource {
         let mut replicas = Replicas::default();
         if let Some(folder) = &folder {
             let remembered = folder.read()?;
+            tracing::info!(folder = %folder.path().display(), "state is kept");
             loader = loader.with_stamps(remembered.stamps);
             replicas = remembered.replicas;
         }

@@ -74,10 +74,10 @@ pub struct Health {
 }
 
 impl Slot {
-    /// Takes a new content; its number. False: it is the one there was.
+    /// Takes a new content. False: it is the one there was, and nothing is left to try again.
     fn put(&mut self, bytes: Vec<u8>) -> bool {
         let digest = file::digest(&bytes);
-        if self.digest == Some(digest) {
+        if self.digest == Some(digest) && self.waiting.is_none() {
             return false;
         }
         self.number += 1;

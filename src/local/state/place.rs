@@ -105,6 +105,6 @@ mod tests {
         assert_eq!(name(&["mounted.yaml"]), before);
         // The name does not depend on how it is computed here and now.
         let fixed = folder_name(&BTreeSet::from([PathBuf::from("/srv/hello world.yaml")]));
-        assert_eq!(fixed, "helloworld.yaml-e0ae3b1f1b0a3d2f");
+        assert_eq!(fixed, "helloworld.yaml-90b86d933dc456db");
     }
 }

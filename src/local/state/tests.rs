@@ -21,7 +21,7 @@ fn open(folder: &Path) -> Result<StateFolder, StateError> {
 fn manifest(command: &str) -> Vec<SourceFile> {
     let text = format!(
         "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: hello}}\nspec:\n  \
-         template: {{spec: {{containers: [{{image: x, command: [{command}]}}]}}}}\n---\n\
+         template: {{spec: {{containers: [{{image: example/x, command: [{command}]}}]}}}}\n---\n\
          apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: hidden}}\n"
     );
     vec![SourceFile::new("app.yaml", text)]
@@ -328,8 +328,7 @@ async fn a_full_disk_is_said_and_written_to_later() {
     life.load("c");
     assert!(!memory.save_revisions(life.stamps()).await);
     *full.lock() = false;
-    // By the next change of any file.
-    memory.save_replicas(&Replicas { counts: BTreeMap::from([("a/b".to_owned(), 1)]), ..Replicas::default() });
+    // The same once more is tried again.
     assert!(memory.save_revisions(life.stamps()).await);
     let health = memory.health();
     assert_eq!((health.failing, health.failures), (None, 2));
