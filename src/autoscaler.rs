@@ -131,12 +131,7 @@ impl Autoscaler {
     /// Adds a revision from before a restart: it gets the count it had, and keeps it as the
     /// original does when it is restarted beside running replicas, in panic for a stable window.
     /// For a known revision the same as [`Self::upsert`].
-    pub fn restore(
-        &self,
-        spec: Arc<RevisionSpec>,
-        stats: Arc<RevisionStats>,
-        restored: Restored,
-    ) {
+    pub fn restore(&self, spec: Arc<RevisionSpec>, stats: Arc<RevisionStats>, restored: Restored) {
         self.state.lock().upsert(spec, stats, restored, self.clock.now());
         self.edited.notify_one();
     }

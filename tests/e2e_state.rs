@@ -244,6 +244,11 @@ impl Clients {
         Self { stop, tasks }
     }
 
+    /// Stops without waiting for answers.
+    async fn abandon(mut self) {
+        self.tasks.shutdown().await;
+    }
+
     async fn stop(self) -> BTreeMap<String, u32> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = BTreeMap::new();
@@ -347,7 +352,7 @@ async fn replicas_come_back_after_a_kill_without_any_request() {
     let kept = disk.state("replicas.json").unwrap()["counts"]["default/a-00001"].as_u64().unwrap();
     first.signal(Signal::KILL);
     first.ended().await;
-    clients.tasks.shutdown_now().await;
+    clients.abandon().await;
 
     let second = disk.start();
     until("the replicas", || {
@@ -360,20 +365,13 @@ async fn replicas_come_back_after_a_kill_without_any_request() {
     assert!(!second.log().contains("idle-00001 replica"), "nothing else is started");
 }
 
-trait ShutdownNow {
-    async fn shutdown_now(self);
-}
-
-impl ShutdownNow for tokio::task::JoinSet<BTreeMap<String, u32>> {
-    async fn shutdown_now(mut self) {
-        self.shutdown().await;
-    }
-}
-
 /// A tidegate that can write no more than so many bytes to a file.
-fn start_limited(disk: &Disk, half_kibibytes: u32) -> (std::process::Child, SocketAddr, SocketAddr) {
+fn start_limited(
+    disk: &Disk,
+    half_kibibytes: u32,
+) -> (std::process::Child, SocketAddr, SocketAddr) {
     use std::io::BufRead as _;
-    let script = format!("trap '' XFSZ; ulimit -f {half_kibibytes}; exec \"$@\"");
+    let script = format!("trap '' XFSZ; ulimit -S -f {half_kibibytes}; exec \"$@\"");
     let mut command = Command::new("sh");
     command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_tidegate"), "serve"]);
     command.arg("-f").arg(disk.path("app.yaml")).arg("--state-dir").arg(disk.path("state"));
@@ -422,8 +420,10 @@ async fn a_full_disk_loses_nothing_and_is_said() {
 
     // Room again: it is written without another edit.
     let pid = rustix::process::Pid::from_child(&child);
-    let unlimited = rustix::process::Rlimit { current: None, maximum: None };
-    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, unlimited).unwrap();
+    let resource = rustix::process::Resource::Fsize;
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    let unlimited = rustix::process::Rlimit { current: maximum, maximum };
+    rustix::process::prlimit(Some(pid), resource, unlimited).unwrap();
     until("the state written", || {
         let state = disk.state("revisions.json");
         state.is_some_and(|state| state.to_string().contains("a-00002"))

@@ -26,9 +26,8 @@ pub(super) fn place(given: Option<&StateDir>) -> Option<Place> {
 
 /// Counts as the state has them, by revision.
 pub(super) fn restored(replicas: Replicas) -> BTreeMap<RevisionId, Restored> {
-    let id = |name: &str| {
-        name.split_once('/').map(|(namespace, name)| ObjectName::new(namespace, name))
-    };
+    let id =
+        |name: &str| name.split_once('/').map(|(namespace, name)| ObjectName::new(namespace, name));
     let mut restored: BTreeMap<RevisionId, Restored> = BTreeMap::new();
     for (name, count) in &replicas.counts {
         restored.extend(id(name).map(|id| (id, Restored { replicas: *count, initialized: false })));

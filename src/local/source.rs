@@ -28,6 +28,8 @@ pub struct FileSource {
     take_logging: TakeLogging,
     memory: Option<Memory>,
     replicas: Replicas,
+    /// Seconds since the Unix epoch.
+    clock: fn() -> u64,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -83,7 +85,8 @@ impl FileSource {
         }
         let memory = folder.map(Memory::start).transpose()?;
         let (first, said) = (Some(loaded), BTreeSet::new());
-        Ok(Self { files, loader, first, said, take_logging, memory, replicas })
+        let clock = state::now;
+        Ok(Self { files, loader, first, said, take_logging, memory, replicas, clock })
     }
 
     /// What keeps the state, if anything does.
@@ -133,7 +136,7 @@ impl FileSource {
                 files = self.files.next() => Some(files),
                 () = sleep_until(look) => None,
             };
-            self.loader.set_now(state::now());
+            self.loader.set_now((self.clock)());
             match changed {
                 Some(files) => {
                     let loaded = self.loader.load(&files);
@@ -164,5 +167,71 @@ impl ConfigSource for FileSource {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn service(command: &str) -> String {
+        format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: hello}}\nspec:\n  \
+             template: {{spec: {{containers: [{{image: example/x, command: [{command}]}}]}}}}\n---\n\
+             apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-gc}}\ndata:\n  \
+             min-non-active-revisions: \"0\"\n"
+        )
+    }
+
+    async fn open(file: &std::path::Path, place: Option<&Place>) -> FileSource {
+        let options = LoaderOptions::default();
+        FileSource::open(vec![file.to_owned()], options, Box::new(|_| {}), place).await.unwrap()
+    }
+
+    fn names(loaded: &Loaded) -> Vec<&str> {
+        loaded.world.revisions.iter().map(|revision| &*revision.id.name).collect()
+    }
+
+    /// Nothing changes, and still the old revision goes when it is old enough. Time is tokio's: it
+    /// stands still while files are read.
+    #[tokio::test(start_paused = true)]
+    async fn old_revisions_are_collected_without_an_edit() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.yaml");
+        fs::write(&file, service("a")).unwrap();
+        let mut source = open(&file, None).await;
+        fs::write(&file, service("b")).unwrap();
+        assert_eq!(names(&source.next().await), ["hello-00001", "hello-00002"]);
+        let start = Instant::now();
+        source.clock = || state::now() + 49 * 3600;
+        assert_eq!(names(&source.next().await), ["hello-00002"]);
+        assert!(start.elapsed() >= COLLECT_EVERY, "{:?}", start.elapsed());
+    }
+
+    /// What the application is told has been written before.
+    #[tokio::test]
+    async fn a_revision_is_remembered_before_it_gets_traffic() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.yaml");
+        let state = folder.path().join("state");
+        let place = Place::Folder(state.clone());
+        fs::write(&file, service("a")).unwrap();
+        let mut source = open(&file, Some(&place)).await;
+        assert!(!state.join("revisions.json").exists(), "it might yet fail to start");
+        let (updates, mut received) = mpsc::channel(1);
+        let first = source.first.take().unwrap();
+        assert!(source.hand_on(first, &updates).await);
+        let Some(Update::World(world)) = received.recv().await else { panic!("it was sent") };
+        assert_eq!(&*world.revisions[0].id.name, "hello-00001");
+        let written = fs::read_to_string(state.join("revisions.json")).unwrap();
+        assert!(written.contains("hello-00001"), "{written}");
+        let second =
+            FileSource::open(vec![file], LoaderOptions::default(), Box::new(|_| {}), Some(&place));
+        let refused = second.await;
+        assert!(matches!(refused, Err(OpenError::State(StateError::Held { .. }))));
     }
 }

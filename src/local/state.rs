@@ -136,6 +136,7 @@ struct RevisionsOut<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RevisionsIn {
+    files: Vec<String>,
     working_directory: PathBuf,
     stamps: Stamps,
 }
@@ -192,13 +193,22 @@ impl StateFolder {
             Ok(replicas) => replicas.unwrap_or_default(),
             // Without them revisions start from nothing, as their load asks for.
             Err(StateError::Damaged { path, error }) => {
-                let aside = file::set_aside(&path, now()).map_err(|error| unusable(&path, &error))?;
+                let aside =
+                    file::set_aside(&path, now()).map_err(|error| unusable(&path, &error))?;
                 let aside = aside.display();
                 tracing::error!(%error, %aside, "replica counts were damaged; put aside");
                 Replicas::default()
             }
             Err(error) => return Err(error),
         };
+        if !revisions.files.is_empty() && revisions.files != self.files {
+            let former = revisions.files.join(", ");
+            tracing::warn!(
+                %former,
+                "the state in this folder is that of other manifests: services that are not among \
+                 the present ones count as deleted, with their revisions"
+            );
+        }
         let stamps = revisions.stamps.seen_from(&revisions.working_directory);
         Ok(Remembered { stamps, replicas })
     }
@@ -218,8 +228,8 @@ impl StateFolder {
         };
         match file::read(&file::former(&path)) {
             Ok(Some(content)) => {
-                let aside = file::take_former(&path, now())
-                    .map_err(|error| unusable(&path, &error))?;
+                let aside =
+                    file::take_former(&path, now()).map_err(|error| unusable(&path, &error))?;
                 let (path, aside) = (path.display(), aside.display());
                 tracing::error!(
                     %path, %aside, error = %damaged,

@@ -57,8 +57,9 @@ pub fn parse_config_gc(data: &Data) -> Result<RetentionConfig, Vec<ConfigProblem
             let message = format!("{key} must be non-negative, was: {max}");
             r.refuse(key, message, "write 0 or more, or \"disabled\"");
         } else if min > max {
-            let message =
-                format!("min-non-active-revisions({min}) must be <= max-non-active-revisions({max})");
+            let message = format!(
+                "min-non-active-revisions({min}) must be <= max-non-active-revisions({max})"
+            );
             r.refuse(key, message, "write a greater maximum, or \"disabled\"");
         }
     }

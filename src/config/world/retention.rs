@@ -49,7 +49,11 @@ impl Usage {
     }
 
     /// Revisions that are past every limit.
-    pub(super) fn expired(&self, stamps: &Stamps, limits: &RetentionConfig) -> BTreeSet<RevisionId> {
+    pub(super) fn expired(
+        &self,
+        stamps: &Stamps,
+        limits: &RetentionConfig,
+    ) -> BTreeSet<RevisionId> {
         let mut expired = BTreeSet::new();
         for (name, configuration) in &stamps.configurations {
             let Some(namespace) = self.namespace_of(name) else { continue };
@@ -184,7 +188,12 @@ mod tests {
         names.join(" ")
     }
 
-    fn limits(create: Option<u64>, active: Option<u64>, min: usize, max: Option<usize>) -> RetentionConfig {
+    fn limits(
+        create: Option<u64>,
+        active: Option<u64>,
+        min: usize,
+        max: Option<usize>,
+    ) -> RetentionConfig {
         let hours = |hours: Option<u64>| hours.map(|hours| Duration::from_secs(hours * HOUR));
         RetentionConfig {
             since_create: hours(create),
@@ -197,13 +206,8 @@ mod tests {
     #[test]
     fn who_is_past_the_limits() {
         // In use; old; old but in use lately; young; the latest, not in use.
-        let some = stamps(&[
-            (100, None),
-            (90, Some(80)),
-            (80, Some(10)),
-            (40, Some(30)),
-            (30, Some(29)),
-        ]);
+        let some =
+            stamps(&[(100, None), (90, Some(80)), (80, Some(10)), (40, Some(30)), (30, Some(29))]);
         for (limits, gone) in [
             (limits(Some(48), Some(15), 0, None), "2"),
             (limits(Some(48), Some(15), 3, None), ""),

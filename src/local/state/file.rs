@@ -86,9 +86,9 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadEr
 
 /// FNV-1a with 64 bits: the same in every version, unlike a hash map's.
 pub(super) fn digest(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 /// What is about to be done to the disk.

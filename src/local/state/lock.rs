@@ -11,9 +11,7 @@ const NAME: &str = "lock";
 
 /// Held for as long as this lives; the kernel gives it back however the process ends.
 #[derive(Debug)]
-pub(super) struct Lock(
-    #[expect(dead_code, reason = "closing it gives the lock back")] File,
-);
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
 
 /// Why there is no lock.
 #[derive(Debug)]

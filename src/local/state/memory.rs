@@ -104,7 +104,12 @@ impl Memory {
     }
 
     pub(super) fn asking(folder: StateFolder, ask: Ask) -> io::Result<Self> {
-        let (desk, wake) = (Mutex::default(), Condvar::new());
+        let mut desk = Desk::default();
+        for (slot, name) in [(&mut desk.revisions, REVISIONS), (&mut desk.replicas, REPLICAS)] {
+            // What is there already is not written again.
+            slot.digest = std::fs::read(folder.path.join(name)).ok().map(|b| file::digest(&b));
+        }
+        let (desk, wake) = (Mutex::new(desk), Condvar::new());
         let inner = Arc::new(Inner { folder, desk, wake, done: watch::Sender::default() });
         let own = Arc::clone(&inner);
         thread::Builder::new().name("state".to_owned()).spawn(move || own.work(ask))?;
@@ -181,7 +186,8 @@ impl Inner {
                 if let Err(error) = result {
                     failure = Some(format!("{}: {error}", path.display()));
                     let mut desk = self.desk.lock();
-                    let slot = if name == REVISIONS { &mut desk.revisions } else { &mut desk.replicas };
+                    let slot =
+                        if name == REVISIONS { &mut desk.revisions } else { &mut desk.replicas };
                     slot.give_back(bytes);
                 } else {
                     self.done.send_modify(|done| {

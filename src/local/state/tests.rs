@@ -218,15 +218,16 @@ fn hello() -> crate::model::ObjectName {
 #[test]
 fn what_has_to_be_done_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let shown = |error: StateError| {
-        error.to_string().replace(&*folder.path().to_string_lossy(), "/state")
-    };
+    let shown =
+        |error: StateError| error.to_string().replace(&*folder.path().to_string_lossy(), "/state");
     let path = folder.path().join(REVISIONS);
     let state = open(folder.path()).unwrap();
     let own = std::process::id().to_string();
     expect!["/state: the tidegate with process id PID keeps the state of these manifests; stop that one, or give this one a folder of its own with --state-dir DIR, or --state-dir none"]
         .assert_eq(&shown(open(folder.path()).unwrap_err()).replace(&own, "PID"));
-    let head = |format: u32| format!("{{\"tidegate\":\"9.1.0\",\"format\":{format},\"digest\":\"\",\"more\":1}}\n?");
+    let head = |format: u32| {
+        format!("{{\"tidegate\":\"9.1.0\",\"format\":{format},\"digest\":\"\",\"more\":1}}\n?")
+    };
     fs::write(&path, head(2)).unwrap();
     expect!["/state/revisions.json: format 2 of tidegate 9.1.0, while this version reads format 1 at most; start that version again, or begin anew in another folder with --state-dir DIR: then the templates in the manifests become first revisions"]
         .assert_eq(&shown(state.read().unwrap_err()));

@@ -23,8 +23,8 @@ fn names(loaded: &Loaded) -> String {
 /// A bench whose loader goes on from what another one would have stored.
 fn restarted(bench: &Bench) -> Bench {
     let stored = serde_json::to_string(bench.loader.stamps()).unwrap();
-    let loader = Loader::new(LoaderOptions::default())
-        .with_stamps(serde_json::from_str(&stored).unwrap());
+    let loader =
+        Loader::new(LoaderOptions::default()).with_stamps(serde_json::from_str(&stored).unwrap());
     Bench { loader, files: bench.files.clone() }
 }
 
@@ -109,7 +109,10 @@ fn an_edit_that_goes_back_to_an_old_revision_is_in_time() {
     assert_eq!(traffic(&loaded), "default/hello: hello-00001 100%");
     // In use all the time, it is as if used last when that ends.
     bench.loader.set_now(START + 20 * HOUR);
-    assert_eq!(names(&bench.write("app.yaml", &service("hello", "b", ""))), "hello-00001 hello-00002");
+    assert_eq!(
+        names(&bench.write("app.yaml", &service("hello", "b", ""))),
+        "hello-00001 hello-00002"
+    );
     bench.loader.set_now(START + 21 * HOUR);
     assert_eq!(names(&bench.load()), "hello-00002");
     let loaded = bench.write("app.yaml", &service("hello", "b", &only("hello-00001")));
