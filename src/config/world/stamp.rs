@@ -45,6 +45,7 @@ pub struct StampedRevision {
     /// `spec.template` with the defaults of the moment it was stamped.
     pub admitted: Value,
     /// Folder of the manifest, against which `tidegate.dev/local-directory` is read.
+    #[serde(serialize_with = "as_text")]
     pub directory: PathBuf,
     /// When it was made, in seconds since the Unix epoch; 0 = not noted yet.
     pub created: u64,
@@ -246,6 +247,11 @@ impl Stamps {
         self.configurations.retain(|name, _| keep_configuration(name));
         self.traffic.retain(|name, _| keep_service(name));
     }
+}
+
+/// A path as text, so that a name that is none fails nothing else.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// A revision's name as Knative generates it.

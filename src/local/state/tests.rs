@@ -251,6 +251,10 @@ fn fields_may_come_and_go_between_versions() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        failure_persistence: None, ..proptest::prelude::ProptestConfig::default()
+    })]
+
     /// No bytes are taken for a state that was not written so, and none end the program.
     #[test]
     fn no_damage_goes_unnoticed(at in 0_usize..2000, bit in 0_u8..8, cut: bool) {
