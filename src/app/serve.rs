@@ -25,6 +25,7 @@ use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts};
+use super::rollouts::outcome;
 use super::state::{keep_replicas, place, restored, save_replicas};
 use super::threads::{Workers, start_workers};
 use super::validate::loader_options;
@@ -125,6 +126,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
     control.restore(restored(source.take_replicas()));
     let live = control.live();
+    let source = source.with_outcome(outcome(Arc::clone(&live)));
     let lines = Arc::clone(log);
     let sources = Sources {
         live: Arc::clone(&live),

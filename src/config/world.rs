@@ -20,6 +20,7 @@ mod own;
 mod probes;
 mod retention;
 mod revisions;
+mod rolling;
 mod routes;
 mod run;
 mod scalers;
@@ -33,17 +34,20 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::problem::{ConfigProblem, Severity};
+use super::rollout::UnixNanos;
 use super::settings::LoggingSettings;
-use crate::model::{ObjectName, RevisionId, World};
+use crate::model::{ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::Build;
 use identity::{Kind, ObjectKey};
@@ -134,8 +138,8 @@ pub struct Loader {
     objects: Objects,
     stamps: Stamps,
     world: Arc<World>,
-    /// Seconds since the Unix epoch.
-    now: u64,
+    /// Services whose traffic moves, and how long that is to take.
+    rolling: BTreeMap<ServiceId, Duration>,
 }
 
 impl Loader {
@@ -152,7 +156,7 @@ impl Loader {
             objects: Objects::new(),
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
-            now: 0,
+            rolling: BTreeMap::new(),
         }
     }
 
@@ -168,18 +172,18 @@ impl Loader {
         &self.stamps
     }
 
-    /// Says what time it is, in seconds since the Unix epoch. Revisions grow old by it.
-    pub const fn set_now(&mut self, now: u64) {
-        self.now = now;
+    /// Whether a load at this time may find revisions to collect. May say yes for nothing.
+    pub fn may_collect(&self, now: UnixNanos) -> bool {
+        self.stamps.may_collect(&self.settings.retention, now)
     }
 
-    /// Whether a load at the time set may find revisions to collect. May say yes for nothing.
-    pub fn may_collect(&self) -> bool {
-        self.stamps.may_collect(&self.settings.retention, self.now)
+    /// Loads all files at a time that stands still: moving traffic does not get further.
+    pub fn load(&mut self, files: &[SourceFile]) -> Loaded {
+        self.load_at(files, &Moment::default())
     }
 
     /// Loads all files. What is bad keeps its former self, what is good takes effect.
-    pub fn load(&mut self, files: &[SourceFile]) -> Loaded {
+    pub fn load_at(&mut self, files: &[SourceFile], moment: &Moment<'_>) -> Loaded {
         let mut collected = collect(&mut self.cache, files, self.options.strict);
         let mut problems = std::mem::take(&mut collected.problems);
         let mut warnings = std::mem::take(&mut collected.warnings);
@@ -195,7 +199,7 @@ impl Loader {
             options: &self.options,
             run: &self.run,
             former: &self.world,
-            now: self.now,
+            moment,
         };
         let built = build.build(&mut self.stamps, &mut problems, &mut warnings);
         problems.extend(self.run.problems());
@@ -209,6 +213,7 @@ impl Loader {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
         self.world = Arc::new(World { rejected, ..built.world });
+        self.rolling = built.rolling;
         Loaded {
             world: Arc::clone(&self.world),
             problems,

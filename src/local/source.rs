@@ -1,23 +1,48 @@
 //! Files as the source of configuration.
 
+mod progress;
+#[cfg(test)]
+mod remembering;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::LoggingSettings;
-use crate::config::world::{Loaded, Loader, LoaderOptions};
+use crate::config::world::{Advance, Loaded, Loader, LoaderOptions, Moment, SourceFile};
+use crate::model::{RevisionId, ServiceId, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
 use super::files::{ConfigFiles, FilesError};
-use super::state::{self, Memory, Place, Replicas, StateError, StateFolder};
+use super::state::{Memory, Place, Replicas, StateError, StateFolder};
+use progress::{Progress, Wall};
+
+pub use progress::{InEffect, Outcome, StandingOf};
+
+/// Takes what the configuration says about logging.
+pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
+
+/// After something happened to replicas, moving traffic is looked at no sooner than this: more
+/// often happens right after it.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// How often old revisions are looked for that nobody needs any more.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 
-/// Takes what the configuration says about logging.
-pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
+/// Why the source wakes.
+enum Wake {
+    /// Files changed.
+    Files(Vec<SourceFile>),
+    /// Moving traffic may get further.
+    Rollout,
+    /// Revisions may have become too old.
+    Collect,
+}
 
 /// Manifests in files, loaded again whenever they change.
 pub struct FileSource {
@@ -26,10 +51,14 @@ pub struct FileSource {
     first: Option<Loaded>,
     said: BTreeSet<String>,
     take_logging: TakeLogging,
+    wall: Wall,
+    progress: Progress,
+    /// Services whose traffic moved when it was looked at last.
+    rolling: BTreeSet<ServiceId>,
     memory: Option<Memory>,
     replicas: Replicas,
-    /// Seconds since the Unix epoch.
-    clock: fn() -> u64,
+    /// When old revisions are looked for next.
+    collect_at: Instant,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -78,15 +107,25 @@ impl FileSource {
             loader = loader.with_stamps(remembered.stamps);
             replicas = remembered.replicas;
         }
-        loader.set_now(state::now());
-        let loaded = loader.load(&files.files());
+        let wall = Wall::new();
+        let moment = Moment { now: wall.now(), ..Moment::default() };
+        let loaded = loader.load_at(&files.files(), &moment);
         if !loaded.problems.is_empty() {
             return Err(OpenError::Problems(loaded.problems));
         }
-        let memory = folder.map(Memory::start).transpose()?;
-        let (first, said) = (Some(loaded), BTreeSet::new());
-        let clock = state::now;
-        Ok(Self { files, loader, first, said, take_logging, memory, replicas, clock })
+        Ok(Self {
+            files,
+            loader,
+            first: Some(loaded),
+            said: BTreeSet::new(),
+            take_logging,
+            wall,
+            progress: Progress::default(),
+            rolling: BTreeSet::new(),
+            memory: folder.map(Memory::start).transpose()?,
+            replicas,
+            collect_at: Instant::now() + COLLECT_EVERY,
+        })
     }
 
     /// What keeps the state, if anything does.
@@ -99,8 +138,15 @@ impl FileSource {
         std::mem::take(&mut self.replicas)
     }
 
-    /// Says what is new since the last load, and hands the world on. Revisions are remembered
-    /// before they get traffic, so that their names mean the same after a restart at any moment.
+    /// The same, told what becomes of its updates. Without, nothing is known of revisions, and
+    /// traffic that begins to move stays at its first per cent.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.progress.outcome = Some(outcome);
+        self
+    }
+
+    /// Says what is new since the last load, and hands the world on.
     async fn hand_on(&mut self, loaded: Loaded, updates: &Updates) -> bool {
         (self.take_logging)(loaded.logging.as_ref());
         let mut said = BTreeSet::new();
@@ -121,35 +167,73 @@ impl FileSource {
         for revision in &loaded.collected {
             tracing::info!(%revision, "collected: no traffic names it, and config-gc keeps it no longer");
         }
+        self.send(loaded.world, updates).await
+    }
+
+    /// Hands a world on, and says whose traffic begins or ends to move. Revisions are remembered
+    /// before they get traffic, so that their names mean the same after a restart at any moment.
+    async fn send(&mut self, world: Arc<World>, updates: &Updates) -> bool {
+        let rolling: BTreeSet<ServiceId> = self.loader.rolling().cloned().collect();
+        for service in rolling.difference(&self.rolling) {
+            tracing::info!(%service, "traffic moves to the new revision step by step");
+        }
+        for service in self.rolling.difference(&rolling) {
+            tracing::info!(%service, "its traffic no longer moves");
+        }
+        self.rolling = rolling;
         if let Some(memory) = &self.memory {
             // What cannot be written does not hold up an edit: it may be what helps.
             memory.save_revisions(self.loader.stamps()).await;
         }
-        updates.send(Update::World(loaded.world)).await.is_ok()
+        self.progress.sent = Some(Arc::clone(&world));
+        updates.send(Update::World(world)).await.is_ok()
     }
 
-    /// The next world: because files changed, or because revisions have become too old.
-    async fn next(&mut self) -> Loaded {
-        loop {
-            let look = Instant::now() + COLLECT_EVERY;
-            let changed = tokio::select! {
-                files = self.files.next() => Some(files),
-                () = sleep_until(look) => None,
-            };
-            self.loader.set_now((self.clock)());
-            match changed {
-                Some(files) => {
-                    let loaded = self.loader.load(&files);
-                    tracing::info!(
-                        services = loaded.world.services.len(),
-                        problems = loaded.problems.len(),
-                        "configuration loaded"
-                    );
-                    return loaded;
-                }
-                None if self.loader.may_collect() => return self.loader.load(&self.files.files()),
-                None => {}
+    /// Loads files, or moves traffic on; whether anybody still takes updates.
+    async fn take(&mut self, wake: Wake, updates: &Updates) -> bool {
+        let standing = |id: &RevisionId| self.progress.standing(id);
+        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let loaded = match wake {
+            Wake::Files(files) => {
+                let loaded = self.loader.load_at(&files, &moment);
+                tracing::info!(
+                    services = loaded.world.services.len(),
+                    problems = loaded.problems.len(),
+                    "configuration loaded"
+                );
+                loaded
             }
+            Wake::Rollout => match self.loader.advance(&moment) {
+                Advance::Still => return true,
+                Advance::Moved(world) => return self.send(world, updates).await,
+                Advance::Reload => self.loader.load_at(&self.files.files(), &moment),
+            },
+            Wake::Collect => {
+                self.collect_at = Instant::now() + COLLECT_EVERY;
+                if !self.loader.may_collect(moment.now) {
+                    return true;
+                }
+                self.loader.load_at(&self.files.files(), &moment)
+            }
+        };
+        self.hand_on(loaded, updates).await
+    }
+
+    /// Waits until files changed, moving traffic may get further, or revisions may be too old.
+    async fn wake(&mut self) -> Wake {
+        let standing = |id: &RevisionId| self.progress.standing(id);
+        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let step = self.loader.next_step(&moment).map(|at| self.wall.instant(at));
+        let moves = !self.rolling.is_empty();
+        let updated = async {
+            self.progress.updated().await;
+            sleep(BREATH).await;
+        };
+        tokio::select! {
+            files = self.files.next() => Wake::Files(files),
+            () = sleep_until(step.unwrap_or_else(Instant::now)), if step.is_some() => Wake::Rollout,
+            () = updated, if moves => Wake::Rollout,
+            () = sleep_until(self.collect_at) => Wake::Collect,
         }
     }
 }
@@ -162,76 +246,10 @@ impl ConfigSource for FileSource {
             return Ok(());
         }
         loop {
-            let loaded = self.next().await;
-            if !self.hand_on(loaded, &updates).await {
+            let wake = self.wake().await;
+            if !self.take(wake, &updates).await {
                 return Ok(());
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    fn service(command: &str) -> String {
-        format!(
-            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: hello}}\nspec:\n  \
-             template: {{spec: {{containers: [{{image: example/x, command: [{command}]}}]}}}}\n---\n\
-             apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-gc}}\ndata:\n  \
-             min-non-active-revisions: \"0\"\n"
-        )
-    }
-
-    async fn open(file: &std::path::Path, place: Option<&Place>) -> FileSource {
-        let options = LoaderOptions::default();
-        FileSource::open(vec![file.to_owned()], options, Box::new(|_| {}), place).await.unwrap()
-    }
-
-    fn names(loaded: &Loaded) -> Vec<&str> {
-        loaded.world.revisions.iter().map(|revision| &*revision.id.name).collect()
-    }
-
-    /// Nothing changes, and still the old revision goes when it is old enough. Time is tokio's: it
-    /// stands still while files are read.
-    #[tokio::test(start_paused = true)]
-    async fn old_revisions_are_collected_without_an_edit() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("app.yaml");
-        fs::write(&file, service("a")).unwrap();
-        let mut source = open(&file, None).await;
-        fs::write(&file, service("b")).unwrap();
-        assert_eq!(names(&source.next().await), ["hello-00001", "hello-00002"]);
-        let start = Instant::now();
-        source.clock = || state::now() + 49 * 3600;
-        assert_eq!(names(&source.next().await), ["hello-00002"]);
-        assert!(start.elapsed() >= COLLECT_EVERY, "{:?}", start.elapsed());
-    }
-
-    /// What the application is told has been written before.
-    #[tokio::test]
-    async fn a_revision_is_remembered_before_it_gets_traffic() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("app.yaml");
-        let state = folder.path().join("state");
-        let place = Place::Folder(state.clone());
-        fs::write(&file, service("a")).unwrap();
-        let mut source = open(&file, Some(&place)).await;
-        assert!(!state.join("revisions.json").exists(), "it might yet fail to start");
-        let (updates, mut received) = mpsc::channel(1);
-        let first = source.first.take().unwrap();
-        assert!(source.hand_on(first, &updates).await);
-        let Some(Update::World(world)) = received.recv().await else { panic!("it was sent") };
-        assert_eq!(&*world.revisions[0].id.name, "hello-00001");
-        let written = fs::read_to_string(state.join("revisions.json")).unwrap();
-        assert!(written.contains("hello-00001"), "{written}");
-        let second =
-            FileSource::open(vec![file], LoaderOptions::default(), Box::new(|_| {}), Some(&place));
-        let refused = second.await;
-        assert!(matches!(refused, Err(OpenError::State(StateError::Held { .. }))));
     }
 }

@@ -260,7 +260,7 @@ fn warn_unkept(why: impl std::fmt::Display) {
 }
 
 /// Seconds since the Unix epoch; 0 before it.
-pub(super) fn now() -> u64 {
+fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
@@ -11,6 +12,7 @@ use super::own::own_settings;
 use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
+use super::rolling::{Moment, Pace};
 use super::routes::{RouteDraft, routes, service_specs};
 use super::run::{RunCommands, object_name};
 use super::scalers::{Scalers, scalers};
@@ -33,8 +35,7 @@ pub(super) struct Build<'a> {
     pub(super) run: &'a RunCommands,
     /// The world before, whose unchanged parts are used again.
     pub(super) former: &'a World,
-    /// Seconds since the Unix epoch.
-    pub(super) now: u64,
+    pub(super) moment: &'a Moment<'a>,
 }
 
 /// What is built.
@@ -43,6 +44,8 @@ pub(super) struct Built {
     pub(super) logging: Option<LoggingSettings>,
     /// Revisions that were past the retention limits and are forgotten.
     pub(super) collected: Vec<RevisionId>,
+    /// Services whose traffic moves, and how long that is to take.
+    pub(super) rolling: BTreeMap<ServiceId, Duration>,
 }
 
 impl Build<'_> {
@@ -56,8 +59,13 @@ impl Build<'_> {
         let configurations = configurations(self.objects, problems);
         stamp_all(&configurations, self.objects, stamps, problems);
         let mut drafts = drafts(&configurations, self.objects, stamps, problems);
-        let routes = routes(self.objects, &drafts, stamps, problems);
-        let usage = Usage::new(&configurations, &routes, self.objects, self.now);
+        let pace = Pace {
+            moment: self.moment,
+            default: self.settings.hosts.network.rollout_duration,
+            world: self.former,
+        };
+        let routes = routes(self.objects, &drafts, stamps, &pace, problems);
+        let usage = Usage::new(&configurations, &routes, self.objects, self.moment.now);
         let expired = usage.expired(stamps, &self.settings.retention);
         drafts.retain(|id, _| !expired.contains(id));
         let scalers = scalers(self.objects, &drafts, problems);
@@ -69,8 +77,12 @@ impl Build<'_> {
         }
         self.warn_of_run(&configurations, &drafts, warnings);
         usage.note(stamps, &expired);
+        let mut rolling = BTreeMap::new();
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
+            if !route.traffic.rollout.is_done() {
+                rolling.insert(route.id.clone(), pace.duration(&route.admitted.object));
+            }
         }
         let mut services = service_specs(
             routes,
@@ -90,7 +102,7 @@ impl Build<'_> {
         let default_service = self.default_service(&services, warnings);
         let logging = self.logging(warnings);
         let world = World { services, revisions, default_service, rejected: Vec::new() };
-        Built { world, logging, collected: expired.into_iter().collect() }
+        Built { world, logging, collected: expired.into_iter().collect(), rolling }
     }
 
     /// All revisions, resolved; those that did not change are the former ones.

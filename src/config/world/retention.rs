@@ -10,14 +10,21 @@ use super::identity::{Kind, ObjectKey};
 use super::revisions::Configuration;
 use super::routes::RouteDraft;
 use super::stamp::{ConfigurationStamps, StampedRevision, Stamps};
+use crate::config::rollout::UnixNanos;
 use crate::config::settings::RetentionConfig;
 use crate::model::RevisionId;
 
 /// Annotation of a template whose revision is never collected.
 const KEEP: &str = "serving.knative.dev/no-gc";
 
-/// What a load says about the use of revisions. Time is in seconds since the Unix epoch.
+/// Seconds since the Unix epoch, as stamps note them.
+const fn seconds(now: UnixNanos) -> u64 {
+    now.0 / 1_000_000_000
+}
+
+/// What a load says about the use of revisions.
 pub(super) struct Usage {
+    /// In seconds since the Unix epoch.
     now: u64,
     /// Configurations that are there, as `NAMESPACE/NAME`: of others nothing is known, for a file
     /// cannot be read.
@@ -35,12 +42,12 @@ impl Usage {
         configurations: &[Configuration<'_>],
         routes: &[RouteDraft<'_>],
         objects: &Objects,
-        now: u64,
+        now: UnixNanos,
     ) -> Self {
         let documents = objects.keys().filter(|key: &&ObjectKey| key.kind == Kind::Revision);
         let unsettled = routes.iter().filter(|route| !route.is_resolved);
         Self {
-            now,
+            now: seconds(now),
             present: configurations.iter().map(|c| c.id.to_string()).collect(),
             routed: routes.iter().flat_map(RouteDraft::revisions).collect(),
             unsettled: unsettled.map(|route| Arc::clone(&route.id.namespace)).collect(),
@@ -150,7 +157,8 @@ impl StampedRevision {
 impl Stamps {
     /// Whether a load at `now` may find revisions to collect, as far as the last load's use of
     /// them tells. May say yes for nothing.
-    pub(super) fn may_collect(&self, limits: &RetentionConfig, now: u64) -> bool {
+    pub(super) fn may_collect(&self, limits: &RetentionConfig, now: UnixNanos) -> bool {
+        let now = seconds(now);
         let in_use = |revision: &StampedRevision| revision.inactive_since.is_none();
         let mut configurations = self.configurations.values();
         configurations.any(|stamps| stamps.expired(in_use, limits, now).next().is_some())
