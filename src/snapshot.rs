@@ -4,8 +4,6 @@
 mod host;
 mod registry;
 mod split;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

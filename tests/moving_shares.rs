@@ -1,15 +1,16 @@
 //! Shares that change while requests are drawn.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::*;
-use crate::model::{
+use tidegate::model::{
     ContainerConcurrency, ObjectName, Protocol, QueueSettings, RevisionId, RevisionSpec,
-    ScalingSpec, Tag, Timeouts, TrafficTarget, Workload, World,
+    ScalingSpec, ServiceSpec, Tag, Timeouts, TrafficTarget, Workload, World,
 };
-use crate::revision::{ProcessQueue, QueueLimits, Setting};
-use crate::stats::{Clock, Pokes, RevisionStats};
+use tidegate::revision::{ProcessQueue, QueueLimits, Revision, Setting};
+use tidegate::snapshot::Registry;
+use tidegate::stats::{Clock, Pokes, RevisionStats};
 
 fn id(name: &str) -> RevisionId {
     ObjectName::new("default", name)
