@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::admin::metrics::{Family, Kind, Value};
 use crate::autoscaler::{Autoscaler, Restored};
 use crate::cli::args::StateDir;
@@ -38,17 +40,52 @@ pub(super) fn restored(replicas: Replicas) -> BTreeMap<RevisionId, Restored> {
     restored
 }
 
-/// Has counts written whenever they changed.
-pub(super) async fn keep_replicas(live: Arc<Live>, autoscaler: Arc<Autoscaler>, memory: Memory) {
-    loop {
-        live.counts_changed().await;
-        save_replicas(&live, &autoscaler, &memory);
-        tokio::time::sleep(BREATH).await;
+/// Keeps the counts of what runs.
+pub(super) struct Keeping {
+    memory: Memory,
+    live: Arc<Live>,
+    autoscaler: Arc<Autoscaler>,
+    task: JoinHandle<()>,
+}
+
+impl Keeping {
+    /// Has counts written whenever they changed; none where nothing is kept. Must be called within
+    /// a `LocalSet` or a local runtime.
+    pub(super) fn start(
+        memory: Option<Memory>,
+        live: &Arc<Live>,
+        autoscaler: &Arc<Autoscaler>,
+    ) -> Option<Self> {
+        let memory = memory?;
+        let (live, autoscaler) = (Arc::clone(live), Arc::clone(autoscaler));
+        let task = tokio::task::spawn_local({
+            let (memory, live, autoscaler) =
+                (memory.clone(), Arc::clone(&live), Arc::clone(&autoscaler));
+            async move {
+                loop {
+                    live.counts_changed().await;
+                    save_replicas(&live, &autoscaler, &memory);
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        });
+        Some(Self { memory, live, autoscaler, task })
+    }
+
+    /// What counts is what there is now, not how it ebbs away while tidegate drains.
+    pub(super) fn freeze(&self) {
+        self.task.abort();
+        save_replicas(&self.live, &self.autoscaler, &self.memory);
+    }
+
+    /// Writes what is left.
+    pub(super) async fn close(self) {
+        self.memory.close().await;
     }
 }
 
 /// Has the present counts written.
-pub(super) fn save_replicas(live: &Live, autoscaler: &Autoscaler, memory: &Memory) {
+fn save_replicas(live: &Live, autoscaler: &Autoscaler, memory: &Memory) {
     let mut replicas = Replicas::default();
     for revision in live.revisions() {
         let spec = revision.spec();

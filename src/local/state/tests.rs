@@ -185,7 +185,7 @@ fn a_damaged_file_is_kept_and_the_version_before_it_taken() {
         let at = bytes.len() - 20;
         bytes[at] ^= 1;
     };
-    let damages: [&dyn Fn(&mut Vec<u8>); 3] = [&half, &empty, &flipped];
+    let damages: [fn(&mut Vec<u8>); 3] = [half, empty, flipped];
     for damage in damages {
         let folder = damaged(damage);
         let read = || open(folder.path()).unwrap().read().unwrap();
@@ -262,7 +262,7 @@ proptest::proptest! {
         life.load("a");
         let bytes = encode(life.stamps()).unwrap();
         let at = at % bytes.len();
-        let mut changed = bytes.clone();
+        let mut changed = bytes;
         if cut {
             changed.truncate(at);
         } else {
