@@ -140,6 +140,9 @@ pub struct Loader {
     world: Arc<World>,
     /// Services whose traffic moves, and how long that is to take.
     rolling: BTreeMap<ServiceId, Duration>,
+    /// Whether this is the first load, and whether something was missing in it.
+    is_first: bool,
+    misses: bool,
 }
 
 impl Loader {
@@ -157,6 +160,8 @@ impl Loader {
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
             rolling: BTreeMap::new(),
+            is_first: true,
+            misses: false,
         }
     }
 
@@ -174,7 +179,7 @@ impl Loader {
 
     /// Whether a load at this time may find revisions to collect. May say yes for nothing.
     pub fn may_collect(&self, now: UnixNanos) -> bool {
-        self.stamps.may_collect(&self.settings.retention, now)
+        self.misses || self.stamps.may_collect(&self.settings.retention, now)
     }
 
     /// Loads all files at a time that stands still: moving traffic does not get further.
@@ -258,9 +263,12 @@ impl Loader {
     }
 
     /// Revisions go with the service or configuration that made them. While a file cannot be read,
-    /// or an object not be admitted, nobody knows what is gone. Nor at a start without any: that
-    /// is more likely a folder that is not mounted yet.
+    /// or an object not be admitted, nobody knows what is gone. Nor at the first load: a file may
+    /// just be replaced. Nor as long as there was no service at all: that is more likely a folder
+    /// that is not mounted yet.
     fn forget_stamps(&mut self, collected: &Collected) {
+        let is_first = std::mem::take(&mut self.is_first);
+        self.misses = false;
         if !collected.broken_files.is_empty() {
             return;
         }
@@ -274,6 +282,10 @@ impl Loader {
         let configurations = known([Kind::Service, Kind::Configuration]);
         let routes = known([Kind::Service, Kind::Route]);
         if configurations.is_empty() && routes.is_empty() && self.world.revisions.is_empty() {
+            return;
+        }
+        if is_first {
+            self.misses = self.stamps.configurations().any(|name| !configurations.contains(name));
             return;
         }
         self.stamps.retain(|name| configurations.contains(name), |name| routes.contains(name));

@@ -34,6 +34,10 @@ const BREATH: Duration = Duration::from_millis(20);
 /// How often old revisions are looked for that nobody needs any more.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
 
+/// What is missing at the start counts as deleted if it does not come for so long: a file may just
+/// be replaced.
+const MISSING_FOR: Duration = Duration::from_secs(2);
+
 /// Why the source wakes.
 enum Wake {
     /// Files changed.
@@ -124,7 +128,7 @@ impl FileSource {
             rolling: BTreeSet::new(),
             memory: folder.map(Memory::start).transpose()?,
             replicas,
-            collect_at: Instant::now() + COLLECT_EVERY,
+            collect_at: Instant::now() + MISSING_FOR,
         })
     }
 

@@ -268,6 +268,11 @@ impl Stamps {
         }
     }
 
+    /// Every configuration that was stamped, as `NAMESPACE/NAME`.
+    pub(super) fn configurations(&self) -> impl Iterator<Item = &str> {
+        self.configurations.keys().map(String::as_str)
+    }
+
     /// Forgets every configuration and service for which `keep_*` says no: as in Knative,
     /// revisions go with what made them.
     pub(super) fn retain(

@@ -77,3 +77,41 @@ async fn a_revision_is_remembered_before_it_gets_traffic() {
     let second = open(&file, Some(&place)).await;
     assert!(matches!(second, Err(OpenError::State(StateError::Held { .. }))));
 }
+
+/// What is missing at a start is deleted two seconds later, and not before.
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_at_a_start_may_still_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let place = Place::Folder(path("state"));
+    let other = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: other}\nspec:\n  \
+                 template: {spec: {containers: [{image: example/x}]}}\n";
+    fs::create_dir(path("manifests")).unwrap();
+    fs::write(path("manifests/other.yaml"), other).unwrap();
+    fs::write(path("manifests/hello.yaml"), service("a")).unwrap();
+    let (updates, mut received) = mpsc::channel(1);
+    let mut source = open(&path("manifests"), Some(&place)).await.unwrap();
+    let first = source.first.take().unwrap();
+    assert!(source.hand_on(first, &updates).await);
+    assert_eq!(names(&received.recv().await.unwrap()), ["hello-00001", "other-00001"]);
+    drop(source);
+    for (comes_back, expected) in [(true, "hello-00002"), (false, "hello-00001")] {
+        fs::remove_file(path("manifests/hello.yaml")).unwrap();
+        // The thread of the one before gives its lock back when it likes.
+        let mut source = loop {
+            match open(&path("manifests"), Some(&place)).await {
+                Ok(source) => break source,
+                Err(OpenError::State(StateError::Held { .. })) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let begun = Instant::now();
+        if !comes_back {
+            assert_eq!(next(&mut source, &updates, &mut received).await, ["other-00001"]);
+            assert!(begun.elapsed() >= MISSING_FOR, "{:?}", begun.elapsed());
+        }
+        fs::write(path("manifests/hello.yaml"), service("b")).unwrap();
+        let now = next(&mut source, &updates, &mut received).await;
+        assert!(now.iter().any(|name| name == expected), "{comes_back}: {now:?}");
+    }
+}

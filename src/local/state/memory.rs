@@ -22,9 +22,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Asked before each step of writing. Always `Ok` but in tests.
 pub(super) type Ask = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
 
-/// Keeps the state. Cheap to clone.
+/// Keeps the state. Cheap to clone; with the last clone goes the folder, once what is left is
+/// written.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Inner>);
+pub struct Memory(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Inner>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -113,65 +123,70 @@ impl Memory {
         let inner = Arc::new(Inner { folder, desk, wake, done: watch::Sender::default() });
         let own = Arc::clone(&inner);
         thread::Builder::new().name("state".to_owned()).spawn(move || own.work(ask))?;
-        Ok(Self(inner))
+        Ok(Self(Arc::new(Handle(inner))))
     }
 
     /// Returns when these stamps are on the disk (true), or could not be brought there by now:
     /// then they go there as soon as that is possible, and [`Self::health`] says so.
     pub async fn save_revisions(&self, stamps: &Stamps) -> bool {
-        let bytes = match self.0.folder.encode_revisions(stamps) {
+        let inner = &self.0.0;
+        let bytes = match inner.folder.encode_revisions(stamps) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.0.failed(&error);
+                inner.failed(&error);
                 return false;
             }
         };
         let number = {
-            let mut desk = self.0.desk.lock();
+            let mut desk = inner.desk.lock();
             if desk.revisions.put(bytes) {
                 desk.news = true;
-                self.0.wake.notify_one();
+                inner.wake.notify_one();
             }
             desk.revisions.number
         };
-        let mut done = self.0.done.subscribe();
+        let mut done = inner.done.subscribe();
         let tried = timeout(WAIT, done.wait_for(|done| done.tried >= number)).await;
         if tried.is_err() {
             tracing::warn!("the disk is slow: new revisions go on before they are remembered");
         }
-        self.0.done.borrow().saved >= number
+        inner.done.borrow().saved >= number
     }
 
     /// Has these counts written soon.
     pub fn save_replicas(&self, replicas: &Replicas) {
         match file::encode(replicas) {
             Ok(bytes) => {
-                let mut desk = self.0.desk.lock();
+                let mut desk = self.0.0.desk.lock();
                 if desk.replicas.put(bytes) {
                     desk.news = true;
-                    self.0.wake.notify_one();
+                    self.0.0.wake.notify_one();
                 }
             }
-            Err(error) => self.0.failed(&error),
+            Err(error) => self.0.0.failed(&error),
         }
     }
 
     /// Whether the state is on the disk.
     pub fn health(&self) -> Health {
-        self.0.done.borrow().health.clone()
+        self.0.0.done.borrow().health.clone()
     }
 
-    /// Writes what is left, and gives the folder back once nobody else holds a clone of this.
+    /// Writes what is left; afterwards nothing more is written.
     pub async fn close(self) {
-        self.0.desk.lock().closed = true;
-        self.0.wake.notify_one();
-        let mut done = self.0.done.subscribe();
+        let mut done = self.0.0.done.subscribe();
+        self.0.0.close();
         // A disk that hangs is not waited for.
         let _ = timeout(WAIT, done.wait_for(|done| done.ended)).await;
     }
 }
 
 impl Inner {
+    fn close(&self) {
+        self.desk.lock().closed = true;
+        self.wake.notify_one();
+    }
+
     /// Writes until it is closed.
     fn work(&self, mut ask: Ask) {
         let mut pause = None;

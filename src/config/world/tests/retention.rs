@@ -150,7 +150,7 @@ fn tags_documents_and_traffic_that_cannot_be_read_keep_revisions() {
 }
 
 #[test]
-fn a_start_without_any_service_forgets_nothing() {
+fn at_a_start_nothing_is_forgotten_at_once() {
     let mut bench = Bench::new();
     bench.write("app.yaml", &service("hello", "a", ""));
     bench.write("app.yaml", &service("hello", "b", ""));
@@ -160,10 +160,20 @@ fn a_start_without_any_service_forgets_nothing() {
     let mut mounted = restarted(&empty);
     let loaded = mounted.write("app.yaml", &service("hello", "b", &only("hello-00001")));
     assert_eq!(traffic(&loaded), "default/hello: hello-00001 100%");
-    // Another one is there: this one is deleted.
+    // Another one is there, and a moment later this one too: its file was being replaced.
+    let mut other = restarted(&bench);
+    other.files = BTreeMap::from([("other.yaml".to_owned(), service("other", "a", ""))]);
+    other.load();
+    assert!(may_collect(&other));
+    let loaded = other.write("app.yaml", &service("hello", "b", &only("hello-00001")));
+    assert_eq!(traffic(&loaded).lines().next(), Some("default/hello: hello-00001 100%"));
+    assert!(!may_collect(&other));
+    // It is not there a moment later either: it was deleted meanwhile.
     let mut other = restarted(&bench);
     other.files.clear();
     other.write("app.yaml", &service("other", "a", ""));
+    other.load();
+    assert!(!may_collect(&other));
     let loaded = other.write("app.yaml", &service("hello", "c", ""));
     assert_eq!(traffic(&loaded), "default/hello: hello-00001 100%", "made anew, from the start");
 }
