@@ -26,6 +26,7 @@ use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts};
 use super::rollouts::outcome;
+use super::state::{Keeping, place, restored};
 use super::threads::{Workers, start_workers};
 use super::validate::loader_options;
 use super::views::{Sources, views};
@@ -84,13 +85,8 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let default_service = args.default_service.as_ref().map(ToString::to_string);
-    let source = FileSource::open(
-        args.manifests.files.clone(),
-        loader_options(&args.manifests, default_service),
-        take_logging(log),
-    )
-    .await?;
+    let mut source = open_source(args, log).await?;
+    let memory = source.memory();
     let (updates, received) = mpsc::channel(UPDATES);
     // Before the limit is raised: the guard and all it starts keep the original one.
     let supervisor = Supervisor::start(supervisor_settings(args)?, updates.clone())?;
@@ -107,45 +103,44 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let addresses: Vec<SocketAddr> = doors.iter().map(Door::address).collect();
     let seed = fastrand::u64(..);
     let workers = Rc::new(start_workers(args.worker_count(), &shared, doors, seed)?);
-    let setting = Setting {
-        workers: args.worker_count(),
-        process: Arc::new(ProcessQueue::new(QueueLimits::default())),
-        replans: Arc::default(),
-    };
     let parts = ControlParts {
         shared: Arc::clone(&shared),
-        setting,
+        setting: setting(args),
         pokes,
         target: supervisor.handle(),
         seed,
         shown_at: addresses.first().copied(),
     };
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
-    let source = source.with_outcome(outcome(control.live()));
+    control.restore(restored(source.take_replicas()));
+    let live = control.live();
+    let source = source.with_outcome(outcome(Arc::clone(&live)));
     let lines = Arc::clone(log);
     let sources = Sources {
-        live: control.live(),
+        live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
         port: addresses.first().map_or(80, SocketAddr::port),
         instance: instance().into(),
         lines_dropped: Box::new(move || lines.dropped()),
+        memory: memory.clone(),
     };
     let config = AdminConfig { listener: admin, hosts: args.admin_host.clone() };
     let admin = AdminServer::start(config, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
-    let scaling = tokio::task::spawn_local(scale(autoscaler, statements));
+    let scaling = tokio::task::spawn_local(scale(Arc::clone(&autoscaler), statements));
     let refreshed = Rc::clone(&workers);
     let controlling = tokio::task::spawn_local(async move {
         control.run(received, stated, move || refreshed.refresh()).await;
     });
     let sourcing = tokio::task::spawn_local(source.run(updates));
+    let keeping = Keeping::start(memory, &live, &autoscaler);
     wait_until_serving(&shared).await;
     announce(&addresses, admin.address());
     stop_signal(&mut terminate, &mut interrupt).await;
-    let ending = drain(args, &shared, &workers);
+    keeping.as_ref().inspect(|keeping| keeping.freeze());
     tokio::select! {
-        () = ending => {}
+        () = drain(args, &shared, &workers) => {}
         () = stop_signal(&mut terminate, &mut interrupt) => {
             tracing::warn!("second signal: ending at once");
         }
@@ -157,10 +152,33 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     if let Some(workers) = Rc::into_inner(workers) {
         workers.stop();
     }
+    if let Some(keeping) = keeping {
+        keeping.close().await;
+    }
     supervisor.shutdown().await;
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// Reads the manifests, on top of what is remembered of a life before.
+async fn open_source(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<FileSource, OpenError> {
+    let default_service = args.default_service.as_ref().map(ToString::to_string);
+    FileSource::open(
+        args.manifests.files.clone(),
+        loader_options(&args.manifests, default_service),
+        take_logging(log),
+        place(args.state_dir.as_ref()).as_ref(),
+    )
+    .await
+}
+
+fn setting(args: &ServeArgs) -> Setting {
+    Setting {
+        workers: args.worker_count(),
+        process: Arc::new(ProcessQueue::new(QueueLimits::default())),
+        replans: Arc::default(),
+    }
 }
 
 /// Runs the autoscaler; its statements go to the control loop.

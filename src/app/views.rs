@@ -10,11 +10,13 @@ use crate::admin::view::{
     ServiceView, ServicesView, TagView, TrafficView, Views,
 };
 use crate::autoscaler::{Autoscaler, Decision};
+use crate::local::state::{Health, Memory};
 use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::Revision;
 
 use super::control::Live;
+use super::state::{conditions, families};
 
 /// What the views look at.
 pub(super) struct Sources {
@@ -25,6 +27,8 @@ pub(super) struct Sources {
     pub(super) port: u16,
     pub(super) instance: Arc<str>,
     pub(super) lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// None where no state is kept.
+    pub(super) memory: Option<Memory>,
 }
 
 /// Closures for the admin listener.
@@ -73,6 +77,10 @@ impl Sources {
         format!("http://{host}:{}", self.port)
     }
 
+    fn state(&self) -> Option<Health> {
+        self.memory.as_ref().map(Memory::health)
+    }
+
     fn services(&self) -> ServicesView {
         let world = self.live.world();
         let services = world
@@ -107,6 +115,7 @@ impl Sources {
         ServicesView {
             services,
             rejected: world.rejected.iter().map(ToString::to_string).collect(),
+            conditions: self.state().as_ref().map(conditions).unwrap_or_default(),
         }
     }
 
@@ -209,7 +218,7 @@ impl Sources {
             services: world.services.len() as u64,
             rejected_objects: world.rejected.len() as u64,
             log_lines_dropped: (self.lines_dropped)(),
-            extra: Vec::new(),
+            extra: self.state().as_ref().map(families).unwrap_or_default(),
         }
     }
 

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::entry::{EAGER_INTERVAL, Entry, second};
 use super::share::{Demand, share};
-use super::{ProcessLimits, Statement};
+use super::{ProcessLimits, Restored, Statement};
 use crate::model::{RevisionId, RevisionSpec};
 use crate::stats::{Nanos, Pokes, RevisionStats};
 
@@ -45,7 +45,7 @@ impl State {
         &mut self,
         spec: Arc<RevisionSpec>,
         stats: Arc<RevisionStats>,
-        initialized: bool,
+        restored: Restored,
         now: Nanos,
     ) {
         let index = if let Some(index) = self.by_id.get(&spec.id) {
@@ -53,7 +53,7 @@ impl State {
             *index
         } else {
             let id = spec.id.clone();
-            let index = self.entries.insert(Entry::new(spec, stats, initialized, now));
+            let index = self.entries.insert(Entry::new(spec, stats, restored, now));
             self.by_id.insert(id, index);
             index
         };

@@ -18,6 +18,7 @@ mod identity;
 mod objects;
 mod own;
 mod probes;
+mod retention;
 mod revisions;
 mod rolling;
 mod routes;
@@ -44,8 +45,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::{ConfigProblem, Severity};
+use super::rollout::UnixNanos;
 use super::settings::LoggingSettings;
-use crate::model::{ObjectName, ServiceId, World};
+use crate::model::{ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::Build;
 use identity::{Kind, ObjectKey};
@@ -119,6 +121,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What `config-logging` or a `LoggingConfig` says; none without either.
     pub logging: Option<LoggingSettings>,
+    /// Revisions that no traffic names and that were past the retention limits: forgotten.
+    pub collected: Vec<RevisionId>,
 }
 
 /// Loads files again and again.
@@ -136,6 +140,9 @@ pub struct Loader {
     world: Arc<World>,
     /// Services whose traffic moves, and how long that is to take.
     rolling: BTreeMap<ServiceId, Duration>,
+    /// Whether this is the first load, and whether something was missing in it.
+    is_first: bool,
+    misses: bool,
 }
 
 impl Loader {
@@ -153,6 +160,8 @@ impl Loader {
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
             rolling: BTreeMap::new(),
+            is_first: true,
+            misses: false,
         }
     }
 
@@ -166,6 +175,11 @@ impl Loader {
     /// The stamps as the last load left them: what a restart must not forget.
     pub const fn stamps(&self) -> &Stamps {
         &self.stamps
+    }
+
+    /// Whether a load at this time may find revisions to collect. May say yes for nothing.
+    pub fn may_collect(&self, now: UnixNanos) -> bool {
+        self.misses || self.stamps.may_collect(&self.settings.retention, now)
     }
 
     /// Loads all files at a time that stands still: moving traffic does not get further.
@@ -205,7 +219,13 @@ impl Loader {
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
         self.world = Arc::new(World { rejected, ..built.world });
         self.rolling = built.rolling;
-        Loaded { world: Arc::clone(&self.world), problems, warnings, logging: built.logging }
+        Loaded {
+            world: Arc::clone(&self.world),
+            problems,
+            warnings,
+            logging: built.logging,
+            collected: built.collected,
+        }
     }
 
     /// Admits what the files hold; what cannot be admitted keeps its former self.
@@ -243,8 +263,12 @@ impl Loader {
     }
 
     /// Revisions go with the service or configuration that made them. While a file cannot be read,
-    /// or an object not be admitted, nobody knows what is gone.
+    /// or an object not be admitted, nobody knows what is gone. Nor at the first load: a file may
+    /// just be replaced. Nor as long as there was no service at all: that is more likely a folder
+    /// that is not mounted yet.
     fn forget_stamps(&mut self, collected: &Collected) {
+        let is_first = std::mem::take(&mut self.is_first);
+        self.misses = false;
         if !collected.broken_files.is_empty() {
             return;
         }
@@ -257,6 +281,13 @@ impl Loader {
         };
         let configurations = known([Kind::Service, Kind::Configuration]);
         let routes = known([Kind::Service, Kind::Route]);
+        if configurations.is_empty() && routes.is_empty() && self.world.revisions.is_empty() {
+            return;
+        }
+        if is_first {
+            self.misses = self.stamps.configurations().any(|name| !configurations.contains(name));
+            return;
+        }
         self.stamps.retain(|name| configurations.contains(name), |name| routes.contains(name));
     }
 }

@@ -9,6 +9,7 @@ use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
 use super::identity::Kind;
 use super::own::own_settings;
+use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
 use super::rolling::{Moment, Pace};
@@ -41,6 +42,8 @@ pub(super) struct Build<'a> {
 pub(super) struct Built {
     pub(super) world: World,
     pub(super) logging: Option<LoggingSettings>,
+    /// Revisions that were past the retention limits and are forgotten.
+    pub(super) collected: Vec<RevisionId>,
     /// Services whose traffic moves, and how long that is to take.
     pub(super) rolling: BTreeMap<ServiceId, Duration>,
 }
@@ -55,21 +58,25 @@ impl Build<'_> {
     ) -> Built {
         let configurations = configurations(self.objects, problems);
         stamp_all(&configurations, self.objects, stamps, problems);
-        let drafts = drafts(&configurations, self.objects, stamps, problems);
+        let mut drafts = drafts(&configurations, self.objects, stamps, problems);
         let pace = Pace {
             moment: self.moment,
             default: self.settings.hosts.network.rollout_duration,
             world: self.former,
         };
         let routes = routes(self.objects, &drafts, stamps, &pace, problems);
+        let usage = Usage::new(&configurations, &routes, self.objects, self.moment.now);
+        let expired = usage.expired(stamps, &self.settings.retention);
+        drafts.retain(|id, _| !expired.contains(id));
         let scalers = scalers(self.objects, &drafts, problems);
         warnings.extend(scalers.warnings.iter().cloned());
-        let revisions = self.revisions(&drafts, &routes, &scalers);
+        let revisions = self.revisions(&drafts, &routes, &usage.routed, &scalers);
         let mut conditions = workload_conditions(&revisions);
         if self.options.one_machine {
             conditions.extend(ignored_conditions(&configurations));
         }
         self.warn_of_run(&configurations, &drafts, warnings);
+        usage.note(stamps, &expired);
         let mut rolling = BTreeMap::new();
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
@@ -95,7 +102,7 @@ impl Build<'_> {
         let default_service = self.default_service(&services, warnings);
         let logging = self.logging(warnings);
         let world = World { services, revisions, default_service, rejected: Vec::new() };
-        Built { world, logging, rolling }
+        Built { world, logging, collected: expired.into_iter().collect(), rolling }
     }
 
     /// All revisions, resolved; those that did not change are the former ones.
@@ -103,9 +110,9 @@ impl Build<'_> {
         &self,
         drafts: &RevisionDrafts<'_>,
         routes: &[RouteDraft<'_>],
+        routed: &HashSet<RevisionId>,
         scalers: &Scalers,
     ) -> Vec<Arc<RevisionSpec>> {
-        let routed: HashSet<RevisionId> = routes.iter().flat_map(RouteDraft::revisions).collect();
         // Configurations that some route leads to: their other revisions have been turned away from.
         let own = routes.iter().filter(|route| route.of_service).map(|route| route.id.clone());
         let routed_to = routed.iter().filter_map(|id| Some(configuration(id, drafts.get(id)?)));
