@@ -260,6 +260,8 @@ impl<T: ScaleTarget> Control<T> {
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
         if former != Some(counts) {
+            let ReplicaCounts { starting, ready, stopping } = counts;
+            tracing::debug!(revision = %id, starting, ready, stopping, "replicas");
             revision.stats().poke();
         }
         if counts == ReplicaCounts::default() && self.leaving.contains_key(id) {

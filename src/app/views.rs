@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::admin::metrics::{
-    AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, MetricsInput, RevisionMetrics,
+    AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, Family, Kind, MetricsInput,
+    RevisionMetrics, Value,
 };
 use crate::admin::view::{
     DecisionView, DecisionsView, EndpointView, ProblemView, Readiness, RevisionView, RevisionsView,
     ServiceView, ServicesView, TagView, TrafficView, Views,
 };
 use crate::autoscaler::{Autoscaler, Decision};
+use crate::cli::logging::{ForwarderCounts, LogHandle};
 use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::Revision;
@@ -24,7 +26,7 @@ pub(super) struct Sources {
     /// Port of the data listener that is shown in URLs.
     pub(super) port: u16,
     pub(super) instance: Arc<str>,
-    pub(super) lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) log: Arc<LogHandle>,
 }
 
 /// Closures for the admin listener.
@@ -55,6 +57,29 @@ fn readiness(sources: &Sources) -> Readiness {
         }
     };
     Readiness { ready: state == DrainState::Serving, state: state_text }
+}
+
+/// Series of the collectors that the log goes to; none without any.
+fn forwarding(forwarders: &[ForwarderCounts]) -> Vec<Family> {
+    let counter = |name, help, count: fn(&ForwarderCounts) -> u64| {
+        let mut family = Family::new(name, Kind::Counter, help);
+        for forwarder in forwarders {
+            let labels = vec![("forwarder", Arc::from(forwarder.forwarder.as_str()))];
+            family.push(&Arc::default(), labels, Value::Whole(count(forwarder)));
+        }
+        family
+    };
+    if forwarders.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        counter("tidegate_log_records_forwarded", "Log records sent to a collector.", |f| f.sent),
+        counter(
+            "tidegate_log_records_dropped",
+            "Log records dropped because a collector was away or slow.",
+            |f| f.dropped,
+        ),
+    ]
 }
 
 fn problem_view(problem: &Problem) -> ProblemView {
@@ -208,8 +233,8 @@ impl Sources {
             }],
             services: world.services.len() as u64,
             rejected_objects: world.rejected.len() as u64,
-            log_lines_dropped: (self.lines_dropped)(),
-            extra: Vec::new(),
+            log_lines_dropped: self.log.dropped(),
+            extra: forwarding(&self.log.forwarded()),
         }
     }
 

@@ -248,6 +248,8 @@ impl State {
                 entry.granted_at = Some(now);
             }
             if granted != entry.granted {
+                let (revision, wanted) = (&entry.spec.id, entry.wanted);
+                tracing::debug!(%revision, from = entry.granted, to = granted, wanted, "desired");
                 entry.granted = granted;
                 self.stating.insert(*index);
             }

@@ -2,6 +2,7 @@ use expect_test::{Expect, expect};
 use serde_json::json;
 
 use super::*;
+use crate::config::settings::Forwarder;
 use crate::config::yaml::parse_file;
 
 fn node(text: &str) -> Node {
@@ -305,7 +306,8 @@ kind: LoggingConfig
 metadata: {name: l}
 spec:
   loggers: {serving.knative.dev: {level: LOUD}}
-  forwarders: [{config: {host: h}}, {typ: fluentd}]
+  forwarders: [{config: {host: h}}, {typ: fluentd}, {type: fluentd, config: {port: 0}},
+    {type: fluentd, config: {host: h, path: /logs}}, {type: loki, config: {url: 'http://h'}}]
 ",
         &expect![[r#"
             hello.yaml:5: document 1: data.stable-window: failed to parse data: failed to parse "stable-window": time: missing unit in duration "60"; write 60s
@@ -325,7 +327,20 @@ spec:
     let settings = logging_settings(&good.object);
     assert_eq!(settings.level, Some(crate::config::settings::LogLevel::Warn));
     assert_eq!(settings.loggers.len(), 1);
-    assert_eq!(settings.forwarders, ["fluentd h:24224"]);
+    let fluentd = |host: &str, port, tag: &str, confirmed| Forwarder {
+        host: host.to_owned(),
+        port,
+        tag: tag.to_owned(),
+        confirmed,
+    };
+    assert_eq!(settings.forwarders, [fluentd("h", 24224, "tidegate", false)]);
+    let several = local(
+        "apiVersion: logging.knative.dev/v1alpha1\nkind: LoggingConfig\nmetadata: {name: l}\nspec:\n  forwarders:\n  - {type: loki}\n  - {type: Fluentd, config: {host: '[::1]', port: 9, tag: a.b, requireAckResponse: true}}\n",
+    );
+    assert_eq!(several.problems, vec![]);
+    let settings = logging_settings(&several.object);
+    assert_eq!(settings.forwarders, [fluentd("::1", 9, "a.b", true)]);
+    assert_eq!(settings.forwarders[0].to_string(), "fluentd [::1]:9");
 }
 
 #[test]
