@@ -318,6 +318,9 @@ spec:
             hello.yaml:19: document 3: spec.loggers.serving.knative.dev.level: invalid value: LOUD; write DEBUG, INFO, WARN, ERROR or FATAL
             hello.yaml:20: document 3: spec.forwarders[0].type: missing field(s); write type: and the forwarder's kind, such as fluentd
             hello.yaml:20: document 3: spec.forwarders[1].typ: unknown field "typ"; write type
+            hello.yaml:20: document 3: spec.forwarders[2].config.host: missing field(s); write host: and the collector's name or address
+            hello.yaml:20: document 3: spec.forwarders[2].config.port: expected 1 <= 0 <= 65535; write a value from 1 to 65535
+            hello.yaml:20: document 3: warning: spec.forwarders: accepted but without effect here: spec.forwarders[3].config.path, spec.forwarders[4] (type loki); write type: fluentd with config.host, port, tag and requireAckResponse; nothing else is served
         "#]],
     );
     let good = local(

@@ -97,7 +97,10 @@ impl Connection {
             match wire::confirmed(&answer)? {
                 Some(found) if found == chunk => return Ok(()),
                 Some(_) => {
-                    return Err(io::Error::new(ErrorKind::InvalidData, "it confirms another chunk"));
+                    return Err(io::Error::new(
+                        ErrorKind::InvalidData,
+                        "it confirms another chunk",
+                    ));
                 }
                 None => {}
             }

@@ -41,7 +41,7 @@ pub(super) fn message(tag: &str, records: &[Record], chunk: Option<&str>) -> io:
 }
 
 fn length(length: usize) -> io::Result<u32> {
-    u32::try_from(length).map_err(|_| io::Error::from(ErrorKind::InvalidData))
+    u32::try_from(length).map_err(io::Error::other)
 }
 
 fn write_time(out: &mut Vec<u8>, at: SystemTime) -> io::Result<()> {
