@@ -51,6 +51,8 @@ pub struct Control<T> {
     counts: BTreeMap<RevisionId, ReplicaCounts>,
     /// Revisions with victims that still work.
     working: BTreeSet<RevisionId>,
+    /// Revisions that have endpoints: only they have meters, ejections and slots to hand out.
+    occupied: BTreeMap<RevisionId, Arc<Revision>>,
     announced: BTreeSet<ServiceId>,
     refusals: RefusalLog,
     live: Arc<Live>,
@@ -103,6 +105,7 @@ impl<T: ScaleTarget> Control<T> {
             desired: BTreeMap::new(),
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
+            occupied: BTreeMap::new(),
             announced: BTreeSet::new(),
             refusals: RefusalLog::default(),
             live: Arc::default(),
@@ -259,6 +262,11 @@ impl<T: ScaleTarget> Control<T> {
         let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
+        if endpoints.is_empty() {
+            self.occupied.remove(id);
+        } else {
+            self.occupied.insert(id.clone(), Arc::clone(&revision));
+        }
         if former != Some(counts) {
             let ReplicaCounts { starting, ready, stopping } = counts;
             tracing::debug!(revision = %id, starting, ready, stopping, "replicas");
@@ -284,6 +292,7 @@ impl<T: ScaleTarget> Control<T> {
         self.working.remove(id);
         self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
+            self.occupied.remove(id);
             self.live.counts.remove(id);
             self.live.failures.remove(id);
         }
@@ -333,12 +342,12 @@ impl<T: ScaleTarget> Control<T> {
     /// What only time changes.
     async fn tend(&mut self) {
         let now = self.parts.shared.clock.now();
-        self.refusals.look(&self.parts.shared, &self.registry, now);
+        let refused = self.parts.pokes.refused();
+        self.refusals.look(&self.parts.shared, &self.registry, refused, now);
         for id in self.working.clone() {
             self.state(&id).await;
         }
-        let leaving = self.leaving.values();
-        for revision in self.registry.revisions().chain(leaving) {
+        for revision in self.occupied.values() {
             if revision.stats().waiting() > 0 {
                 revision.tick(now);
             }
