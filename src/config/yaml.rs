@@ -6,11 +6,14 @@
 //! that a file means here what it means to `kubectl apply`.
 
 mod json;
+mod parts;
 mod reader;
 mod scalar;
 
 #[cfg(test)]
 mod tests;
+
+pub use parts::ParsedFile;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
