@@ -199,6 +199,8 @@ fn idle(count: usize) {
     let program = Program::start(folder.path(), &[]);
     program.rest();
     program.edit(count / 2, "");
+    println!("  a second edit: by now files are trusted that did not change");
+    program.edit(count / 3, "");
 }
 
 fn active(count: usize) {

@@ -153,7 +153,8 @@ impl Scan {
             .filter(|entry| is_manifest_name(&entry.file_name()))
             .map(|entry| (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_symlink())))
             .collect();
-        found.sort();
+        // By bytes: paths are compared part by part, which tells nothing more in one folder.
+        found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
         for (file, is_link) in found {
             // Follows links: a ConfigMap mount has only links. A folder of that name is skipped.
             match fs::metadata(&file) {
