@@ -18,6 +18,7 @@ mod picker;
 pub mod planted;
 mod queue;
 mod scale;
+mod slots;
 mod state;
 #[cfg(test)]
 mod tests;

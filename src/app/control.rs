@@ -53,6 +53,8 @@ pub struct Control<T> {
     working: BTreeSet<RevisionId>,
     /// Endpoints that older reports may still name as those of another revision of that name.
     foreign: BTreeMap<RevisionId, BTreeSet<EndpointId>>,
+    /// Revisions that have endpoints: only they have meters, ejections and slots to hand out.
+    occupied: BTreeMap<RevisionId, Arc<Revision>>,
     announced: BTreeSet<ServiceId>,
     /// Counts from before a restart, until the first configuration.
     restored: BTreeMap<RevisionId, Restored>,
@@ -128,6 +130,7 @@ impl<T: ScaleTarget> Control<T> {
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            occupied: BTreeMap::new(),
             announced: BTreeSet::new(),
             restored: BTreeMap::new(),
             refusals: RefusalLog::default(),
@@ -333,7 +336,14 @@ impl<T: ScaleTarget> Control<T> {
         }
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
+        if endpoints.is_empty() {
+            self.occupied.remove(id);
+        } else {
+            self.occupied.insert(id.clone(), Arc::clone(&revision));
+        }
         if former != Some(counts) {
+            let ReplicaCounts { starting, ready, stopping } = counts;
+            tracing::debug!(revision = %id, starting, ready, stopping, "replicas");
             revision.stats().poke();
         }
         if counts == ReplicaCounts::default() && self.leaving.contains_key(id) {
@@ -357,6 +367,7 @@ impl<T: ScaleTarget> Control<T> {
         self.foreign.remove(id);
         self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
+            self.occupied.remove(id);
             self.live.counts.remove(id);
             self.live.failures.remove(id);
         }
@@ -406,12 +417,12 @@ impl<T: ScaleTarget> Control<T> {
     /// What only time changes.
     async fn tend(&mut self) {
         let now = self.parts.shared.clock.now();
-        self.refusals.look(&self.parts.shared, &self.registry, now);
+        let refused = self.parts.pokes.refused();
+        self.refusals.look(&self.parts.shared, &self.registry, refused, now);
         for id in self.working.clone() {
             self.state(&id).await;
         }
-        let leaving = self.leaving.values();
-        for revision in self.registry.revisions().chain(leaving) {
+        for revision in self.occupied.values() {
             if revision.stats().waiting() > 0 {
                 revision.tick(now);
             }

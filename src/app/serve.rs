@@ -1,5 +1,6 @@
 //! `tidegate serve`: the order of going up, and of going down.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -115,15 +116,14 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     control.restore(restored(source.take_replicas()));
     let live = control.live();
     let source = source.with_outcome(outcome(Arc::clone(&live)));
-    let lines = Arc::clone(log);
     let sources = Sources {
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
         port: addresses.first().map_or(80, SocketAddr::port),
         instance: instance().into(),
-        lines_dropped: Box::new(move || lines.dropped()),
         memory: memory.clone(),
+        log: Arc::clone(log),
     };
     let config = AdminConfig { listener: admin, hosts: args.admin_host.clone() };
     let admin = AdminServer::start(config, views(sources))?;
@@ -193,13 +193,13 @@ async fn scale(autoscaler: Arc<Autoscaler>, statements: mpsc::Sender<Statement>)
         .await;
 }
 
-fn proxy_settings(args: &ServeArgs, log: &LogHandle) -> Settings {
+fn proxy_settings(args: &ServeArgs, log: &Arc<LogHandle>) -> Settings {
     Settings {
         health_path: args.health_path.clone(),
         trusted_proxies: args.trusted_proxies.clone(),
         access_log: args.access_log.then(|| {
-            let lines = log.lines();
-            let sink = Arc::new(move |line| lines.write_line(line));
+            let log = Arc::clone(log);
+            let sink = Arc::new(move |line| log.write_line(line));
             AccessLog { sample: args.access_log_sample, sink }
         }),
         ..Settings::default()
@@ -250,10 +250,21 @@ fn taken(address: SocketAddr, flag: &str, error: &io::Error) -> String {
     format!("cannot listen on {address}: {error}{holder}; choose another with {flag} ADDR")
 }
 
+/// Levels and collectors change as the configuration does.
 fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
     let log = Arc::clone(log);
+    let said = RefCell::new(Vec::new());
     Box::new(move |settings: Option<&LoggingSettings>| {
-        log.set_levels(settings.map(super::levels::levels).unwrap_or_default());
+        let levels = settings.map(super::levels::levels).unwrap_or_default();
+        log.set_levels(levels.by_target);
+        log.set_forwarders(settings.map_or(&[], |settings| &settings.forwarders));
+        if *said.borrow() != levels.unknown {
+            let loggers = levels.unknown.join(", ");
+            if !loggers.is_empty() {
+                tracing::warn!(%loggers, "levels without effect: there are no such parts here");
+            }
+            said.replace(levels.unknown);
+        }
     })
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Entry {
     pub(super) granted: u32,
     /// When it was last granted more than before.
     pub(super) granted_at: Option<Nanos>,
+    /// What of the wanted count is in the sum that the process' bound is compared with.
+    pub(super) counted: u32,
     pub(super) log: Log,
     /// A decision of this turn that waits for the process' bound.
     pending: Option<Decision>,
@@ -86,6 +88,7 @@ impl Entry {
             wanted,
             granted: 0,
             granted_at: None,
+            counted: 0,
             log: Log::default(),
             pending: None,
             arrivals_at_rest: stats.read(now).arrivals,

@@ -17,7 +17,7 @@ pub use defaults::{DefaultsConfig, parse_config_defaults};
 pub use domain::{DomainConfig, DomainRule, parse_config_domain};
 pub use features::{Features, Flag, parse_config_features};
 pub use gc::{RetentionConfig, parse_config_gc};
-pub use logging::{LogLevel, LoggingSettings, parse_config_logging};
+pub use logging::{Forwarder, LogLevel, LoggingSettings, parse_config_logging};
 pub use network::{HttpProtocol, NetworkConfig, parse_config_network};
 pub use observability::{ObservabilityConfig, parse_config_observability};
 

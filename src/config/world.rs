@@ -15,6 +15,7 @@ mod data;
 mod env;
 mod hosts;
 mod identity;
+mod memo;
 mod objects;
 mod own;
 mod probes;
@@ -38,6 +39,7 @@ pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -51,6 +53,7 @@ use crate::model::{ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::Build;
 use identity::{Kind, ObjectKey};
+use memo::Memo;
 use objects::{Collected, FileCache, collect};
 use run::RunCommands;
 use settings::{KnativeConfigMaps, Settings};
@@ -130,6 +133,7 @@ pub struct Loaded {
 pub struct Loader {
     options: LoaderOptions,
     run: RunCommands,
+    memo: RefCell<Memo>,
     cache: FileCache,
     config_maps: KnativeConfigMaps,
     settings: Arc<Settings>,
@@ -153,6 +157,7 @@ impl Loader {
             run: RunCommands::new(&options.run),
             settings: Arc::new(config_maps.settings(&options)),
             options,
+            memo: RefCell::default(),
             cache: FileCache::default(),
             config_maps,
             settings_count: 0,
@@ -195,10 +200,12 @@ impl Loader {
         if self.config_maps.update(&collected, &self.options, &mut problems) {
             self.settings = Arc::new(self.config_maps.settings(&self.options));
             self.settings_count += 1;
+            self.memo.get_mut().forget_settings();
         }
         self.admit(&collected, &mut problems);
         self.forget_stamps(&collected);
         let build = Build {
+            memo: &self.memo,
             objects: &self.objects,
             settings: &self.settings,
             options: &self.options,

@@ -1,5 +1,6 @@
 //! Builds the world from the objects in effect.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
 use super::identity::Kind;
+use super::memo::{Basis, Memo};
 use super::own::own_settings;
 use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
@@ -18,7 +20,7 @@ use super::run::{RunCommands, object_name};
 use super::scalers::{Scalers, scalers};
 use super::settings::Settings;
 use super::stamp::Stamps;
-use super::workload::{Subject, container_concurrency, ignored, protocol, timeouts, workload};
+use super::workload::{Subject, container_concurrency, protocol, timeouts, workload};
 use crate::config::admission::logging_settings;
 use crate::config::problem::ConfigProblem;
 use crate::config::scaling::{progress_deadline, resolve};
@@ -29,6 +31,8 @@ use crate::model::{
 
 /// What a world is built from.
 pub(super) struct Build<'a> {
+    /// What the build before made, and of what.
+    pub(super) memo: &'a RefCell<Memo>,
     pub(super) objects: &'a Objects,
     pub(super) settings: &'a Settings,
     pub(super) options: &'a LoaderOptions,
@@ -117,19 +121,17 @@ impl Build<'_> {
         let own = routes.iter().filter(|route| route.of_service).map(|route| route.id.clone());
         let routed_to = routed.iter().filter_map(|id| Some(configuration(id, drafts.get(id)?)));
         let configured: HashSet<ObjectName> = own.chain(routed_to).collect();
-        let data = data_set(self.objects);
-        let former: HashMap<&RevisionId, &Arc<RevisionSpec>> =
-            self.former.revisions.iter().map(|revision| (&revision.id, revision)).collect();
+        let mut memo = self.memo.borrow_mut();
+        let mut round = memo.round(data_set(self.objects));
         drafts
             .iter()
             .map(|(id, draft)| {
                 let is_reachable =
                     routed.contains(id) || !configured.contains(&configuration(id, draft));
-                let spec = self.revision(id, draft, is_reachable, scalers, &data);
-                match former.get(id) {
-                    Some(former) if ***former == spec => Arc::clone(former),
-                    _ => Arc::new(spec),
-                }
+                let scaler = scalers.get(id);
+                round.revision(id, Basis { draft, is_reachable, scaler }, |data| {
+                    self.revision(id, draft, is_reachable, scalers, data)
+                })
             })
             .collect()
     }
@@ -268,7 +270,7 @@ fn workload_conditions(revisions: &[Arc<RevisionSpec>]) -> Vec<(ObjectName, Stri
 /// Parts of templates that mean nothing here: one text a service.
 fn ignored_conditions(configurations: &[Configuration<'_>]) -> Vec<(ObjectName, String)> {
     let conditions = configurations.iter().filter_map(|configuration| {
-        let ignored = ignored(&configuration.admitted.written);
+        let ignored = &configuration.admitted.ignored;
         let text = || format!("accepted but without effect here: {}", ignored.join(", "));
         (!ignored.is_empty()).then(|| (configuration.id.clone(), text()))
     });

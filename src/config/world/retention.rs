@@ -180,7 +180,7 @@ mod tests {
             name: format!("{number}"),
             created: now - created * HOUR,
             inactive_since: inactive.map(|hours| now - hours * HOUR),
-            admitted: json!({}),
+            admitted: json!({}).into(),
             ..StampedRevision::default()
         });
         let revisions: Vec<_> = revisions.collect();
@@ -247,7 +247,7 @@ mod tests {
         let all = limits(Some(1), Some(1), 0, Some(0));
         assert_eq!(expired(&some, &all), "1 2");
         some.revisions[0].admitted =
-            json!({"metadata": {"annotations": {"serving.knative.dev/no-gc": "True"}}});
+            json!({"metadata": {"annotations": {"serving.knative.dev/no-gc": "True"}}}).into();
         assert_eq!(expired(&some, &all), "2");
     }
 

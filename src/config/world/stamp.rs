@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,9 +43,9 @@ pub struct StampedRevision {
     /// Generation it was stamped at; 0 for one that came from a `Revision` document.
     pub generation: u32,
     /// `spec.template` as the user wrote it, nulls left out.
-    pub written: Value,
+    pub written: Arc<Value>,
     /// `spec.template` with the defaults of the moment it was stamped.
-    pub admitted: Value,
+    pub admitted: Arc<Value>,
     /// Folder of the manifest, against which `tidegate.dev/local-directory` is read.
     #[serde(serialize_with = "as_text")]
     pub directory: PathBuf,
@@ -100,9 +101,9 @@ impl TrafficStamp {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewTemplate<'a> {
     /// `spec.template` as written, nulls left out.
-    pub(super) written: &'a Value,
+    pub(super) written: &'a Arc<Value>,
     /// `spec.template` after defaults.
-    pub(super) admitted: &'a Value,
+    pub(super) admitted: &'a Arc<Value>,
     /// Folder of the manifest.
     pub(super) directory: &'a Path,
 }
@@ -124,7 +125,7 @@ impl Stamps {
     ) -> Option<String> {
         let name = written.pointer("/metadata/name").and_then(Value::as_str)?;
         let stamped = self.revision(configuration, name)?;
-        (stamped.written != *written).then(|| name.to_owned())
+        (*stamped.written != *written).then(|| name.to_owned())
     }
 
     /// Gives a template its name: the latest revision's where the template is unchanged, else the
@@ -169,8 +170,8 @@ impl Stamps {
         stamps.revisions.push(StampedRevision {
             name,
             generation: stamps.generation,
-            written: template.written.clone(),
-            admitted: template.admitted.clone(),
+            written: Arc::clone(template.written),
+            admitted: Arc::clone(template.admitted),
             directory: template.directory.to_owned(),
             ..StampedRevision::default()
         });
@@ -190,8 +191,8 @@ impl Stamps {
         stamps.revisions.push(StampedRevision {
             name: name.to_owned(),
             generation,
-            written: template.written.clone(),
-            admitted: template.admitted.clone(),
+            written: Arc::clone(template.written),
+            admitted: Arc::clone(template.admitted),
             directory: template.directory.to_owned(),
             ..StampedRevision::default()
         });
@@ -331,9 +332,10 @@ mod tests {
     fn sequence(stamps: &mut Stamps, templates: &[Value], taken: &[&str]) -> Vec<String> {
         let mut names = Vec::new();
         for template in templates {
+            let template = Arc::new(template.clone());
             let template = NewTemplate {
-                written: template,
-                admitted: template,
+                written: &template,
+                admitted: &template,
                 directory: Path::new("manifests"),
             };
             stamps.stamp(&hello(), template, &|name| taken.contains(&name));
