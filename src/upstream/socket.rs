@@ -74,6 +74,8 @@ impl Traffic {
 struct Shared {
     socket: Mutex<Socket>,
     traffic: Traffic,
+    /// What was looked at in memory and not yet read.
+    ahead: Mutex<Vec<u8>>,
 }
 
 /// A handle to a socket; all handles are the same socket. Only one task may read and write.
@@ -83,7 +85,8 @@ pub struct SharedIo(Arc<Shared>);
 impl SharedIo {
     /// Shares a socket.
     pub fn new(socket: Socket) -> Self {
-        Self(Arc::new(Shared { socket: Mutex::new(socket), traffic: Traffic::default() }))
+        let (socket, traffic, ahead) = (Mutex::new(socket), Traffic::default(), Mutex::default());
+        Self(Arc::new(Shared { socket, traffic, ahead }))
     }
 
     /// What went over it.
@@ -110,11 +113,11 @@ impl SharedIo {
         }
     }
 
-    /// Looks at the first bytes without taking them. In memory there is nothing to look at: 0.
+    /// Looks at the first bytes without taking them.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        std::future::poll_fn(|cx| match &*self.0.socket.lock() {
+        std::future::poll_fn(|cx| match &mut *self.0.socket.lock() {
             Socket::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(buffer)),
-            Socket::Memory(_) => Poll::Ready(Ok(0)),
+            Socket::Memory(stream) => peek_memory(stream, &mut self.0.ahead.lock(), buffer, cx),
         })
         .await
     }
@@ -159,7 +162,17 @@ impl AsyncRead for SharedIo {
         let before = buf.filled().len();
         let result = match &mut *self.0.socket.lock() {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Memory(stream) => {
+                let mut ahead = self.0.ahead.lock();
+                if ahead.is_empty() {
+                    Pin::new(stream).poll_read(cx, buf)
+                } else {
+                    let n = ahead.len().min(buf.remaining());
+                    buf.put_slice(&ahead[..n]);
+                    ahead.drain(..n);
+                    Poll::Ready(Ok(()))
+                }
+            }
         };
         if let Poll::Ready(Ok(())) = &result {
             let n = buf.filled().len() - before;
@@ -216,6 +229,26 @@ impl AsyncWrite for SharedIo {
             Socket::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// A pipe cannot be peeked at: what is seen is read, and kept in `ahead`.
+fn peek_memory(
+    stream: &mut DuplexStream,
+    ahead: &mut Vec<u8>,
+    buffer: &mut [u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut more = vec![0; buffer.len().saturating_sub(ahead.len())];
+    let mut read = ReadBuf::new(&mut more);
+    match Pin::new(stream).poll_read(cx, &mut read) {
+        Poll::Ready(Ok(())) => ahead.extend_from_slice(read.filled()),
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+        Poll::Pending if ahead.is_empty() => return Poll::Pending,
+        Poll::Pending => {}
+    }
+    let n = ahead.len().min(buffer.len());
+    buffer[..n].copy_from_slice(&ahead[..n]);
+    Poll::Ready(Ok(n))
 }
 
 /// Single writer: the task that drives the socket.
