@@ -26,7 +26,7 @@ fn each_is_caught() {
     if let Some(seed) = crate::number("SEED") {
         let name = std::env::var("PLANTED").unwrap_or_default();
         plant(BUGS.iter().map(|(bug, ..)| *bug).find(|bug| format!("{bug:?}") == name));
-        let Outcome { text, violation, lasted, requests } = run(seed);
+        let Outcome { text, violation, lasted, requests, .. } = run(seed);
         println!("{text}\nseed {seed} with {name:?}: {requests} requests in {lasted:?}");
         println!("{violation:?}");
         return;
@@ -34,7 +34,7 @@ fn each_is_caught() {
     let mut missed = Vec::new();
     for (bug, catchers, seeds) in BUGS {
         plant(Some(bug));
-        let (failed, _) = crate::first_failure(0..seeds);
+        let failed = crate::first_failure(0..seeds);
         plant(None);
         let Some((seed, outcome)) = failed else {
             println!("{bug:?}: NOT caught in {seeds} seeds");

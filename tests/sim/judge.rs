@@ -1,0 +1,103 @@
+//! Whether a request may end as it did.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tidegate::revision::QueueLimits;
+
+use crate::ledger::{End, Ledger, Manner, Property, Request};
+use crate::weather::Weather;
+
+/// How late the end of a request may be: sweeps, and the rest of a refused body.
+pub(crate) const LATE: Duration = Duration::from_millis(2_500);
+
+/// Judges answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Judge {
+    weather: Weather,
+}
+
+impl Judge {
+    pub(crate) fn new(weather: &Weather) -> Self {
+        Self { weather: weather.clone() }
+    }
+
+    /// A request ended.
+    pub(crate) fn end(&self, ledger: &Rc<Ledger>, number: usize, end: &End) {
+        let request = ledger.request(number);
+        let now = ledger.now();
+        let ran = ledger.history.awake(request.sent, now);
+        if ran > request.bound {
+            ledger.violated(
+                Property::InTime,
+                format_args!("request {number} took {ran:?}, its bound is {:?}", request.bound),
+            );
+        }
+        if !self.allows(ledger, &request, end) {
+            ledger.violated(
+                Property::RightAnswer,
+                format_args!(
+                    "request {number} must not end like this after {:?}: {end}",
+                    now - request.sent
+                ),
+            );
+        }
+    }
+
+    fn allows(&self, ledger: &Ledger, request: &Request, end: &End) -> bool {
+        let weather = &self.weather;
+        let took = ledger.now() - request.sent;
+        let timeout = weather.services[request.service].timeout;
+        let patient = matches!(request.manner, Manner::Patient | Manner::Dripping);
+        match end {
+            End::Left => !patient,
+            End::Answered { status: 200 | 101, reason: None } => !request.delivered.is_empty(),
+            End::Answered { reason: Some(reason), .. } => {
+                self.allows_reason(ledger, request, reason, took)
+            }
+            End::Answered { .. } => false,
+            // Who ends its own direction looks like who has left.
+            End::NoAnswer | End::Cut if request.manner == Manner::HalfClosed => true,
+            // An answer that goes wrong right behind its head may not have left by then.
+            End::NoAnswer if weather.chances.garbage > 0.0 && !request.delivered.is_empty() => true,
+            End::NoAnswer => (!patient && took >= timeout) || cut_off(ledger, request),
+            End::Cut => weather.replicas_fail() || took >= timeout || cut_off(ledger, request),
+        }
+    }
+
+    fn allows_reason(
+        &self,
+        ledger: &Ledger,
+        request: &Request,
+        reason: &str,
+        took: Duration,
+    ) -> bool {
+        let weather = &self.weather;
+        let service = &weather.services[request.service];
+        let now = ledger.now();
+        match reason {
+            "queue_full" => weather.queue.revision < QueueLimits::default().revision,
+            "queue_timeout" => service.queue_timeout.is_some_and(|timeout| took >= timeout),
+            "request_timeout" => took >= service.timeout,
+            "start_failed" => weather.start_failures > 0.0,
+            "upstream_connect" | "upstream_broke" => weather.replicas_fail(),
+            "service_removed" | "no_route" => {
+                ledger.history.absent(request.service, request.sent, now)
+            }
+            "shutting_down" => {
+                let down = ledger.history.down_between(request.sent, now);
+                down.is_some_and(|down| request.sent >= down.closing)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether the end of the program explains that a request got no whole answer: it was cut off by
+/// it, or came when nothing new was taken.
+fn cut_off(ledger: &Ledger, request: &Request) -> bool {
+    let now = ledger.now();
+    ledger.history.down_between(request.sent, now).is_some_and(|down| {
+        now >= down.ended || request.sent >= down.closing
+    })
+}
