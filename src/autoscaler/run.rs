@@ -232,18 +232,19 @@ impl State {
                 active.filter(|index| self.entries[*index].is_bounded()).collect()
             }
         };
-        let wanted: u64 = bounded.iter().map(|i| u64::from(self.entries[*i].wanted)).sum();
+        let wanted: u64 = bounded.iter().map(|i| u64::from(want(&self.entries[*i], now))).sum();
         let limit = self.limits.max_replicas.filter(|limit| wanted > u64::from(*limit));
         let grants = limit.map(|limit| {
             let demands: Vec<Demand> =
                 bounded.iter().map(|index| demand(&self.entries[*index], now)).collect();
             share(limit, &demands, now)
         });
-        let mut grants = grants.map(|grants| bounded.into_iter().zip(grants).peekable());
+        let mut grants = grants.map(|grants| bounded.iter().copied().zip(grants).peekable());
         for index in &self.active {
             let entry = &mut self.entries[*index];
             let shared = grants.as_mut().and_then(|grants| grants.next_if(|(i, _)| i == index));
-            let granted = shared.map_or(entry.wanted, |(_, granted)| granted);
+            let unshared = || if bounded.contains(index) { want(entry, now) } else { entry.wanted };
+            let granted = shared.map_or_else(unshared, |(_, granted)| granted);
             if granted > entry.granted {
                 entry.granted_at = Some(now);
             }
@@ -269,9 +270,16 @@ impl State {
     }
 }
 
+/// How many replicas a revision is to get of the process'. One whose replicas went to others, and
+/// that has no load since, gets none for the sake of a count that is only kept while it starts.
+fn want(entry: &Entry, now: Nanos) -> u32 {
+    let kept = entry.granted == 0 && entry.is_decided_zero() && !entry.is_busy(now);
+    if kept { 0 } else { entry.wanted }
+}
+
 fn demand(entry: &Entry, now: Nanos) -> Demand {
     Demand {
-        want: entry.wanted,
+        want: want(entry, now),
         held: entry.granted,
         busy: entry.is_busy(now),
         granted_at: entry.granted_at,

@@ -97,6 +97,9 @@ impl Platform {
                 && member.stage == from
             {
                 member.stage = to;
+                if let Some(replica) = member.replica.as_ref().filter(|_| to == Stage::Ready) {
+                    replica.ready_again();
+                }
                 changed = true;
             }
         });

@@ -87,11 +87,7 @@ impl Files {
     }
 
     /// One change; gives what it was. `stamped` names a service's revisions, oldest first.
-    pub(crate) fn edit(
-        &mut self,
-        rng: &mut Rng,
-        stamped: impl Fn(usize) -> Vec<String>,
-    ) -> String {
+    pub(crate) fn edit(&mut self, rng: &mut Rng, stamped: impl Fn(usize) -> Vec<String>) -> String {
         let n = rng.usize(..self.manifests.len());
         let manifest = &mut self.manifests[n];
         let file = format!("s{n}.yaml");
@@ -126,7 +122,8 @@ impl Files {
                 format!("{file} is broken: {harm:?}")
             }
             70..80 if self.removable.contains(&n) => {
-                manifest.removed = true;
+                // Its revisions go with it, and are not there when it is put back.
+                (manifest.removed, manifest.traffic) = (true, Traffic::Latest);
                 format!("{file} is removed")
             }
             80..90 => {
@@ -174,9 +171,8 @@ impl Manifest {
         writeln!(text, "apiVersion: serving.knative.dev/v1\nkind: Service")?;
         writeln!(text, "metadata: {{name: s{n}}}\nspec:\n  template:\n    metadata:")?;
         writeln!(text, "      annotations:")?;
-        let mut annotation = |name: &str, value: &dyn std::fmt::Display| {
-            writeln!(text, "        {name}: '{value}'")
-        };
+        let mut annotation =
+            |name: &str, value: &dyn std::fmt::Display| writeln!(text, "        {name}: '{value}'");
         annotation("tidegate.dev/local-command", &"[\"replica\"]")?;
         annotation("autoscaling.knative.dev/min-scale", &service.min)?;
         annotation("autoscaling.knative.dev/initial-scale", &service.initial)?;

@@ -11,6 +11,9 @@ use crate::weather::Weather;
 /// How late the end of a request may be: sweeps, and the rest of a refused body.
 pub(crate) const LATE: Duration = Duration::from_millis(2_500);
 
+/// How long a head may take to arrive.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
 /// Judges answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
@@ -60,6 +63,8 @@ impl Judge {
             End::NoAnswer | End::Cut if request.manner == Manner::HalfClosed => true,
             // An answer that goes wrong right behind its head may not have left by then.
             End::NoAnswer if weather.chances.garbage > 0.0 && !request.delivered.is_empty() => true,
+            // The time for its head may pass while nothing runs.
+            End::NoAnswer if request.manner == Manner::Dripping && took >= HEAD_TIME => true,
             End::NoAnswer => (!patient && took >= timeout) || cut_off(ledger, request),
             End::Cut => weather.replicas_fail() || took >= timeout || cut_off(ledger, request),
         }
@@ -86,10 +91,18 @@ impl Judge {
             }
             "shutting_down" => {
                 let down = ledger.history.down_between(request.sent, now);
-                down.is_some_and(|down| request.sent >= down.closing)
+                down.is_some_and(|down| came(request) >= down.closing)
             }
             _ => false,
         }
+    }
+}
+
+/// When a request may have come whole to the program.
+fn came(request: &Request) -> Duration {
+    match request.manner {
+        Manner::Dripping => Duration::MAX,
+        Manner::Patient | Manner::Careless | Manner::HalfClosed | Manner::Tunnel => request.sent,
     }
 }
 
@@ -97,7 +110,8 @@ impl Judge {
 /// it, or came when nothing new was taken.
 fn cut_off(ledger: &Ledger, request: &Request) -> bool {
     let now = ledger.now();
-    ledger.history.down_between(request.sent, now).is_some_and(|down| {
-        now >= down.ended || request.sent >= down.closing
-    })
+    ledger
+        .history
+        .down_between(request.sent, now)
+        .is_some_and(|down| now >= down.ended || came(request) >= down.closing)
 }

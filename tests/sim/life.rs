@@ -199,12 +199,21 @@ impl Life {
 
     /// A client connects.
     pub(crate) fn connect(&self, rng: &mut fastrand::Rng) -> DuplexStream {
+        self.connect_to(rng.usize(..self.workers.len()))
+    }
+
+    fn connect_to(&self, index: usize) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let (worker, load) = &self.workers[rng.usize(..self.workers.len())];
+        let (worker, load) = &self.workers[index];
         load.fetch_add(1, Ordering::Relaxed);
         let _inside = self.set.enter();
         worker.accept(Socket::Memory(theirs));
         ours
+    }
+
+    /// A client connects to each worker.
+    pub(crate) fn connect_to_all(&self) -> Vec<DuplexStream> {
+        (0..self.workers.len()).map(|index| self.connect_to(index)).collect()
     }
 
     /// Not ready, still serving; `close` stops new connections; then the last requests.
@@ -255,7 +264,8 @@ impl Life {
         platform.abandon();
         let left = workers.iter().filter(|worker| worker.strong_count() > 0).count();
         if left > 0 {
-            ledger.violated(Property::LeftBehind, format_args!("{left} workers outlive their life"));
+            ledger
+                .violated(Property::LeftBehind, format_args!("{left} workers outlive their life"));
         }
     }
 

@@ -147,8 +147,7 @@ fn seeds() {
 #[cfg(not(planted))]
 fn survey(seeds: std::ops::Range<u64>) {
     let failed = AtomicU64::new(0);
-    let (requests, decisions, lasted) =
-        (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (requests, decisions, lasted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let run = each(seeds, |seed, outcome| {
         requests.fetch_add(outcome.requests as u64, Ordering::Relaxed);
         decisions.fetch_add(outcome.decisions, Ordering::Relaxed);

@@ -38,7 +38,10 @@ pub(crate) async fn talk(mut stream: DuplexStream, kind: usize, ledger: &Rc<Ledg
     let read = tokio::time::timeout(KEPT * 20, stream.read_to_end(&mut answer)).await;
     let ran = ledger.history.awake(began, ledger.now());
     if read.is_err() || ran > KEPT {
-        ledger.violated(Property::InTime, format_args!("nonsense {kind} was listened to for {ran:?}"));
+        ledger.violated(
+            Property::InTime,
+            format_args!("nonsense {kind} was listened to for {ran:?}"),
+        );
     }
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));

@@ -188,22 +188,24 @@ impl Platform {
             .map_or(0, |fleet| fleet.members.values().filter(|m| m.stage == Stage::Ready).count())
     }
 
-    /// Every request that a replica works for that does not stand still.
+    /// Every request that a replica works for, but for those that stood still just now.
     pub(crate) fn running(&self) -> Vec<(usize, u64)> {
         let fleets = self.fleets.borrow();
         let replicas = fleets.values().flat_map(|fleet| fleet.members.values());
         replicas
             .filter_map(|member| member.replica.as_ref())
-            .filter(|replica| !replica.valve.is_hung())
+            .filter(|replica| replica.valve.is_current())
             .flat_map(|replica| replica.running().into_iter().map(|r| (r, replica.serial)))
             .collect()
     }
 
-    /// Connections that replicas have, beside the one of HTTP/2 that each worker may keep.
+    /// Connections that replicas have, beside the one of HTTP/2 that each worker may keep for each
+    /// time that the replica was ready: it goes with the replica.
     pub(crate) fn connections(&self) -> usize {
         let fleets = self.fleets.borrow();
         let replicas = fleets.values().flat_map(|fleet| fleet.members.values());
-        let kept = |r: &Replica| if r.speaks_http2() { self.weather.workers } else { 0 };
+        let kept =
+            |r: &Replica| if r.speaks_http2() { self.weather.workers * r.times() } else { 0 };
         let replicas = replicas.filter_map(|member| member.replica.as_ref());
         replicas.map(|r| r.valve.connections().saturating_sub(kept(r))).sum()
     }
@@ -291,7 +293,8 @@ impl Platform {
             let chance = if self.quiet.get() { 0.0 } else { self.weather.start_failures };
             (Duration::from_millis(rng.u64(low..=high)), rng.f64() < chance)
         };
-        self.ledger.note(format_args!("replica {serial} of {} starts, ready in {delay:?}", id.name));
+        self.ledger
+            .note(format_args!("replica {serial} of {} starts, ready in {delay:?}", id.name));
         self.member(id, |members| {
             members.insert(serial, Member { stage: Stage::Starting, replica: None });
         });

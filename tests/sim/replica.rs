@@ -1,6 +1,6 @@
 //! Replicas in memory: HTTP/1.1 or HTTP/2 over duplex pipes, doing what the request's path says.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -99,6 +99,7 @@ pub(crate) struct Replica {
     stop: watch::Sender<bool>,
     killed: watch::Sender<bool>,
     task: RefCell<Option<AbortHandle>>,
+    times: Cell<usize>,
 }
 
 /// A request that a replica works for.
@@ -164,6 +165,7 @@ impl Replica {
             stop: watch::Sender::new(false),
             killed: watch::Sender::new(false),
             task: RefCell::default(),
+            times: Cell::new(1),
         });
         let incoming = network.listen(address);
         let serving = tokio::task::spawn_local(serve(Rc::clone(&replica), incoming));
@@ -174,6 +176,16 @@ impl Replica {
     /// Requests it works for.
     pub(crate) fn running(&self) -> Vec<usize> {
         self.running.borrow().iter().copied().collect()
+    }
+
+    /// It is ready once more.
+    pub(crate) fn ready_again(&self) {
+        self.times.set(self.times.get() + 1);
+    }
+
+    /// How many times it became ready.
+    pub(crate) fn times(&self) -> usize {
+        self.times.get()
     }
 
     pub(crate) fn speaks_http2(&self) -> bool {
@@ -340,8 +352,7 @@ async fn connection(replica: Rc<Replica>, stream: DuplexStream) {
     let mut stop = replica.stop.subscribe();
     let mouth = Mouth::default();
     let io = TokioIo::new(Tap::new(stream, &replica.valve, &mouth));
-    let service =
-        service_fn(|request| Rc::clone(&replica).answer(request, Arc::clone(&mouth)));
+    let service = service_fn(|request| Rc::clone(&replica).answer(request, Arc::clone(&mouth)));
     let stopped = async {
         // Its owner lives as long as its connections: no error.
         drop(stop.wait_for(|stop| *stop).await);

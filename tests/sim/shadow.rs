@@ -107,6 +107,8 @@ impl Shadow {
         let decisions = self.autoscaler.recent(id);
         let mut all = self.followed.borrow_mut();
         let followed = all.entry(id.clone()).or_insert_with(|| {
+            // Those before the one that woke it belong to an earlier time of being awake.
+            let earlier = decisions.iter().rev().skip(1).take_while(|d| d.at == duration(now));
             let woken = match decisions.last() {
                 // A request came this moment.
                 Some(newest) => newest.at == duration(now) && newest.cause == Cause::Poke,
@@ -120,7 +122,7 @@ impl Shadow {
                 second: now.0 / SECOND,
                 seconds: VecDeque::new(),
                 assumed: 0.0,
-                seen: (duration(now), 0),
+                seen: (duration(now), earlier.count()),
             }
         });
         followed.sample(revision, now);

@@ -5,15 +5,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::time::Instant;
 
 /// Whether a replica moves at all. Of one thread; hyper asks for more of what can be upgraded.
 #[derive(Debug, Default)]
 pub(crate) struct Valve {
     hung: AtomicBool,
     ever: AtomicBool,
+    /// When it went on.
+    went_on: Mutex<Option<Instant>>,
     open: AtomicUsize,
     wakers: Mutex<Vec<Waker>>,
 }
@@ -25,13 +29,20 @@ impl Valve {
         if hung {
             self.ever.store(true, Ordering::Relaxed);
         } else {
+            *self.went_on.lock() = Some(Instant::now());
             let wakers = std::mem::take(&mut *self.wakers.lock());
             wakers.into_iter().for_each(Waker::wake);
         }
     }
 
-    pub(crate) fn is_hung(&self) -> bool {
+    fn is_hung(&self) -> bool {
         self.hung.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has been moving for a while, so that it knows who has left.
+    pub(crate) fn is_current(&self) -> bool {
+        let fresh = |at: Instant| at.elapsed() < Duration::from_secs(2);
+        !self.is_hung() && !self.went_on.lock().is_some_and(fresh)
     }
 
     /// Whether it ever stood still.

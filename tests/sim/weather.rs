@@ -201,6 +201,8 @@ impl Weather {
             || self.surpluses.is_some()
             || self.chances.breaks > 0.0
             || self.chances.garbage > 0.0
+            // An order that is obeyed when the program no longer expects it.
+            || (self.order_ms.1 > 0 && self.jumps.is_some())
     }
 }
 

@@ -346,7 +346,7 @@ impl Stage {
         self.ledger.note(format_args!("the count is to be as low as it may be"));
         tokio::time::sleep(SETTLE).await;
         // Connections to replicas are tidied up while there are clients.
-        let last = self.door.connect(&RefCell::new(self.rng(6))).await;
+        let last = life.connect_to_all();
         tokio::time::sleep(TIDIED).await;
         drop(last);
         tokio::time::sleep(TIDIED).await;
