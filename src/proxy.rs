@@ -4,8 +4,10 @@
 
 mod access_log;
 mod answer;
+mod attempt;
 mod body;
 mod connection;
+mod direct;
 mod edge;
 mod exchange;
 mod forward;
@@ -14,6 +16,7 @@ mod headers;
 mod listen;
 mod outgoing;
 mod refusal;
+mod relay;
 mod retry;
 mod route;
 mod scan;

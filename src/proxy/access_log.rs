@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Uri, Version};
+use http::Version;
 
 use crate::model::{Reason, RevisionId, ServiceId};
 
@@ -29,7 +29,7 @@ impl std::fmt::Debug for AccessLog {
 /// What is known of a request when it arrives; kept until it ends.
 #[derive(Debug)]
 pub(super) struct Record {
-    method: Method,
+    method: String,
     url: String,
     protocol: Version,
     host: String,
@@ -55,24 +55,22 @@ pub(super) struct Ending<'a> {
 }
 
 impl Record {
-    pub(super) fn new(
-        method: &Method,
-        uri: &Uri,
-        version: Version,
-        headers: &HeaderMap,
+    /// Keeps what the log needs; `header` finds a header's value.
+    pub(super) fn new<'a>(
+        method: &str,
+        url: &str,
+        protocol: Version,
         host: &str,
         client: IpAddr,
+        header: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Box<Self> {
         let text = |name: &str| {
-            headers
-                .get(name)
-                .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
-                .unwrap_or_default()
+            header(name).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
         };
         Box::new(Self {
-            method: method.clone(),
-            url: uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-            protocol: version,
+            method: method.to_owned(),
+            url: url.to_owned(),
+            protocol,
             host: host.to_owned(),
             user_agent: text("user-agent"),
             referer: text("referer"),
@@ -86,7 +84,7 @@ impl Record {
     pub(super) fn write(&self, ending: &Ending<'_>, sink: &LineSink) {
         let line = serde_json::json!({
             "httpRequest": {
-                "requestMethod": self.method.as_str(),
+                "requestMethod": self.method,
                 "requestUrl": self.url,
                 "requestHost": self.host,
                 "status": ending.status,

@@ -24,12 +24,13 @@ use super::exchange::Exchange;
 use super::forward::forward;
 use super::outgoing::Outgoing;
 use super::refusal;
+use super::relay::Relay;
 use super::scan::{Seen, scan};
 use super::shared::DrainState;
 use super::worker::{LocalRevision, Worker};
 
 /// Where the data listeners tell whether they are ready.
-const HEALTH_PATH: &str = "/.tidegate/ready";
+pub(super) const HEALTH_PATH: &str = "/.tidegate/ready";
 /// A refused body up to this size is read before the answer: the connection stays usable.
 const SHORT_BODY_BYTES: u64 = 64 * 1024;
 const SHORT_BODY_TIME: Duration = Duration::from_secs(1);
@@ -122,8 +123,8 @@ pub(super) fn answer(
             }))
         }
         Verdict::Routed(local, record) => {
-            let exchange = begin(worker, local, arrived, active, request, seen, record);
-            Answer::Later(Box::pin(forward(exchange)))
+            let relay = begin(worker, local, arrived, active, request, seen, record);
+            Answer::Later(Box::pin(forward(relay)))
         }
     }
 }
@@ -153,6 +154,7 @@ fn judge(
     connection: &Connection,
     request: &Request<Incoming>,
 ) -> (Seen, Verdict) {
+    let drawn = connection.take_drawn();
     let scan = scan(request.headers());
     let seen = scan.seen;
     let checked = match check(request, &scan) {
@@ -167,7 +169,7 @@ fn judge(
         return (seen, Verdict::Refused(Problem::new(Reason::ShuttingDown, text)));
     }
     let tag = seen.tag.then(|| request.headers());
-    match worker.route(&checked, tag) {
+    match drawn.map_or_else(|| worker.route(&checked, tag), Ok) {
         Ok(local) => {
             let record = record(worker, connection, request, &checked);
             (seen, Verdict::Routed(local, record))
@@ -183,17 +185,16 @@ fn record(
     request: &Request<Incoming>,
     checked: &Checked<'_>,
 ) -> Option<Box<Record>> {
-    let log = worker.shared.settings.access_log.as_ref()?;
-    if worker.rng.borrow_mut().f64() >= log.sample {
+    if !worker.is_logged() {
         return None;
     }
     Some(Record::new(
-        request.method(),
-        request.uri(),
+        request.method().as_str(),
+        request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str),
         request.version(),
-        request.headers(),
         checked.authority.unwrap_or_default(),
         connection.client.ip,
+        |name| request.headers().get(name).map(HeaderValue::as_bytes),
     ))
 }
 
@@ -205,21 +206,20 @@ fn begin(
     request: Request<Incoming>,
     seen: Seen,
     record: Option<Box<Record>>,
-) -> Box<Exchange> {
+) -> Box<Relay> {
     let (wakes, protocol) =
         local.with_spec(|spec| (!matches_no_wake(&spec.queue.no_wake, &request), spec.protocol));
     let http10 = request.version() == Version::HTTP_10;
     let outgoing = Outgoing::prepare(worker, active.connection(), request, seen, protocol);
-    let mut exchange = Exchange::begin(worker, local, arrived, active, wakes, outgoing);
-    exchange.grpc = seen.grpc;
+    let mut exchange = Exchange::begin(worker, local, arrived, active, wakes);
     exchange.log = record;
-    if http10 {
-        exchange.reset_if_cut = Some(exchange.connection().io.clone());
-    }
-    if let Some(timeout) = exchange.outgoing.grpc_timeout {
+    if let Some(timeout) = outgoing.grpc_timeout {
         exchange.timer().set_grpc(arrived.plus(timeout));
     }
-    exchange
+    let reset_if_cut = http10.then(|| exchange.connection().io.clone());
+    let mut relay = Relay::new(exchange, outgoing, seen.grpc);
+    relay.reset_if_cut = reset_if_cut;
+    relay
 }
 
 /// `GET|HEAD /.tidegate/ready`, and `--health-path` where no service could be meant.
@@ -229,11 +229,7 @@ fn health(
     checked: &Checked<'_>,
 ) -> Option<Response<ResponseBody>> {
     let path = request.uri().path();
-    let further = worker.shared.settings.health_path.as_deref();
-    if path != HEALTH_PATH && further != Some(path) {
-        return None;
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !worker.may_be_health(path) || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
     }
     if path != HEALTH_PATH {

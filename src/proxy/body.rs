@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::exchange::Exchange;
+use super::relay::Relay;
 use super::sweep::Fired;
 
 /// Why a response that had begun was cut.
@@ -16,7 +16,10 @@ pub(super) enum Cut {
     /// The endpoint broke off.
     #[error("the replica broke off: {0}")]
     Upstream(#[from] hyper::Error),
-    /// The endpoint ended before what it announced.
+    /// The endpoint broke off on the direct path.
+    #[error("the replica broke off: {0}")]
+    Broken(#[from] std::io::Error),
+    /// The endpoint ended before what it announced, or otherwise than it should.
     #[error("the replica ended the response early")]
     Short,
     /// A timer.
@@ -46,7 +49,7 @@ enum Kind {
 #[derive(Debug)]
 struct Stream {
     incoming: Incoming,
-    exchange: Option<Box<Exchange>>,
+    relay: Option<Box<Relay>>,
     expected: Expected,
 }
 
@@ -64,8 +67,16 @@ impl ResponseBody {
         matches!(self.0, Kind::Text(_))
     }
 
-    pub(super) fn stream(incoming: Incoming, exchange: Box<Exchange>, expected: Expected) -> Self {
-        let mut stream = Stream { incoming, exchange: Some(exchange), expected };
+    /// tidegate's own text; nothing of what a replica says.
+    pub(super) fn into_text(self) -> Bytes {
+        match self.0 {
+            Kind::Text(text) => text.unwrap_or_default(),
+            Kind::Stream(_) => Bytes::new(),
+        }
+    }
+
+    pub(super) fn stream(incoming: Incoming, relay: Box<Relay>, expected: Expected) -> Self {
+        let mut stream = Stream { incoming, relay: Some(relay), expected };
         if stream.incoming.is_end_stream() && !stream.expected.trailers {
             // hyper does not poll a body that is empty from the start.
             stream.complete();
@@ -77,33 +88,33 @@ impl ResponseBody {
 impl Stream {
     /// The response ended in order.
     fn complete(&mut self) {
-        if let Some(mut exchange) = self.exchange.take() {
-            exchange.complete();
+        if let Some(mut relay) = self.relay.take() {
+            relay.complete();
         }
     }
 
     fn cut(&mut self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if let Some(mut exchange) = self.exchange.take() {
-            exchange.cut(&cut);
+        if let Some(mut relay) = self.relay.take() {
+            relay.cut(&cut);
         }
         Poll::Ready(Some(Err(cut)))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        if let Some(Fired::Timeout(reason)) = exchange.timer().fired() {
+        let Some(relay) = &mut self.relay else { return Poll::Ready(None) };
+        if let Some(Fired::Timeout(reason)) = relay.exchange.timer().fired() {
             return self.cut(Cut::Timeout(reason));
         }
         loop {
-            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            let Some(relay) = &mut self.relay else { return Poll::Ready(None) };
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Pending => {
-                    exchange.timer().register(cx.waker());
+                    relay.exchange.timer().register(cx.waker());
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Some(data) = frame.data_ref() {
-                        exchange.sent(data.len());
+                        relay.exchange.sent(data.len());
                         if let Some(left) = &mut self.expected.bytes {
                             *left = left.saturating_sub(data.len() as u64);
                         }
@@ -151,7 +162,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Text(text) => text.is_none(),
-            Kind::Stream(stream) => stream.exchange.is_none() && stream.incoming.is_end_stream(),
+            Kind::Stream(stream) => stream.relay.is_none() && stream.incoming.is_end_stream(),
         }
     }
 

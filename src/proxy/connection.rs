@@ -20,11 +20,12 @@ use crate::stats::Nanos;
 use crate::upstream::{SharedIo, Socket};
 
 use super::answer::{Gone, answer};
+use super::direct::{self, Next};
 use super::exchange::Clockwork;
 use super::forwarded::Client;
 use super::shared::{DrainState, Shared};
 use super::sweep::{Swept, Timer};
-use super::worker::Worker;
+use super::worker::{LocalRevision, Worker};
 
 /// Largest head of a request, HTTP/1 and HTTP/2 alike.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -40,7 +41,6 @@ const _: () = assert!(CONNECTION_WINDOW >= STREAMS_MAX * STREAM_WINDOW);
 /// What is read of an upload after it was refused, so that the client sees why.
 const DISCARD_BYTES: u64 = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the sweep tells a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,10 @@ pub(super) struct Connection {
     command: Cell<Command>,
     waker: RefCell<Option<Waker>>,
     refused_upload: Cell<bool>,
+    /// Told to finish while on the direct path.
+    finishing: Cell<bool>,
+    /// The revision that was drawn for the request that hyper is about to read.
+    drawn: RefCell<Option<Rc<LocalRevision>>>,
     /// The timer of the HTTP/2 stream that hyper is about to spawn.
     next_stream: RefCell<Option<Rc<Timer>>>,
 }
@@ -129,6 +133,8 @@ impl Connection {
             command: Cell::new(Command::None),
             waker: RefCell::new(None),
             refused_upload: Cell::new(false),
+            finishing: Cell::new(false),
+            drawn: RefCell::new(None),
             next_stream: RefCell::new(None),
         })
     }
@@ -148,6 +154,26 @@ impl Connection {
     /// An upload was refused that the client may still be sending.
     pub(super) fn refused_upload(&self) {
         self.refused_upload.set(true);
+    }
+
+    /// Whether a request has begun on it.
+    pub(super) fn was_served(&self) -> bool {
+        self.served.get()
+    }
+
+    /// Whether it is to end after what is in flight.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing.get()
+    }
+
+    /// Keeps the revision that was drawn for a request that another reads again.
+    pub(super) fn keep_drawn(&self, revision: Rc<LocalRevision>) {
+        *self.drawn.borrow_mut() = Some(revision);
+    }
+
+    /// The revision that was drawn for this request already.
+    pub(super) fn take_drawn(&self) -> Option<Rc<LocalRevision>> {
+        self.drawn.borrow_mut().take()
     }
 
     /// Finishes what is in flight, then closes.
@@ -185,7 +211,13 @@ impl Connection {
                 shared.refused(Reason::HeadTimeout);
                 self.tell(Command::Abort);
             }
-        } else if now.since(self.quiet_since.get()) >= self.keep_alive {
+            return;
+        }
+        let quiet = now.since(self.quiet_since.get());
+        if quiet >= self.keep_alive + shared.settings.head_timeout {
+            // A head that had begun behind the last request keeps it from finishing.
+            self.tell(Command::Abort);
+        } else if quiet >= self.keep_alive {
             self.close();
         }
     }
@@ -210,11 +242,13 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket) {
     if worker.shared.drain_state() >= DrainState::Closing {
         return;
     }
-    let Some(http2) = until_abort(connection, sniff(&connection.io)).await else { return };
-    let result = match http2 {
-        Ok(true) => serve_http2(&worker, connection).await,
-        Ok(false) => serve_http1(&worker, connection).await,
-        Err(_) => return,
+    let direct = direct::serve(&worker, connection);
+    let next = drive(connection, direct, |_| connection.finishing.set(true)).await;
+    let result = match next {
+        // Boxed: a connection on the direct path is not to have room for hyper's.
+        Some(Next::Http2) => Box::pin(serve_http2(&worker, connection)).await,
+        Some(Next::Http1) => Box::pin(serve_http1(&worker, connection)).await,
+        Some(Next::Nobody) | None => return,
     };
     if let Some(Err(error)) = result {
         note_error(&worker.shared, &error);
@@ -222,37 +256,6 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket) {
     if connection.refused_upload.get() {
         connection.io.clone().discard(DISCARD_BYTES, DISCARD_TIME).await;
     }
-}
-
-/// Whether the connection begins with HTTP/2's preface.
-async fn sniff(io: &SharedIo) -> std::io::Result<bool> {
-    let mut buffer = [0_u8; PREFACE.len()];
-    loop {
-        let n = io.peek(&mut buffer).await?;
-        if n == 0 || buffer[..n] != PREFACE[..n] {
-            return Ok(false);
-        }
-        if n == PREFACE.len() {
-            return Ok(true);
-        }
-        // Part of a preface: readiness does not tell when there is more.
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-async fn until_abort<F: Future>(connection: &Rc<Connection>, future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        if connection.command.get() != Command::None {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        connection.register(cx.waker());
-        Poll::Pending
-    })
-    .await
 }
 
 /// Drives a connection, listening to the sweep. None if it was aborted.

@@ -7,12 +7,10 @@ use std::time::Duration;
 use crate::model::{Problem, Reason};
 use crate::revision::Permit;
 use crate::stats::Nanos;
-use crate::upstream::{Lease, Returned, SharedIo};
 
 use super::access_log::{Ending, Record};
 use super::body::Cut;
 use super::connection::{Active, Connection};
-use super::outgoing::Outgoing;
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
@@ -51,14 +49,7 @@ pub(super) struct Exchange {
     pub(super) arrived: Nanos,
     pub(super) counted: bool,
     pub(super) hold: Hold,
-    /// The request as it goes on.
-    pub(super) outgoing: Outgoing,
-    pub(super) grpc: bool,
-    pub(super) lease: Option<Lease>,
-    pub(super) returned: Option<Rc<Returned>>,
     pub(super) log: Option<Box<Record>>,
-    /// The client's socket, where a cut response must be a reset to be seen.
-    pub(super) reset_if_cut: Option<SharedIo>,
     pub(super) waited: Duration,
     active: Active,
     clockwork: Clockwork,
@@ -78,25 +69,19 @@ impl Exchange {
         arrived: Nanos,
         active: Active,
         counted: bool,
-        outgoing: Outgoing,
-    ) -> Box<Self> {
+    ) -> Self {
         let clockwork = active.clockwork(worker);
         if counted {
             local.revision.stats().arrive(worker.index, arrived);
         }
         local.retries.borrow_mut().request(arrived);
-        let exchange = Box::new(Self {
+        let exchange = Self {
             worker: Rc::clone(worker),
             local,
             arrived,
             counted,
             hold: Hold::Nothing,
-            outgoing,
-            grpc: false,
-            lease: None,
-            returned: None,
             log: None,
-            reset_if_cut: None,
             waited: Duration::ZERO,
             active,
             clockwork,
@@ -106,7 +91,7 @@ impl Exchange {
             bytes: 0,
             answered: false,
             paused: false,
-        });
+        };
         let timeouts = exchange.local.with_spec(|spec| spec.timeouts);
         let response_start = timeouts.response_start.map(|t| arrived.plus(t));
         exchange.timer().start(arrived.plus(timeouts.request), response_start);
@@ -143,6 +128,12 @@ impl Exchange {
         self.local.revision.stats().refused(problem.reason);
     }
 
+    /// When to try again after a refusal that time may cure, seconds.
+    pub(super) fn retry_after(&self, problem: &Problem) -> Option<u64> {
+        matches!(problem.reason, Reason::QueueFull | Reason::StartFailed)
+            .then(|| self.local.revision.retry_after_seconds())
+    }
+
     /// Bytes went to the client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
@@ -154,34 +145,22 @@ impl Exchange {
         self.answered = true;
     }
 
-    /// The response ended in order.
-    pub(super) fn complete(&mut self) {
+    /// The response ended in order; says when.
+    pub(super) fn complete(&mut self) -> Nanos {
         self.answered = true;
         let now = self.worker.shared.clock.now();
         self.ended = Some(now);
-        let uploaded = self.returned.as_ref().is_none_or(|r| r.is_finished());
-        if let Some(lease) = self.lease.take() {
-            // One whose upload has not ended is closed instead: it may never end.
-            if uploaded {
-                lease.finish(now);
-            } else {
-                // Its rest is to be read, or the client would lose the response to a reset.
-                self.connection().refused_upload();
-            }
-        }
+        now
     }
 
     /// The response had begun and cannot be finished.
     pub(super) fn cut(&mut self, cut: &Cut) {
         let reason = match cut {
-            Cut::Upstream(_) | Cut::Short => Reason::UpstreamBroke,
+            Cut::Upstream(_) | Cut::Broken(_) | Cut::Short => Reason::UpstreamBroke,
             Cut::Timeout(reason) => *reason,
         };
         self.reason = Some(reason);
         self.local.revision.stats().refused(reason);
-        if let Some(io) = &self.reset_if_cut {
-            io.reset_on_close();
-        }
     }
 
     /// An upgraded connection was silent for long enough not to count, or is no longer.
@@ -241,8 +220,6 @@ impl Drop for Exchange {
         let now = self.ended.unwrap_or_else(|| self.worker.shared.clock.now());
         let endpoint = self.hold.endpoint().map(|e| e.state.address());
         self.timer().stop();
-        // Closes a connection that is in the middle of something, before its slot is free.
-        self.lease = None;
         self.set_paused(false);
         self.release();
         let stats = self.local.revision.stats();

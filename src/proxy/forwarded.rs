@@ -23,6 +23,8 @@ pub(super) struct Client {
     ip_text: HeaderValue,
     /// `Forwarded` for the host that was asked for last: clients rarely change it.
     last: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// The same as lines of a head, with the host they are for.
+    lines: RefCell<(Box<str>, Box<[u8]>)>,
 }
 
 impl Client {
@@ -31,7 +33,7 @@ impl Client {
         let trusted = trusted_proxies.iter().any(|net| net.contains(&ip));
         let ip_text = HeaderValue::from_str(&ip.to_string())
             .unwrap_or_else(|_never| HeaderValue::from_static("unknown"));
-        Self { ip, trusted, ip_text, last: RefCell::new(None) }
+        Self { ip, trusted, ip_text, last: RefCell::new(None), lines: RefCell::default() }
     }
 
     /// Writes the headers for a request to `host`.
@@ -57,6 +59,50 @@ impl Client {
             None => drop(headers.remove(&X_FORWARDED_HOST)),
         }
         headers.insert(FORWARDED, forwarded);
+    }
+
+    /// Writes the same as lines of an HTTP/1.1 head. `given` says what the client said.
+    pub(super) fn write_lines<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        host: &str,
+        given: impl Fn(&str) -> Vec<&'a [u8]>,
+    ) {
+        if self.trusted {
+            out.extend_from_slice(&self.lines_after(host, given));
+            return;
+        }
+        let mut lines = self.lines.borrow_mut();
+        if *lines.0 != *host || lines.1.is_empty() {
+            *lines = (host.into(), self.lines_after(host, |_| Vec::new()).into());
+        }
+        out.extend_from_slice(&lines.1);
+    }
+
+    fn lines_after<'a>(&self, host: &str, given: impl Fn(&str) -> Vec<&'a [u8]>) -> Vec<u8> {
+        let forwarded = element(self.ip, host);
+        let mut out = Vec::new();
+        let mut line = |name: &HeaderName, values: &[&[u8]], separator: &[u8]| {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(&values.join(separator));
+            out.extend_from_slice(b"\r\n");
+        };
+        for (name, ours) in [(&X_FORWARDED_FOR, &self.ip_text), (&FORWARDED, &forwarded)] {
+            let mut values = given(name.as_str());
+            values.push(ours.as_bytes());
+            line(name, &values, b", ");
+        }
+        for (name, ours) in [(&X_FORWARDED_PROTO, "http"), (&X_FORWARDED_HOST, host)] {
+            let values = given(name.as_str());
+            if values.is_empty() {
+                line(name, &[ours.as_bytes()], b"");
+            }
+            for value in values {
+                line(name, &[value], b"");
+            }
+        }
+        out
     }
 
     fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
@@ -110,22 +156,26 @@ fn hex(number: u32) -> [u8; 8] {
     (x + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
-/// The request's id: kept if it has a usable one, else made.
-pub(super) fn request_id(headers: &mut HeaderMap, given: bool, rng: &mut fastrand::Rng) {
-    let usable = |id: &HeaderValue| {
-        let bytes = id.as_bytes();
-        !bytes.is_empty()
-            && bytes.len() <= REQUEST_ID_BYTES_MAX
-            && bytes.iter().all(|b| b.is_ascii_graphic())
-    };
-    if given && headers.get(&X_REQUEST_ID).is_some_and(usable) {
-        return;
-    }
+/// Whether a request's id can be kept.
+pub(super) fn is_usable_id(id: &[u8]) -> bool {
+    !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(u8::is_ascii_graphic)
+}
+
+/// A new request's id.
+pub(super) fn new_id(rng: &mut fastrand::Rng) -> [u8; 32] {
     let mut text = [0_u8; 32];
     for half in text.chunks_exact_mut(8) {
         half.copy_from_slice(&hex(rng.u32(..)));
     }
-    if let Ok(id) = HeaderValue::from_bytes(&text) {
+    text
+}
+
+/// The request's id: kept if it has a usable one, else made.
+pub(super) fn request_id(headers: &mut HeaderMap, given: bool, rng: &mut fastrand::Rng) {
+    if given && headers.get(&X_REQUEST_ID).is_some_and(|id| is_usable_id(id.as_bytes())) {
+        return;
+    }
+    if let Ok(id) = HeaderValue::from_bytes(&new_id(rng)) {
         headers.insert(X_REQUEST_ID.clone(), id);
     }
 }

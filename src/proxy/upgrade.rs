@@ -9,16 +9,17 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::exchange::Exchange;
+use super::relay::Relay;
 use super::sweep::Timer;
 
 /// Carries bytes until either side ends or a timer fires.
 pub(super) async fn tunnel(
-    mut exchange: Box<Exchange>,
+    mut relay: Box<Relay>,
     client: OnUpgrade,
     replica: OnUpgrade,
     idle: Option<Duration>,
 ) {
+    let exchange = &mut relay.exchange;
     let _counted = exchange.worker.shared.count_tunnel();
     let timer = Rc::clone(exchange.timer());
     let pause_after = exchange.local.with_spec(|spec| spec.queue.idle_connection);

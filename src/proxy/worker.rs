@@ -12,7 +12,9 @@ use crate::snapshot::Snapshot;
 use crate::stats::{Nanos, WorkerIndex};
 use crate::upstream::{EndpointPool, Socket};
 
+use super::answer::HEALTH_PATH;
 use super::connection::{Connection, serve};
+use super::direct::{Buffers, DateLine};
 use super::retry::RetryBudget;
 use super::shared::{DrainState, Shared};
 use super::sweep::Sweeper;
@@ -56,6 +58,8 @@ pub struct Worker {
     locals: RefCell<HashMap<usize, Rc<LocalRevision>, foldhash::fast::RandomState>>,
     pub(super) rng: RefCell<fastrand::Rng>,
     pub(super) sweeper: Rc<Sweeper<Connection>>,
+    pub(super) buffers: Buffers,
+    pub(super) date: DateLine,
     tidied: Cell<Nanos>,
     load: Arc<AtomicU32>,
 }
@@ -75,6 +79,8 @@ impl Worker {
             locals: RefCell::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             sweeper: Rc::default(),
+            buffers: Buffers::default(),
+            date: DateLine::default(),
             tidied: Cell::new(Nanos(0)),
             load,
             shared,
@@ -129,6 +135,17 @@ impl Worker {
     /// The snapshot of this moment, while `f` looks at it.
     pub(super) fn with_snapshot<T>(&self, f: impl FnOnce(&Arc<Snapshot>) -> T) -> T {
         f(self.snapshot.borrow_mut().load())
+    }
+
+    /// Whether a request for this path may be meant for tidegate itself.
+    pub(super) fn may_be_health(&self, path: &str) -> bool {
+        path == HEALTH_PATH || self.shared.settings.health_path.as_deref() == Some(path)
+    }
+
+    /// Whether the next request is in the access log: drawn anew with every call.
+    pub(super) fn is_logged(&self) -> bool {
+        let log = self.shared.settings.access_log.as_ref();
+        log.is_some_and(|log| self.rng.borrow_mut().f64() < log.sample)
     }
 
     /// This worker's view of a revision.

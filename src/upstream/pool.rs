@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -19,15 +19,9 @@ use crate::model::{Nanos, Protocol, Reason};
 use super::body::RequestBody;
 use super::connect::Connector;
 use super::error::{SendError, Sent};
+use super::idle::{Idle, keep_for};
 use super::socket::SharedIo;
 
-/// How long an idle connection is reused when the endpoint does not say how long it keeps it:
-/// below the shortest default in use (gunicorn: 2 s).
-const IDLE_DEFAULT: Duration = Duration::from_millis(1_500);
-/// Taken off what the endpoint says, so that its end and our request do not cross.
-const IDLE_MARGIN: Duration = Duration::from_secs(1);
-/// Idle connections kept to one endpoint by one worker.
-const IDLE_MAX: usize = 256;
 /// Streams on one HTTP/2 connection; what the endpoint allows may be less.
 const STREAMS_MAX: u32 = 128;
 /// Flow control: small streams in a connection that has room for all of them, so that one that is
@@ -62,6 +56,17 @@ struct Http1 {
     _driver: Driver,
 }
 
+impl Http1 {
+    fn is_good(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Whether it is good as of now: its driver may not have noticed an end yet.
+    fn is_fresh(&self) -> bool {
+        self.is_good() && !self.io.is_closed_by_peer()
+    }
+}
+
 type Http2Connection = http2::Connection<TokioIo<SharedIo>, RequestBody, LocalExecutor>;
 
 #[derive(Debug)]
@@ -74,20 +79,14 @@ struct Http2 {
     _driver: Driver,
 }
 
-#[derive(Debug)]
-struct Idle {
-    connection: Http1,
-    since: Nanos,
-    until: Nanos,
-}
-
 /// One worker's connections to one endpoint.
 #[derive(Debug)]
 pub struct EndpointPool {
     address: SocketAddr,
     protocol: Protocol,
     connector: Connector,
-    idle: RefCell<Vec<Idle>>,
+    http1: Idle<Http1>,
+    direct: Idle<SharedIo>,
     http2: RefCell<Vec<Http2>>,
     connecting: tokio::sync::Mutex<()>,
 }
@@ -120,11 +119,8 @@ impl Lease {
             std::mem::replace(&mut self.0, Kind::Http2 { streams: Rc::default(), _pool: None });
         match kind {
             Kind::Http1 { connection, keep: Some(keep), pool } => {
-                let mut idle = pool.idle.borrow_mut();
-                let usable =
-                    !connection.sender.is_closed() && !connection.io.traffic().is_stalled();
-                if idle.len() < IDLE_MAX && usable {
-                    idle.push(Idle { connection, since: now, until: now.plus(keep) });
+                if connection.is_good() && !connection.io.traffic().is_stalled() {
+                    pool.http1.put(connection, now, keep);
                 }
             }
             Kind::Http1 { .. } => {}
@@ -175,7 +171,8 @@ impl EndpointPool {
             address,
             protocol,
             connector,
-            idle: RefCell::default(),
+            http1: Idle::default(),
+            direct: Idle::default(),
             http2: RefCell::default(),
             connecting: tokio::sync::Mutex::new(()),
         })
@@ -183,13 +180,14 @@ impl EndpointPool {
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
     pub fn sweep(&self, now: Nanos) {
-        self.idle.borrow_mut().retain(|i| i.until > now && !i.connection.sender.is_closed());
+        self.http1.sweep(now, Http1::is_good);
+        self.direct.sweep(now, SharedIo::is_quiet);
         self.http2.borrow_mut().retain(|c| !c.sender.is_closed());
     }
 
     /// Whether it has no connection.
     pub fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty() && self.http2.borrow().is_empty()
+        self.http1.is_empty() && self.direct.is_empty() && self.http2.borrow().is_empty()
     }
 
     /// Sends one request and waits for the response's head. The request is made once there is a
@@ -203,7 +201,7 @@ impl EndpointPool {
         if self.protocol == Protocol::H2c {
             return Box::pin(self.send_http2(request)).await;
         }
-        let (mut connection, idle) = match self.idle_connection(now) {
+        let (mut connection, idle) = match self.http1.take(now, Http1::is_fresh) {
             Some((connection, idle)) => (connection, Some(idle)),
             // Boxed: what is rare is not to make the future of every request larger.
             None => match Box::pin(self.open_http1()).await {
@@ -219,7 +217,8 @@ impl EndpointPool {
         let (written, read) = (traffic.bytes_written(), traffic.bytes_read());
         match connection.sender.try_send_request(request(idle)).await {
             Ok(response) => {
-                let keep = keep_for(&response);
+                let keep_alive = response.headers().get("keep-alive");
+                let keep = keep_for(keep_alive.map(HeaderValue::as_bytes));
                 let pool = Rc::clone(self);
                 Ok((response, Lease(Kind::Http1 { connection, keep, pool })))
             }
@@ -238,15 +237,20 @@ impl EndpointPool {
         }
     }
 
-    /// The connection that was used last and is still good, and how long it was idle.
-    fn idle_connection(&self, now: Nanos) -> Option<(Http1, Duration)> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since, until }) = idle.pop() {
-            if now < until && !connection.sender.is_closed() && !connection.io.is_closed_by_peer() {
-                return Some((connection, now.since(since)));
-            }
-        }
-        None
+    /// A connection that the caller drives itself, speaking HTTP/1.1: an idle one, and how long it
+    /// was idle.
+    pub fn take_direct(&self, now: Nanos) -> Option<(SharedIo, Duration)> {
+        self.direct.take(now, SharedIo::is_quiet)
+    }
+
+    /// A new connection that the caller drives itself.
+    pub async fn open_direct(&self) -> Result<SharedIo, SendError> {
+        self.open().await
+    }
+
+    /// Takes a connection back whose last response has ended and left nothing behind.
+    pub fn put_direct(&self, io: SharedIo, now: Nanos, keep: Duration) {
+        self.direct.put(io, now, keep);
     }
 
     async fn open(&self) -> Result<SharedIo, SendError> {
@@ -370,18 +374,6 @@ async fn settled(io: &SharedIo, sender: &http2::SendRequest<RequestBody>) {
         } else {
             return;
         }
-    }
-}
-
-/// How long a connection may be idle after this response; none if it must not be used again.
-fn keep_for(response: &Response<Incoming>) -> Option<Duration> {
-    let Some(value) = response.headers().get("keep-alive") else { return Some(IDLE_DEFAULT) };
-    let seconds = value.to_str().ok().and_then(|text| {
-        text.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.trim().parse().ok())
-    });
-    match seconds {
-        Some(seconds) => Duration::from_secs(seconds).checked_sub(IDLE_MARGIN),
-        None => Some(IDLE_DEFAULT),
     }
 }
 

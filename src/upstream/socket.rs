@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection of either kind.
@@ -64,6 +64,14 @@ impl Traffic {
         }
     }
 
+    /// Notes what was read; nothing is the end.
+    fn read(&self, n: usize) {
+        if n == 0 {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        add(&self.read, n);
+    }
+
     /// Whether the peer's end was read.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
@@ -72,10 +80,15 @@ impl Traffic {
 
 #[derive(Debug)]
 struct Shared {
-    socket: Mutex<Socket>,
+    inner: Mutex<Inner>,
     traffic: Traffic,
-    /// What was looked at in memory and not yet read.
-    ahead: Mutex<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    socket: Socket,
+    /// Read by one who handed the connection on; it comes first. Mostly empty.
+    unread: Vec<u8>,
 }
 
 /// A handle to a socket; all handles are the same socket. Only one task may read and write.
@@ -85,8 +98,75 @@ pub struct SharedIo(Arc<Shared>);
 impl SharedIo {
     /// Shares a socket.
     pub fn new(socket: Socket) -> Self {
-        let (socket, traffic, ahead) = (Mutex::new(socket), Traffic::default(), Mutex::default());
-        Self(Arc::new(Shared { socket, traffic, ahead }))
+        let inner = Mutex::new(Inner { socket, unread: Vec::new() });
+        Self(Arc::new(Shared { inner, traffic: Traffic::default() }))
+    }
+
+    /// Gives back what was read, for the next reader of this socket.
+    pub fn unread(&self, bytes: Vec<u8>) {
+        self.0.inner.lock().unread = bytes;
+    }
+
+    /// Ready when a read may find something. In memory that cannot be told: always.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.0.inner.lock().socket {
+            Socket::Tcp(stream) => stream.poll_read_ready(cx),
+            Socket::Memory(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Reads into the room that a buffer has left, without looking at what was unread; 0 is the
+    /// end.
+    pub fn poll_fill(&self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let result = match &mut self.0.inner.lock().socket {
+            Socket::Tcp(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
+            Socket::Memory(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
+        };
+        if let Poll::Ready(Ok(n)) = &result {
+            self.0.traffic.read(*n);
+        }
+        result
+    }
+
+    /// Writes as much as there is room for.
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = match &mut self.0.inner.lock().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        self.0.traffic.wrote(&result);
+        result
+    }
+
+    /// The same for several pieces at once.
+    pub fn poll_send_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = match &mut self.0.inner.lock().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Socket::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        };
+        self.0.traffic.wrote(&result);
+        result
+    }
+
+    /// Whether an idle connection is as it should be: open, and with nothing to read. Costs no
+    /// system call unless something came.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let quiet = match &mut self.0.inner.lock().socket {
+            Socket::Tcp(stream) => {
+                matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+            }
+            Socket::Memory(stream) => {
+                let mut buf = ReadBuf::new(&mut byte);
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut cx, &mut buf).is_pending()
+            }
+        };
+        quiet && !self.0.traffic.has_ended()
     }
 
     /// What went over it.
@@ -100,7 +180,7 @@ impl SharedIo {
         if self.0.traffic.has_ended() {
             return true;
         }
-        match &*self.0.socket.lock() {
+        match &self.0.inner.lock().socket {
             Socket::Tcp(stream) => {
                 let mut ready = std::pin::pin!(stream.ready(Interest::READABLE));
                 match ready.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -113,18 +193,9 @@ impl SharedIo {
         }
     }
 
-    /// Looks at the first bytes without taking them.
-    pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        std::future::poll_fn(|cx| match &mut *self.0.socket.lock() {
-            Socket::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(buffer)),
-            Socket::Memory(stream) => peek_memory(stream, &mut self.0.ahead.lock(), buffer, cx),
-        })
-        .await
-    }
-
     /// Closing will reset the connection, so that a cut response cannot look complete.
     pub fn reset_on_close(&self) {
-        if let Socket::Tcp(stream) = &*self.0.socket.lock() {
+        if let Socket::Tcp(stream) = &self.0.inner.lock().socket {
             // A socket that refuses it is gone already.
             drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
         }
@@ -133,7 +204,7 @@ impl SharedIo {
     /// Reads and discards until the peer ends, `bytes` were read or `time` has passed: a peer that
     /// is still sending would lose the answer to a reset otherwise.
     pub async fn discard(&mut self, bytes: u64, time: Duration) {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        use tokio::io::AsyncWriteExt as _;
         let discard = async {
             // Our side is done; the peer sees the end of the answer.
             if self.shutdown().await.is_err() {
@@ -160,26 +231,25 @@ impl AsyncRead for SharedIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = match &mut *self.0.socket.lock() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Memory(stream) => {
-                let mut ahead = self.0.ahead.lock();
-                if ahead.is_empty() {
-                    Pin::new(stream).poll_read(cx, buf)
-                } else {
-                    let n = ahead.len().min(buf.remaining());
-                    buf.put_slice(&ahead[..n]);
-                    ahead.drain(..n);
-                    Poll::Ready(Ok(()))
-                }
+        let inner = &mut *self.0.inner.lock();
+        if !inner.unread.is_empty() {
+            let n = inner.unread.len().min(buf.remaining());
+            buf.put_slice(&inner.unread[..n]);
+            inner.unread.drain(..n);
+            if inner.unread.is_empty() {
+                inner.unread = Vec::new();
             }
+            return Poll::Ready(Ok(()));
+        }
+        let result = match &mut inner.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if let Poll::Ready(Ok(())) = &result {
             let n = buf.filled().len() - before;
-            if n == 0 && buf.remaining() > 0 {
-                self.0.traffic.ended.store(true, Ordering::Relaxed);
+            if n > 0 || buf.remaining() > 0 {
+                self.0.traffic.read(n);
             }
-            add(&self.0.traffic.read, n);
         }
         result
     }
@@ -191,12 +261,7 @@ impl AsyncWrite for SharedIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = match &mut *self.0.socket.lock() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-        };
-        self.0.traffic.wrote(&result);
-        result
+        self.poll_send(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -204,12 +269,7 @@ impl AsyncWrite for SharedIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = match &mut *self.0.socket.lock() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        };
-        self.0.traffic.wrote(&result);
-        result
+        self.poll_send_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -217,38 +277,18 @@ impl AsyncWrite for SharedIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.0.socket.lock() {
+        match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.0.socket.lock() {
+        match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
-}
-
-/// A pipe cannot be peeked at: what is seen is read, and kept in `ahead`.
-fn peek_memory(
-    stream: &mut DuplexStream,
-    ahead: &mut Vec<u8>,
-    buffer: &mut [u8],
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let mut more = vec![0; buffer.len().saturating_sub(ahead.len())];
-    let mut read = ReadBuf::new(&mut more);
-    match Pin::new(stream).poll_read(cx, &mut read) {
-        Poll::Ready(Ok(())) => ahead.extend_from_slice(read.filled()),
-        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-        Poll::Pending if ahead.is_empty() => return Poll::Pending,
-        Poll::Pending => {}
-    }
-    let n = ahead.len().min(buffer.len());
-    buffer[..n].copy_from_slice(&ahead[..n]);
-    Poll::Ready(Ok(n))
 }
 
 /// Single writer: the task that drives the socket.

@@ -1,0 +1,180 @@
+//! The direct path: plain HTTP/1.1 from a client to a replica without a library between the two
+//! sockets, for a quarter of the instructions. It is the front door of every connection, and takes
+//! only requests that have one meaning beyond doubt; the first other one, and all that follow it on
+//! its connection, are hyper's.
+//!
+//! ```text
+//! client ─▶ request.rs ─▶ transfer.rs ─▶ replica        what is not plain ─▶ hyper
+//!        ◀─ response.rs ◀─ framing.rs ◀─
+//! ```
+//!
+//! Routing, places, retries, timers and counts are those of every request (`attempt.rs`,
+//! `exchange.rs`). A whole request is in memory before it is sent: one whose body is longer than
+//! what was read with its head is not plain.
+
+mod buffers;
+mod client;
+mod date;
+mod framing;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::mem::MaybeUninit;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::Version;
+
+use crate::model::Protocol;
+
+use super::access_log::Record;
+use super::connection::Connection;
+use super::edge::Checked;
+use super::exchange::Exchange;
+use super::shared::DrainState;
+use super::worker::{LocalRevision, Worker};
+
+pub(super) use buffers::Buffers;
+pub(super) use date::DateLine;
+
+use buffers::SMALL_BYTES;
+use client::Client;
+use request::{HEADERS_MAX, Head, Parsed};
+use response::Asked;
+use transfer::{After, Outgoing, transfer};
+
+/// How HTTP/2 begins (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Who serves a connection on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nobody: it ended.
+    Nobody,
+    /// hyper, as HTTP/1; what was read is unread.
+    Http1,
+    /// hyper, as HTTP/2; what was read is unread.
+    Http2,
+}
+
+/// What the bytes at hand come to.
+enum Begun {
+    /// The beginning of something.
+    Partial,
+    /// Something for hyper.
+    Other(Next),
+    /// A request.
+    Request(Exchange, Outgoing),
+}
+
+/// Serves a connection from its first byte, for as long as its requests are plain.
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Next {
+    let mut client = Client { io: &connection.io, buffers: &worker.buffers, input: Vec::new() };
+    loop {
+        if client.input.is_empty() && !read(connection, &mut client).await {
+            return Next::Nobody;
+        }
+        match begin(worker, connection, &mut client) {
+            Begun::Partial if client.input.len() < SMALL_BYTES => {
+                if !read(connection, &mut client).await {
+                    return Next::Nobody;
+                }
+            }
+            Begun::Partial => return hand_over(client, Next::Http1),
+            Begun::Other(next) => return hand_over(client, next),
+            Begun::Request(exchange, outgoing) => {
+                let after = transfer(exchange, outgoing, &mut client).await;
+                if after == After::Close || connection.is_finishing() {
+                    return Next::Nobody;
+                }
+            }
+        }
+    }
+}
+
+/// Reads more; false when the connection has ended, or is to end and nothing has begun.
+async fn read(connection: &Connection, client: &mut Client<'_>) -> bool {
+    std::future::poll_fn(|cx| {
+        if client.input.is_empty() && connection.is_finishing() {
+            return Poll::Ready(false);
+        }
+        client.poll_read(cx).map(|read| matches!(read, Ok(n) if n > 0))
+    })
+    .await
+}
+
+fn hand_over(client: Client<'_>, next: Next) -> Next {
+    // Not the buffer itself: a connection would hold on to all of it.
+    client.io.unread(client.input.as_slice().to_vec());
+    client.buffers.give(client.input);
+    next
+}
+
+/// Looks at the bytes at hand; a whole plain request is taken from them.
+fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'_>) -> Begun {
+    if !connection.was_served() && client.input[0] == PREFACE[0] {
+        let length = PREFACE.len().min(client.input.len());
+        if client.input[..length] == PREFACE[..length] {
+            let whole = length == PREFACE.len();
+            return if whole { Begun::Other(Next::Http2) } else { Begun::Partial };
+        }
+    }
+    let mut room = [MaybeUninit::uninit(); HEADERS_MAX];
+    let head = match request::parse(&client.input, &mut room) {
+        Parsed::Partial => return Begun::Partial,
+        Parsed::Other => return Begun::Other(Next::Http1),
+        Parsed::Plain(head) => head,
+    };
+    let end = head.bytes + head.length;
+    // Routed last: a share of the traffic is drawn by it.
+    if client.input.len() < end
+        || worker.may_be_health(head.target)
+        || worker.shared.drain_state() >= DrainState::Closing
+    {
+        return Begun::Other(Next::Http1);
+    }
+    let checked = Checked {
+        host: Some((head.host.clone(), head.host_kind)),
+        authority: Some(head.authority),
+    };
+    let Ok(local) = worker.route(&checked, None) else { return Begun::Other(Next::Http1) };
+    let plain =
+        local.with_spec(|spec| spec.protocol == Protocol::Http1 && spec.queue.no_wake.is_empty());
+    if !plain {
+        connection.keep_drawn(local);
+        return Begun::Other(Next::Http1);
+    }
+    let body = &client.input[head.bytes..end];
+    let (exchange, outgoing) = take(worker, connection, &head, local, body);
+    client.consume(end);
+    Begun::Request(exchange, outgoing)
+}
+
+fn take(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    head: &Head<'_, '_>,
+    local: Rc<LocalRevision>,
+    body: &[u8],
+) -> (Exchange, Outgoing) {
+    let arrived = worker.shared.clock.now();
+    let mut exchange = Exchange::begin(worker, local, arrived, connection.begin(arrived), true);
+    if worker.is_logged() {
+        exchange.log = Some(Record::new(
+            head.method,
+            head.target,
+            Version::HTTP_11,
+            head.authority,
+            connection.client.ip,
+            |name| head.header(name),
+        ));
+    }
+    let mut bytes = worker.buffers.small();
+    let id = head.write(&mut bytes, &connection.client, &mut worker.rng.borrow_mut());
+    bytes.extend_from_slice(body);
+    let asked = Asked { head: head.method == "HEAD", close: head.close };
+    (exchange, Outgoing { bytes, replayable: head.is_replayable(), asked, id })
+}
