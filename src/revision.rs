@@ -14,8 +14,6 @@ mod endpoint;
 mod meter;
 mod permit;
 mod picker;
-#[cfg(planted)]
-pub mod planted;
 mod queue;
 mod scale;
 mod state;

@@ -208,6 +208,11 @@ impl<T: ScaleTarget> Control<T> {
         *self.live.revisions.lock() =
             self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
         *self.live.world.lock() = Arc::clone(world);
+        #[cfg(planted)]
+        if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
+            let problem = Problem::new(crate::model::Reason::ServiceRemoved, "planted");
+            self.registry.revisions().for_each(|revision| drop(revision.fail_waiters(&problem)));
+        }
         self.announce(world);
         for revision in &changes.removed {
             self.autoscaler.remove(revision.id());
@@ -281,6 +286,10 @@ impl<T: ScaleTarget> Control<T> {
         self.counts.remove(id);
         self.working.remove(id);
         self.refusals.forget(id);
+        #[cfg(planted)]
+        if crate::model::planted::is(crate::model::planted::Bug::ListedForEver) {
+            return;
+        }
         if self.registry.revision(id).is_none() {
             self.live.counts.remove(id);
             self.live.failures.remove(id);

@@ -82,6 +82,12 @@ pub(super) async fn after_failure(
     if refused {
         exchange.local.revision.connect_failed(key, now);
     }
+    #[cfg(planted)]
+    let again = Again {
+        replayable: again.replayable
+            || crate::model::planted::is(crate::model::planted::Bug::SentAgain),
+        ..again
+    };
     let allowed = again.whole
         && (error.sent == Sent::Nothing || again.replayable)
         && attempts.failed < RETRIES_MAX

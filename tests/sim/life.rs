@@ -182,7 +182,7 @@ impl Life {
     ) {
         for spec in world.revisions.iter().filter(|spec| initialized.contains(&spec.id)) {
             #[cfg(planted)]
-            if tidegate::revision::planted::is(tidegate::revision::planted::Bug::InitializedLost) {
+            if tidegate::model::planted::is(tidegate::model::planted::Bug::InitializedLost) {
                 continue;
             }
             let stats = RevisionStats::new(spec.id.clone(), self.clock, workers, Arc::clone(pokes));

@@ -42,7 +42,7 @@ use world::{Outcome, run};
 
 #[cfg(not(planted))]
 /// Seeds of a usual run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 #[cfg(not(planted))]
 /// Lines shown of a seed that failed; all of them with `SEED`.
 const LINES: usize = 40;

@@ -216,21 +216,9 @@ impl Replica {
     fn enter(self: &Rc<Self>, request: usize) -> Running {
         self.running.borrow_mut().insert(request);
         self.ledger.delivered(request, self.serial, &self.revision);
-        // One that stood still does not know yet which of its clients are gone.
-        let counts = |request: &usize| {
-            !self.valve.ever_hung() || self.ledger.request(*request).ended.is_none()
-        };
-        let running = self.running.borrow().iter().filter(|request| counts(request)).count();
-        if self.limit > 0 && running > self.limit as usize {
-            self.ledger.violated(
-                Property::Concurrency,
-                format_args!(
-                    "replica {} has {:?}, its limit is {}",
-                    self.serial,
-                    self.running.borrow(),
-                    self.limit
-                ),
-            );
+        if self.limit > 0 && self.load() > self.limit as usize {
+            let me = Rc::clone(self);
+            tokio::task::spawn_local(async move { me.has_too_many().await });
         }
         let asked = self.ledger.request(request);
         let history: &History = &self.ledger.history;
@@ -246,6 +234,33 @@ impl Replica {
             );
         }
         Running { replica: Rc::clone(self), request }
+    }
+
+    /// Requests it works for, but for those that ended without its knowledge: one that stood still
+    /// does not know yet which of its clients are gone.
+    fn load(&self) -> usize {
+        let counts = |request: &usize| {
+            !self.valve.ever_hung() || self.ledger.request(*request).ended.is_none()
+        };
+        self.running.borrow().iter().filter(|request| counts(request)).count()
+    }
+
+    /// It has more than its limit, if it does not hear this moment that one of them ended.
+    async fn has_too_many(&self) {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        if self.load() > self.limit as usize {
+            self.ledger.violated(
+                Property::Concurrency,
+                format_args!(
+                    "replica {} has {:?}, its limit is {}",
+                    self.serial,
+                    self.running.borrow(),
+                    self.limit
+                ),
+            );
+        }
     }
 
     async fn answer(
