@@ -211,10 +211,16 @@ impl<T: ScaleTarget> Control<T> {
         #[cfg(planted)]
         if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
             let problem = Problem::new(crate::model::Reason::ServiceRemoved, "planted");
-            self.registry.revisions().for_each(|revision| drop(revision.fail_waiters(&problem)));
+            for revision in self.registry.revisions() {
+                revision.fail_waiters(&problem);
+            }
         }
         self.announce(world);
         for revision in &changes.removed {
+            #[cfg(planted)]
+            if crate::model::planted::is(crate::model::planted::Bug::ListedForEver) {
+                continue;
+            }
             self.autoscaler.remove(revision.id());
             self.desired.remove(revision.id());
             self.leaving.insert(revision.id().clone(), Arc::clone(revision));
@@ -286,10 +292,6 @@ impl<T: ScaleTarget> Control<T> {
         self.counts.remove(id);
         self.working.remove(id);
         self.refusals.forget(id);
-        #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::ListedForEver) {
-            return;
-        }
         if self.registry.revision(id).is_none() {
             self.live.counts.remove(id);
             self.live.failures.remove(id);

@@ -35,7 +35,7 @@ pub enum Bug {
     LostSecond,
     /// Some requests that end stay in flight.
     StaysInFlight,
-    /// What a removed revision had is listed for ever.
+    /// A removed revision is never forgotten.
     ListedForEver,
     /// A restart does not use the stamps that it read.
     StampsLost,
@@ -47,7 +47,7 @@ pub enum Bug {
     ReloadDropsQueue,
     /// Connections stay open on the way down.
     NeverCloses,
-    /// A request is sent again although a replica may have begun with it.
+    /// A request is sent again and again until it is answered.
     SentAgain,
 }
 

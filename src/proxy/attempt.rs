@@ -83,11 +83,9 @@ pub(super) async fn after_failure(
         exchange.local.revision.connect_failed(key, now);
     }
     #[cfg(planted)]
-    let again = Again {
-        replayable: again.replayable
-            || crate::model::planted::is(crate::model::planted::Bug::SentAgain),
-        ..again
-    };
+    if crate::model::planted::is(crate::model::planted::Bug::SentAgain) {
+        attempts.failed = attempts.failed.min(1);
+    }
     let allowed = again.whole
         && (error.sent == Sent::Nothing || again.replayable)
         && attempts.failed < RETRIES_MAX

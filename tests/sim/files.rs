@@ -145,6 +145,12 @@ impl Files {
         }
     }
 
+    /// Services whose files are there, in whatever state.
+    pub(crate) fn present(&self) -> impl Iterator<Item = usize> {
+        let removed = self.manifests.iter().map(|manifest| manifest.removed);
+        removed.enumerate().filter(|(_, removed)| !removed).map(|(service, _)| service)
+    }
+
     /// Whether anything is not as it should be.
     pub(crate) fn are_harmed(&self) -> bool {
         self.manifests.iter().any(|manifest| manifest.harm.is_some())

@@ -45,6 +45,8 @@ pub(crate) enum Property {
     Drain,
     /// A restart forgets nothing and starts nothing.
     Restart,
+    /// What cannot be read or taken keeps its former self.
+    FormerSelf,
     /// Nothing is left when all is over.
     LeftBehind,
     /// Nothing panics.

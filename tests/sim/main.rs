@@ -3,11 +3,18 @@
 //! a seed has it.
 //!
 //! ```text
-//! cargo test --test sim                                   # the usual seeds
-//! SEEDS=5000 cargo test --test sim                        # more of them
-//! SEED=42 cargo test --test sim seeds -- --nocapture      # one, with everything that happened
-//! tests/sim/planted.sh                                    # it must catch bugs planted on purpose
+//! cargo test --test sim                                        # the usual seeds
+//! SEEDS=10000 cargo test --test sim seeds                      # more of them, on all cores
+//! FROM=10000 SEEDS=20000 KEEP_GOING=1 cargo test --test sim seeds -- --nocapture
+//!                                                              # others, and all that fail
+//! SEED=42 cargo test --test sim seeds -- --nocapture           # one, with everything that happened
+//! tests/sim/planted.sh                                         # bugs planted on purpose
 //! ```
+//!
+//! A run is storm, then calm, then nothing: phases of load under the faults of its weather
+//! ([`weather`], most are off in most runs), then no more requests and no more faults, then no
+//! configuration. What must hold is listed in [`ledger::Property`]; [`checker`] looks at it ten times
+//! a second, [`judge`] at the end of every request, [`shadow`] at every decision of the autoscaler.
 
 mod ask;
 mod body;

@@ -147,7 +147,7 @@ impl Weather {
             } else {
                 QueueLimits::default()
             },
-            max_replicas: few_replicas.then(|| rng.u32(1..8)),
+            max_replicas: few_replicas.then(|| [1, 1, 2, 2, 3, 4, 7][rng.usize(..7)]),
             start_failures: chance(start_failures, rng),
             order_errors: chance(order_errors, rng),
             crashes: every(crashes, rng),
@@ -173,7 +173,7 @@ impl Weather {
                 garbage: chance(kinds[3], rng),
                 nonsense: chance(kinds[4], rng),
             },
-            phases: phases(calm, rng),
+            phases: phases(calm, few_replicas, rng),
         }
     }
 
@@ -202,7 +202,7 @@ impl Weather {
             || self.chances.breaks > 0.0
             || self.chances.garbage > 0.0
             // An order that is obeyed when the program no longer expects it.
-            || (self.order_ms.1 > 0 && self.jumps.is_some())
+            || (self.order_ms.1 > 0 && (self.jumps.is_some() || self.flaps.is_some()))
     }
 }
 
@@ -232,7 +232,7 @@ impl Service {
     }
 }
 
-fn phases(calm: bool, rng: &mut Rng) -> Vec<Phase> {
+fn phases(calm: bool, few_replicas: bool, rng: &mut Rng) -> Vec<Phase> {
     let mut phases: Vec<Phase> = (0..rng.usize(1..=4))
         .map(|_| match rng.u8(..5) {
             0 => Phase::Steady {
@@ -260,6 +260,11 @@ fn phases(calm: bool, rng: &mut Rng) -> Vec<Phase> {
         phases.push(Phase::Spread { requests: 50, work_ms, long_ms: rng.u64(90_000..120_000) });
         phases.push(Phase::Silence { seconds: rng.u64(62..80) });
         phases.push(Phase::Burst { requests: rng.u64(20..60), work_ms: 20_000 });
+    }
+    if few_replicas {
+        // All services have load for long enough to take turns.
+        let (clients, work_ms) = (rng.u64(4..12), rng.u64(200..1_500));
+        phases.push(Phase::Steady { clients, work_ms, seconds: rng.u64(60..100) });
     }
     if calm && rng.bool() {
         phases.push(Phase::Settle { clients: rng.u64(1..8), work_ms: rng.u64(3_000..6_000) });

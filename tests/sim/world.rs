@@ -215,6 +215,14 @@ impl Stage {
     fn reload(&self, life: &Life) {
         let files = self.files.borrow().read();
         let world = life.load(&files);
+        for service in self.files.borrow().present() {
+            if !world.services.iter().any(|known| *known.id.name == format!("s{service}")) {
+                self.ledger.violated(
+                    Property::FormerSelf,
+                    format_args!("s{service} is gone, and its file is there"),
+                );
+            }
+        }
         life.platform.configure(world);
     }
 
