@@ -33,6 +33,8 @@ mod planted;
 mod platform;
 mod replica;
 mod shadow;
+#[cfg(not(planted))]
+mod soak;
 mod valve;
 mod weather;
 mod world;
@@ -53,6 +55,10 @@ const SEEDS: u64 = 200;
 #[cfg(not(planted))]
 /// Lines shown of a seed that failed; all of them with `SEED`.
 const LINES: usize = 40;
+
+/// What four cycles of the same load may leave: a table that grew because more happened at once.
+#[cfg(not(planted))]
+const KEPT_BYTES: i64 = 16 * 1024;
 
 thread_local! {
     static PANICKED: Cell<bool> = const { Cell::new(false) };
@@ -184,4 +190,15 @@ fn a_seed_is_a_run() {
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(one.text.len(), other.text.len(), "seed {seed}");
     }
+}
+
+/// After the same load again and again no more memory is in use than after the first times, which
+/// fill what is kept for the next.
+#[cfg(not(planted))]
+#[test]
+fn memory_is_back_when_all_is_quiet() {
+    let (grown, violation) = soak::soak(8);
+    assert!(violation.is_none(), "{violation:?}");
+    let later = &grown[4..];
+    assert!(later.iter().sum::<i64>() < KEPT_BYTES, "bytes more after each cycle: {grown:?}");
 }

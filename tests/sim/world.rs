@@ -30,7 +30,7 @@ const ACTIVATING_LONGER: Duration = Duration::from_secs(95);
 /// Reports, and replicas on their way out.
 const SETTLE: Duration = Duration::from_secs(15);
 /// A sweep and the turn that tidies.
-const TIDIED: Duration = Duration::from_millis(1_500);
+pub(crate) const TIDIED: Duration = Duration::from_millis(1_500);
 /// How long a new life is watched before clients come: a tick and some.
 const WATCHED: Duration = Duration::from_millis(2_500);
 
@@ -51,6 +51,13 @@ pub(crate) struct Surroundings {
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) network: Arc<Network>,
     pub(crate) serials: Rc<Cell<u64>>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(ledger: &Rc<Ledger>) -> Self {
+        let (network, serials) = (Arc::default(), Rc::new(Cell::new(1)));
+        Self { ledger: Rc::clone(ledger), network, serials }
+    }
 }
 
 /// Which of the simulated services a revision belongs to.
@@ -134,11 +141,7 @@ async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>, decisions: &Rc
 impl Stage {
     fn set(seed: u64, weather: &Weather, ledger: &Rc<Ledger>, decisions: &Rc<Cell<u64>>) -> Self {
         let door = Rc::new(Door::default());
-        let around = Surroundings {
-            ledger: Rc::clone(ledger),
-            network: Arc::default(),
-            serials: Rc::new(Cell::new(1)),
-        };
+        let around = Surroundings::new(ledger);
         Self {
             seed,
             weather: weather.clone(),
