@@ -180,7 +180,8 @@ impl Clients {
         let odd = ask.sending != Sending::default() || ask.talk.is_some();
         let usable = match line {
             Some(mut line) if !odd && line.is_http2() == ask.http2 => {
-                line.ready().await.then_some(line)
+                let ready = line.ready().await;
+                (ready && self.may_go_on(&line)).then_some(line)
             }
             _ => None,
         };
@@ -192,8 +193,15 @@ impl Clients {
         line.filter(|_| !odd)
     }
 
+    /// Whether a connection may be used for more. One whose server said GOAWAY must not, and hyper's
+    /// client uses it all the same, for requests that the server is to ignore.
+    fn may_go_on(&self, line: &Line) -> bool {
+        !line.is_http2() || self.door.is_open()
+    }
+
     async fn connect(&self, ask: &Ask) -> Line {
         let shared = self.shared.borrow().as_ref().filter(|_| ask.shared).and_then(Line::share);
+        let shared = shared.filter(|line| self.may_go_on(line));
         if let Some(line) = shared {
             return line;
         }

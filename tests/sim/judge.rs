@@ -65,6 +65,8 @@ impl Judge {
             End::NoAnswer if weather.chances.garbage > 0.0 && !request.delivered.is_empty() => true,
             // The time for its head may pass while nothing runs.
             End::NoAnswer if request.manner == Manner::Dripping && took >= HEAD_TIME => true,
+            // The time for the rest of a refused upload may, too, and its answer be lost with it.
+            End::NoAnswer if request.post && weather.jumps.is_some() => true,
             End::NoAnswer => (!patient && took >= timeout) || cut_off(ledger, request),
             End::Cut => weather.replicas_fail() || took >= timeout || cut_off(ledger, request),
         }

@@ -226,10 +226,12 @@ impl Life {
         self.ledger.note(format_args!("the program takes nothing new"));
         self.shared.set_drain_state(DrainState::Closing);
         refresh(&self.senders);
-        let until = self.ledger.now() + DRAIN_TIMEOUT;
+        let closed = self.ledger.now();
+        let until = closed + DRAIN_TIMEOUT;
         while self.shared.connections() + self.shared.tunnels() > 0 && self.ledger.now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            let idle_for = self.ledger.now().saturating_sub(self.ledger.last_end());
+            let since = self.ledger.last_end().max(closed);
+            let idle_for = self.ledger.history.awake(since, self.ledger.now());
             let open = self.shared.connections() + self.shared.tunnels();
             if open > 0 && self.ledger.open() == 0 && idle_for > CLOSES_WITHIN {
                 self.ledger.violated(
@@ -373,6 +375,11 @@ impl Door {
 
     pub(crate) fn close(&self) {
         self.open.set(false);
+    }
+
+    /// Whether connections are taken, and those there are may be used again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.get()
     }
 
     /// Connects as soon as connections are taken.

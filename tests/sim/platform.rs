@@ -377,8 +377,11 @@ impl Platform {
         };
         let running = replica.as_ref().map(|r| r.running()).unwrap_or_default();
         self.ledger.note(format_args!("replica {serial} is told to stop, runs {running:?}"));
-        if stage == Stage::Ready && self.is_listed(id, serial) {
-            self.must_be_idle(id, serial, &running);
+        if let Some(replica) = &replica
+            && stage == Stage::Ready
+            && self.is_listed(id, serial)
+        {
+            self.must_be_idle(id, Rc::clone(replica));
         }
         let Some(replica) = replica else {
             self.member(id, |members| {
@@ -416,22 +419,30 @@ impl Platform {
     }
 
     /// A replica is stopped when its last request has ended or that one's time has passed.
-    fn must_be_idle(&self, id: &RevisionId, serial: u64, running: &[usize]) {
+    fn must_be_idle(&self, id: &RevisionId, replica: Rc<Replica>) {
         let timeout = {
             let fleets = self.fleets.borrow();
             fleets.get(id).map_or(Duration::ZERO, |fleet| fleet.spec.timeouts.request)
         };
-        for request in running {
-            let known = self.ledger.request(*request);
-            // One whose client left may be about to end.
-            let over = known.ended.is_some() || self.ledger.now() >= known.sent + timeout;
-            if !over {
-                self.ledger.violated(
-                    Property::StoppedIdle,
-                    format_args!("replica {serial} is told to stop and works for {request}"),
-                );
+        let ledger = Rc::clone(&self.ledger);
+        tokio::task::spawn_local(async move {
+            // What ended this moment is to have ended for the replica, too.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
             }
-        }
+            for request in replica.running() {
+                let known = ledger.request(request);
+                // One whose client left may be about to end.
+                let over = known.ended.is_some() || ledger.now() >= known.sent + timeout;
+                if !over {
+                    let serial = replica.serial;
+                    ledger.violated(
+                        Property::StoppedIdle,
+                        format_args!("replica {serial} is told to stop and works for {request}"),
+                    );
+                }
+            }
+        });
     }
 
     pub(crate) fn member(&self, id: &RevisionId, f: impl FnOnce(&mut BTreeMap<u64, Member>)) {

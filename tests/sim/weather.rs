@@ -202,7 +202,7 @@ impl Weather {
             || self.chances.breaks > 0.0
             || self.chances.garbage > 0.0
             // An order that is obeyed when the program no longer expects it.
-            || (self.order_ms.1 > 0 && (self.jumps.is_some() || self.flaps.is_some()))
+            || self.order_ms.1 > 0
     }
 }
 
