@@ -179,7 +179,12 @@ fn snapshot() -> Snapshot {
                 warnings: Vec::new(),
             };
             let split = Split::new(vec![(100, revision(&format!("r-{index}"), None))], 1);
-            Arc::new(ServiceRoute { spec: Arc::new(spec), split, tags: Vec::new() })
+            Arc::new(ServiceRoute {
+                spec: Arc::new(spec),
+                split,
+                tags: Vec::new(),
+                moving_tags: Vec::new(),
+            })
         })
         .collect();
     Snapshot::new(services, None)

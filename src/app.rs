@@ -3,6 +3,7 @@
 mod control;
 mod levels;
 mod refusals;
+mod rollouts;
 mod serve;
 mod threads;
 mod validate;

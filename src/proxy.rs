@@ -1,6 +1,10 @@
 //! One request, in order: the edge's checks, the route, the queue, the headers, the endpoint, the
 //! response. Worker per core: each worker is one thread with its own runtime, its own connections
 //! on both sides, and counters nobody else writes.
+//!
+//! Plain HTTP/1.1 takes the direct path (`direct.rs`); all else is read and written by hyper
+//! (`answer.rs` to `body.rs`). What a request takes and gives back is the same for both
+//! (`attempt.rs`, `exchange.rs`).
 
 mod access_log;
 mod answer;

@@ -22,21 +22,30 @@ pub struct ServiceRoute {
     pub spec: Arc<ServiceSpec>,
     /// Shares of traffic.
     pub split: Split,
-    /// Revisions by tag.
+    /// Revisions by tag: where its traffic goes in the end.
     pub tags: Vec<(Arc<str>, Arc<Revision>)>,
+    /// Tags whose traffic moves from one revision to another, each with the shares it has now.
+    pub moving_tags: Vec<(Arc<str>, Arc<ServiceRoute>)>,
 }
 
 impl ServiceRoute {
-    /// The revision of a tag.
+    /// The revision of a tag; while its traffic moves, the one for the next request.
     pub fn tagged(&self, tag: &str) -> Option<&Arc<Revision>> {
+        if let Some(moving) = self.moving_tag(tag) {
+            return moving.split.draw();
+        }
         self.tags.iter().find(|(name, _)| **name == *tag).map(|(_, revision)| revision)
+    }
+
+    fn moving_tag(&self, tag: &str) -> Option<&Arc<Self>> {
+        self.moving_tags.iter().find(|(name, _)| **name == *tag).map(|(_, route)| route)
     }
 }
 
 /// Where a host leads.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The service.
+    /// The service, or what stands for it on the host of a tag whose traffic moves.
     pub service: Arc<ServiceRoute>,
     /// The index in its tags, for a tag's own host.
     pub tag: Option<usize>,
@@ -62,8 +71,12 @@ impl Snapshot {
             for tag in &service.spec.tags {
                 let live = service.tags.iter().position(|(name, _)| *name == tag.name);
                 let Some(index) = live else { continue };
+                let (service, tag_of) = match service.moving_tag(&tag.name) {
+                    Some(moving) => (moving, None),
+                    None => (service, Some(index)),
+                };
                 for host in &tag.hosts {
-                    let route = Route { service: Arc::clone(service), tag: Some(index) };
+                    let route = Route { service: Arc::clone(service), tag: tag_of };
                     hosts.entry(Arc::clone(host)).or_insert(route);
                 }
             }

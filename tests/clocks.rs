@@ -81,7 +81,12 @@ impl Stage {
             warnings: Vec::new(),
         };
         let split = Split::new(vec![(100, Arc::clone(&revision))], 1);
-        let route = ServiceRoute { spec: Arc::new(service), split, tags: Vec::new() };
+        let route = ServiceRoute {
+            spec: Arc::new(service),
+            split,
+            tags: Vec::new(),
+            moving_tags: Vec::new(),
+        };
         shared.snapshot.store(Arc::new(Snapshot::new(vec![Arc::new(route)], None)));
         let worker = Worker::new(0, Arc::clone(&shared), Arc::new(AtomicU32::new(0)), 1);
         let (sender, messages) = tokio::sync::mpsc::channel(8);
@@ -91,7 +96,7 @@ impl Stage {
 
     fn connect(&self) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        self.worker.accept(Socket::Memory(theirs));
+        self.worker.accept(Socket::Memory(theirs), std::net::Ipv4Addr::LOCALHOST.into());
         ours
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::autoscaler::{Autoscaler, Statement};
@@ -63,9 +63,16 @@ pub struct Live {
     counts: DashMap<RevisionId, (u32, ReplicaCounts)>,
     failures: DashMap<RevisionId, Problem>,
     world: Mutex<Arc<World>>,
+    /// Told after every update.
+    updated: watch::Sender<()>,
 }
 
 impl Live {
+    /// Changes after every update that took effect.
+    pub fn updated(&self) -> watch::Receiver<()> {
+        self.updated.subscribe()
+    }
+
     /// Live revisions, by name.
     pub fn revisions(&self) -> Vec<Arc<Revision>> {
         self.revisions.lock().values().map(Arc::clone).collect()
@@ -130,6 +137,7 @@ impl<T: ScaleTarget> Control<T> {
                 update = updates.recv() => {
                     let Some(update) = update else { return };
                     self.update(update).await;
+                    self.live.updated.send_replace(());
                     changed();
                 }
                 Some(Statement { revision, desired }) = statements.recv() => {

@@ -25,6 +25,7 @@ use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts};
+use super::rollouts::outcome;
 use super::threads::{Workers, start_workers};
 use super::validate::loader_options;
 use super::views::{Sources, views};
@@ -120,6 +121,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         shown_at: addresses.first().copied(),
     };
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
+    let source = source.with_outcome(outcome(control.live()));
     let lines = Arc::clone(log);
     let sources = Sources {
         live: control.live(),

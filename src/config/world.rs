@@ -19,6 +19,7 @@ mod objects;
 mod own;
 mod probes;
 mod revisions;
+mod rolling;
 mod routes;
 mod run;
 mod scalers;
@@ -32,17 +33,19 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::problem::{ConfigProblem, Severity};
 use super::settings::LoggingSettings;
-use crate::model::{ObjectName, World};
+use crate::model::{ObjectName, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::Build;
 use identity::{Kind, ObjectKey};
@@ -131,6 +134,8 @@ pub struct Loader {
     objects: Objects,
     stamps: Stamps,
     world: Arc<World>,
+    /// Services whose traffic moves, and how long that is to take.
+    rolling: BTreeMap<ServiceId, Duration>,
 }
 
 impl Loader {
@@ -147,6 +152,7 @@ impl Loader {
             objects: Objects::new(),
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
+            rolling: BTreeMap::new(),
         }
     }
 
@@ -166,8 +172,13 @@ impl Loader {
         &self.stamps
     }
 
-    /// Loads all files. What is bad keeps its former self, what is good takes effect.
+    /// Loads all files at a time that stands still: moving traffic does not get further.
     pub fn load(&mut self, files: &[SourceFile]) -> Loaded {
+        self.load_at(files, &Moment::default())
+    }
+
+    /// Loads all files. What is bad keeps its former self, what is good takes effect.
+    pub fn load_at(&mut self, files: &[SourceFile], moment: &Moment<'_>) -> Loaded {
         let mut collected = collect(&mut self.cache, files, self.options.strict);
         let mut problems = std::mem::take(&mut collected.problems);
         let mut warnings = std::mem::take(&mut collected.warnings);
@@ -183,6 +194,7 @@ impl Loader {
             options: &self.options,
             run: &self.run,
             former: &self.world,
+            moment,
         };
         let built = build.build(&mut self.stamps, &mut problems, &mut warnings);
         problems.extend(self.run.problems());
@@ -196,6 +208,7 @@ impl Loader {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
         self.world = Arc::new(World { rejected, ..built.world });
+        self.rolling = built.rolling;
         Loaded { world: Arc::clone(&self.world), problems, warnings, logging: built.logging }
     }
 

@@ -1,16 +1,40 @@
 //! Files as the source of configuration.
 
+mod progress;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::LoggingSettings;
-use crate::config::world::{Loaded, Loader, LoaderOptions};
+use crate::config::world::{Advance, Loaded, Loader, LoaderOptions, Moment, SourceFile};
+use crate::model::{RevisionId, ServiceId, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
 use super::files::{ConfigFiles, FilesError};
+use progress::{Progress, Wall};
+
+pub use progress::{InEffect, Outcome, StandingOf};
 
 /// Takes what the configuration says about logging.
 pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
+
+/// After something happened to replicas, moving traffic is looked at no sooner than this: more
+/// often happens right after it.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Why the source wakes.
+enum Wake {
+    /// Files changed.
+    Files(Vec<SourceFile>),
+    /// Moving traffic may get further.
+    Rollout,
+}
 
 /// Manifests in files, loaded again whenever they change.
 pub struct FileSource {
@@ -19,6 +43,10 @@ pub struct FileSource {
     first: Option<Loaded>,
     said: BTreeSet<String>,
     take_logging: TakeLogging,
+    wall: Wall,
+    progress: Progress,
+    /// Services whose traffic moved when it was looked at last.
+    rolling: BTreeSet<ServiceId>,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -51,11 +79,30 @@ impl FileSource {
     ) -> Result<Self, OpenError> {
         let files = ConfigFiles::open(paths).await?;
         let mut loader = Loader::new(options);
-        let loaded = loader.load(&files.files());
+        let wall = Wall::new();
+        let moment = Moment { now: wall.now(), ..Moment::default() };
+        let loaded = loader.load_at(&files.files(), &moment);
         if !loaded.problems.is_empty() {
             return Err(OpenError::Problems(loaded.problems));
         }
-        Ok(Self { files, loader, first: Some(loaded), said: BTreeSet::new(), take_logging })
+        Ok(Self {
+            files,
+            loader,
+            first: Some(loaded),
+            said: BTreeSet::new(),
+            take_logging,
+            wall,
+            progress: Progress::default(),
+            rolling: BTreeSet::new(),
+        })
+    }
+
+    /// The same, told what becomes of its updates. Without, nothing is known of revisions, and
+    /// traffic that begins to move stays at its first per cent.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.progress.outcome = Some(outcome);
+        self
     }
 
     /// Says what is new since the last load, and hands the world on.
@@ -76,7 +123,61 @@ impl FileSource {
             said.insert(text);
         }
         self.said = said;
-        updates.send(Update::World(loaded.world)).await.is_ok()
+        self.send(loaded.world, updates).await
+    }
+
+    /// Hands a world on, and says whose traffic begins or ends to move.
+    async fn send(&mut self, world: Arc<World>, updates: &Updates) -> bool {
+        let rolling: BTreeSet<ServiceId> = self.loader.rolling().cloned().collect();
+        for service in rolling.difference(&self.rolling) {
+            tracing::info!(%service, "traffic moves to the new revision step by step");
+        }
+        for service in self.rolling.difference(&rolling) {
+            tracing::info!(%service, "its traffic no longer moves");
+        }
+        self.rolling = rolling;
+        self.progress.sent = Some(Arc::clone(&world));
+        updates.send(Update::World(world)).await.is_ok()
+    }
+
+    /// Loads files, or moves traffic on; whether anybody still takes updates.
+    async fn take(&mut self, wake: Wake, updates: &Updates) -> bool {
+        let standing = |id: &RevisionId| self.progress.standing(id);
+        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let loaded = match wake {
+            Wake::Files(files) => {
+                let loaded = self.loader.load_at(&files, &moment);
+                tracing::info!(
+                    services = loaded.world.services.len(),
+                    problems = loaded.problems.len(),
+                    "configuration loaded"
+                );
+                loaded
+            }
+            Wake::Rollout => match self.loader.advance(&moment) {
+                Advance::Still => return true,
+                Advance::Moved(world) => return self.send(world, updates).await,
+                Advance::Reload => self.loader.load_at(&self.files.files(), &moment),
+            },
+        };
+        self.hand_on(loaded, updates).await
+    }
+
+    /// Waits until files changed or moving traffic may get further.
+    async fn wake(&mut self) -> Wake {
+        let standing = |id: &RevisionId| self.progress.standing(id);
+        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let step = self.loader.next_step(&moment).map(|at| self.wall.instant(at));
+        let moves = !self.rolling.is_empty();
+        let updated = async {
+            self.progress.updated().await;
+            sleep(BREATH).await;
+        };
+        tokio::select! {
+            files = self.files.next() => Wake::Files(files),
+            () = sleep_until(step.unwrap_or_else(Instant::now)), if step.is_some() => Wake::Rollout,
+            () = updated, if moves => Wake::Rollout,
+        }
     }
 }
 
@@ -88,14 +189,8 @@ impl ConfigSource for FileSource {
             return Ok(());
         }
         loop {
-            let files = self.files.next().await;
-            let loaded = self.loader.load(&files);
-            tracing::info!(
-                services = loaded.world.services.len(),
-                problems = loaded.problems.len(),
-                "configuration loaded"
-            );
-            if !self.hand_on(loaded, &updates).await {
+            let wake = self.wake().await;
+            if !self.take(wake, &updates).await {
                 return Ok(());
             }
         }

@@ -22,6 +22,8 @@ pub struct Tag {
     pub hosts: Vec<Arc<str>>,
     /// Where it leads.
     pub revision: RevisionId,
+    /// Shares of its traffic while it moves to `revision` step by step; empty when nothing moves.
+    pub moving: Vec<TrafficTarget>,
 }
 
 /// A service as the router needs it.

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -231,9 +231,8 @@ impl Connection {
 }
 
 /// Serves a client connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, socket: Socket) {
+pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, ip: IpAddr) {
     let _counted = worker.shared.count_connection();
-    let ip = socket.peer().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
     let io = SharedIo::new(socket);
     let timer = worker.sweeper.timer();
     let connection = Connection::new(&worker, io, ip, timer);

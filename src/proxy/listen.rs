@@ -1,7 +1,7 @@
 //! Listening sockets, and the handing out of accepted connections to workers.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -81,9 +81,9 @@ impl Acceptor {
                 _ = closing.wait_for(|closing| *closing) => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     complained = false;
-                    self.hand_out(stream, &worker).await;
+                    self.hand_out(stream, peer.ip(), &worker).await;
                 }
                 Err(error) => {
                     if !complained {
@@ -94,15 +94,15 @@ impl Acceptor {
                 }
             }
         }
-        while let Ok(Ok((stream, _))) =
+        while let Ok(Ok((stream, peer))) =
             tokio::time::timeout(Duration::ZERO, listener.accept()).await
         {
-            self.hand_out(stream, &worker).await;
+            self.hand_out(stream, peer.ip(), &worker).await;
         }
         Ok(())
     }
 
-    async fn hand_out(&self, stream: tokio::net::TcpStream, worker: &Rc<Worker>) {
+    async fn hand_out(&self, stream: tokio::net::TcpStream, peer: IpAddr, worker: &Rc<Worker>) {
         if stream.set_nodelay(true).is_err() {
             // Gone already.
             return;
@@ -112,11 +112,11 @@ impl Acceptor {
             .unwrap_or_default();
         self.counts[least].fetch_add(1, Ordering::Relaxed);
         if least == 0 {
-            worker.accept(Socket::Tcp(stream));
+            worker.accept(Socket::Tcp(stream), peer);
             return;
         }
         let Ok(stream) = stream.into_std() else { return };
-        if self.others[least - 1].send(Message::Serve(stream)).await.is_err() {
+        if self.others[least - 1].send(Message::Serve(stream, peer)).await.is_err() {
             tracing::error!(worker = least, "a worker has ended");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,8 +26,8 @@ const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Message {
-    /// A client connection to serve.
-    Serve(std::net::TcpStream),
+    /// A client connection to serve, and its other end's address.
+    Serve(std::net::TcpStream, IpAddr),
     /// Something shared changed: look at the snapshot, the endpoints, the drain state.
     Refresh,
 }
@@ -103,8 +104,8 @@ impl Worker {
         let sweep = tokio::task::spawn_local(sweep);
         while let Some(message) = messages.recv().await {
             match message {
-                Message::Serve(stream) => match tokio::net::TcpStream::from_std(stream) {
-                    Ok(stream) => self.accept(Socket::Tcp(stream)),
+                Message::Serve(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
+                    Ok(stream) => self.accept(Socket::Tcp(stream), peer),
                     Err(error) => tracing::error!(%error, "cannot take an accepted connection"),
                 },
                 Message::Refresh => self.refresh(),
@@ -113,11 +114,11 @@ impl Worker {
         sweep.abort();
     }
 
-    /// Serves a client connection, which the caller has counted already.
-    pub fn accept(self: &Rc<Self>, socket: Socket) {
+    /// Serves the connection of a client at `peer`, which the caller has counted already.
+    pub fn accept(self: &Rc<Self>, socket: Socket, peer: IpAddr) {
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            serve(Rc::clone(&worker), socket).await;
+            serve(Rc::clone(&worker), socket, peer).await;
             worker.load.fetch_sub(1, Ordering::Relaxed);
         });
     }

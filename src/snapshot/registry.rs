@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{RevisionId, RevisionSpec, ServiceId, World};
+use crate::model::{RevisionId, RevisionSpec, ServiceId, ServiceSpec, TrafficTarget, World};
 use crate::revision::Revision;
 
 use super::{ServiceRoute, Snapshot, Split};
@@ -89,23 +89,9 @@ impl Registry {
                 Some(route) if Arc::ptr_eq(&route.spec, spec) && self.is_current(route) => {
                     Arc::clone(route)
                 }
-                _ => {
-                    let live = |id: &RevisionId| self.revisions.get(id).map(Arc::clone);
-                    let shares = spec
-                        .traffic
-                        .iter()
-                        .filter_map(|t| Some((t.percent, live(&t.revision)?)))
-                        .collect();
-                    let tags = spec
-                        .tags
-                        .iter()
-                        .filter_map(|t| Some((Arc::clone(&t.name), live(&t.revision)?)))
-                        .collect();
-                    Arc::new(ServiceRoute {
-                        spec: Arc::clone(spec),
-                        split: Split::new(shares, seed ^ number.rotate_left(32)),
-                        tags,
-                    })
+                former => {
+                    let seed = seed ^ number.rotate_left(32);
+                    Arc::new(self.route(spec, former.map(|former| &**former), seed))
                 }
             };
             routes.insert(spec.id.clone(), Arc::clone(&route));
@@ -115,12 +101,48 @@ impl Registry {
         Snapshot::new(services, world.default_service.as_ref())
     }
 
+    /// The route of a new or changed service. Its draws go on where those of the former one are, so
+    /// that small steps of the shares do not begin the same block again and again.
+    fn route(
+        &self,
+        spec: &Arc<ServiceSpec>,
+        former: Option<&ServiceRoute>,
+        seed: u64,
+    ) -> ServiceRoute {
+        let live = |id: &RevisionId| self.revisions.get(id).map(Arc::clone);
+        let split = |shares: &[TrafficTarget], former: Option<&Split>| {
+            let shares = shares.iter().filter_map(|t| Some((t.percent, live(&t.revision)?)));
+            Split::new(shares.collect(), seed).going_on(former)
+        };
+        let tags = spec.tags.iter();
+        let moving = spec.tags.iter().filter(|tag| !tag.moving.is_empty());
+        ServiceRoute {
+            spec: Arc::clone(spec),
+            split: split(&spec.traffic, former.map(|former| &former.split)),
+            tags: tags.filter_map(|t| Some((Arc::clone(&t.name), live(&t.revision)?))).collect(),
+            moving_tags: moving
+                .map(|tag| {
+                    let former = former.and_then(|former| former.moving_tag(&tag.name));
+                    let route = ServiceRoute {
+                        spec: Arc::clone(spec),
+                        split: split(&tag.moving, former.map(|former| &former.split)),
+                        tags: Vec::new(),
+                        moving_tags: Vec::new(),
+                    };
+                    (Arc::clone(&tag.name), Arc::new(route))
+                })
+                .collect(),
+        }
+    }
+
     /// Whether a route still leads to the live revisions of their names.
     fn is_current(&self, route: &ServiceRoute) -> bool {
         let current = |revision: &Arc<Revision>| {
             self.revisions.get(revision.id()).is_some_and(|live| Arc::ptr_eq(live, revision))
         };
-        route.split.revisions().all(current) && route.tags.iter().all(|(_, r)| current(r))
+        route.split.revisions().all(current)
+            && route.tags.iter().all(|(_, r)| current(r))
+            && route.moving_tags.iter().all(|(_, tag)| tag.split.revisions().all(current))
     }
 }
 

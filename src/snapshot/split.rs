@@ -29,6 +29,15 @@ impl Split {
         Self { targets, draws: AtomicU64::new(0), seed }
     }
 
+    /// The same, with the draws of a former one counted as its own.
+    #[must_use]
+    pub fn going_on(mut self, former: Option<&Self>) -> Self {
+        if let Some(former) = former {
+            self.draws = AtomicU64::new(former.draws.load(Ordering::Relaxed));
+        }
+        self
+    }
+
     /// The revision for the next request. One with a single target touches nothing shared.
     pub fn draw(&self) -> Option<&Arc<Revision>> {
         match self.targets.as_slice() {

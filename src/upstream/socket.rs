@@ -6,7 +6,6 @@
 
 use std::future::Future as _;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -294,14 +293,4 @@ impl AsyncWrite for SharedIo {
 /// Single writer: the task that drives the socket.
 fn add(counter: &AtomicU64, n: usize) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n as u64), Ordering::Relaxed);
-}
-
-impl Socket {
-    /// The peer of a real socket.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Memory(_) => None,
-        }
-    }
 }

@@ -9,4 +9,5 @@ mod serving;
 mod ending;
 mod load;
 mod reload;
+mod rollout;
 mod scaling;

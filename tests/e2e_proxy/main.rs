@@ -10,6 +10,7 @@ mod client;
 mod serving;
 
 mod bodies;
+mod direct;
 mod edge;
 mod headers;
 mod neighbours;

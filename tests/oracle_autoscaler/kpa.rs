@@ -9,6 +9,32 @@ use tidegate::model::ScalingSpec;
 
 use super::{Report, f, list, seconds, time, u};
 
+/// What rows say of objects that tidegate does not have, and what is made of it.
+pub(super) const OBJECTS: [(&str, &str); 5] = [
+    (
+        "the first endpoints object",
+        "Knative's first reconcile only makes a ServerlessService; there is none here, and a \
+         revision's first step is the next reconcile: only what was answered meanwhile is compared",
+    ),
+    (
+        "the ServerlessService's mode (Serve or Proxy)",
+        "the proxy is always in the path and nothing flips; compared all the same, as it follows \
+         from the wanted count and the excess burst capacity, which are decided and shown here",
+    ),
+    (
+        "the number of activators behind a revision",
+        "one proxy serves all revisions; compared as a number that nothing acts on",
+    ),
+    (
+        "how long the activator has been in the path, and its probe",
+        "inputs of the step: replayed as recorded, always \"for ever\" and \"yes\" in production",
+    ),
+    (
+        "the PodAutoscaler's actual scale",
+        "a status field that repeats the ready replicas it was given: not compared",
+    ),
+];
+
 /// A setting as `kpa-scale` rows give it: by annotation, else by ConfigMap, else its default.
 fn setting<'a>(row: &'a Value, annotation: &str, key: &str, default: &'a str) -> &'a str {
     let annotation = row["annotations"][annotation].as_str();
@@ -96,6 +122,20 @@ pub(super) fn trace(doc: &Value, report: &mut Report) {
         let facts = step_facts(row, "replicas_before", "sks_mode_before");
         let ready = u(row, "ready");
         let step = if first { Step::default() } else { state.scale(&spec, facts, time(t)) };
+        let [made, mode, activators_of, path, actual] = OBJECTS.map(|(what, _)| what);
+        if first {
+            report.object(made);
+        }
+        for (what, key) in
+            [(mode, "mode"), (activators_of, "activators"), (actual, "status_actual")]
+        {
+            if !row[key].is_null() {
+                report.object(what);
+            }
+        }
+        if !row["proxy_for_s"].is_null() || row["probe_ok"].is_boolean() {
+            report.object(path);
+        }
         state.observe(&spec, step.want, ready, !first, time(t));
         status_desired = step.want.or(status_desired);
 
@@ -144,6 +184,9 @@ pub(super) fn scale_rows(doc: &Value, report: &mut Report) {
         let initialized = row["scale_target_initialized"].as_bool().unwrap();
         let state = ZeroState::with(active, now - seconds(row, "active_status_for_s"), initialized);
         let step = state.scale(&spec, step_facts(row, "replicas", "sks_mode"), now);
+        if !row["proxy_for_s"].is_null() || row["probe_ok"].is_boolean() {
+            report.object(OBJECTS[3].0);
+        }
         report.check(format!("{id} want"), step.want, count(&row["want"]));
         let patched = row["patched"].as_i64().map(|n| u32::try_from(n).unwrap());
         report.check(format!("{id} patched"), step.write, patched);

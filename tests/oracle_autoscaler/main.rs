@@ -89,6 +89,8 @@ fn spec(config: &Value) -> ScalingSpec {
 struct Report {
     case: String,
     cases: usize,
+    /// Rows about objects that do not exist here, by what of them.
+    objects: BTreeMap<&'static str, usize>,
     differences: String,
 }
 
@@ -102,6 +104,11 @@ impl Report {
         if got != want {
             writeln!(self.differences, "{}: {at}: got {got:?}, want {want:?}", self.case).unwrap();
         }
+    }
+
+    /// Part of a row is about an object that does not exist here.
+    fn object(&mut self, what: &'static str) {
+        *self.objects.entry(what).or_default() += 1;
     }
 
     fn close(&mut self, at: impl std::fmt::Display, got: f64, want: f64, tolerance: f64) {
@@ -306,9 +313,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Every file of one root; number of cases by kind.
-fn replay(root: &Path) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
+/// Every file of one root; number of cases by kind, and of rows about objects by what of them.
+fn replay(root: &Path) -> (BTreeMap<String, usize>, BTreeMap<&'static str, usize>) {
+    let (mut counts, mut all_objects) = (BTreeMap::new(), BTreeMap::new());
     let mut differences = String::new();
     let folders = FOLDERS.iter().map(|folder| root.join(folder));
     let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| {
@@ -320,7 +327,8 @@ fn replay(root: &Path) -> BTreeMap<String, usize> {
         let doc: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let kind = doc["kind"].as_str().unwrap().to_owned();
         let case = format!("{kind}/{}", doc["name"].as_str().unwrap());
-        let mut report = Report { case, cases: 0, differences: String::new() };
+        let objects = std::mem::take(&mut all_objects);
+        let mut report = Report { case, cases: 0, objects, differences: String::new() };
         match kind.as_str() {
             "window" => window(&doc, &mut report),
             "autoscaler" => autoscaler(&doc, &mut report),
@@ -337,11 +345,12 @@ fn replay(root: &Path) -> BTreeMap<String, usize> {
         }
         assert!(report.cases > 0, "{}: no case in it", path.display());
         *counts.entry(kind).or_default() += report.cases;
+        all_objects = report.objects;
         differences.push_str(&report.differences);
     }
     let first: Vec<&str> = differences.lines().take(40).collect();
     assert!(first.is_empty(), "{} differences:\n{}", differences.lines().count(), first.join("\n"));
-    counts
+    (counts, all_objects)
 }
 
 #[test]
@@ -350,13 +359,18 @@ fn recorded_decisions_are_reproduced() {
     let given = std::env::var_os("TIDEGATE_ORACLE").map(PathBuf::from);
     for (root, whole) in std::iter::once((own, true)).chain(given.map(|root| (root, false))) {
         println!("{}", root.display());
-        let counts = replay(&root);
+        let (counts, objects) = replay(&root);
         for kind in REPLAYED {
             let count = counts.get(kind).copied().unwrap_or_default();
             println!("  {kind}: {count} cases");
             assert!(!whole || count > 0, "no case of kind {kind} below {}", root.display());
         }
         assert!(counts.values().sum::<usize>() > 0, "no case at all below {}", root.display());
+        for (what, reason) in kpa::OBJECTS {
+            let count = objects.get(what).copied().unwrap_or_default();
+            println!("  {count} rows about {what}: {reason}");
+            assert!(!whole || count > 0, "no row about {what} below {}", root.display());
+        }
     }
     for (kind, reason) in SKIPPED {
         println!("  skipped {kind}: {reason}");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
@@ -10,6 +11,7 @@ use super::identity::Kind;
 use super::own::own_settings;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
+use super::rolling::{Moment, Pace};
 use super::routes::{RouteDraft, routes, service_specs};
 use super::run::{RunCommands, object_name};
 use super::scalers::{Scalers, scalers};
@@ -32,12 +34,15 @@ pub(super) struct Build<'a> {
     pub(super) run: &'a RunCommands,
     /// The world before, whose unchanged parts are used again.
     pub(super) former: &'a World,
+    pub(super) moment: &'a Moment<'a>,
 }
 
 /// What is built.
 pub(super) struct Built {
     pub(super) world: World,
     pub(super) logging: Option<LoggingSettings>,
+    /// Services whose traffic moves, and how long that is to take.
+    pub(super) rolling: BTreeMap<ServiceId, Duration>,
 }
 
 impl Build<'_> {
@@ -51,7 +56,12 @@ impl Build<'_> {
         let configurations = configurations(self.objects, problems);
         stamp_all(&configurations, self.objects, stamps, problems);
         let drafts = drafts(&configurations, self.objects, stamps, problems);
-        let routes = routes(self.objects, &drafts, stamps, problems);
+        let pace = Pace {
+            moment: self.moment,
+            default: self.settings.hosts.network.rollout_duration,
+            world: self.former,
+        };
+        let routes = routes(self.objects, &drafts, stamps, &pace, problems);
         let scalers = scalers(self.objects, &drafts, problems);
         warnings.extend(scalers.warnings.iter().cloned());
         let revisions = self.revisions(&drafts, &routes, &scalers);
@@ -60,8 +70,12 @@ impl Build<'_> {
             conditions.extend(ignored_conditions(&configurations));
         }
         self.warn_of_run(&configurations, &drafts, warnings);
+        let mut rolling = BTreeMap::new();
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
+            if !route.traffic.rollout.is_done() {
+                rolling.insert(route.id.clone(), pace.duration(&route.admitted.object));
+            }
         }
         let mut services = service_specs(
             routes,
@@ -81,7 +95,7 @@ impl Build<'_> {
         let default_service = self.default_service(&services, warnings);
         let logging = self.logging(warnings);
         let world = World { services, revisions, default_service, rejected: Vec::new() };
-        Built { world, logging }
+        Built { world, logging, rolling }
     }
 
     /// All revisions, resolved; those that did not change are the former ones.

@@ -10,12 +10,11 @@ use super::env::text;
 use super::hosts::{Claims, HostOwner, HostRules};
 use super::identity::Kind;
 use super::revisions::{RevisionDrafts, shadowed};
+use super::rolling::{Pace, conditions, set_shares};
 use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};
 use crate::config::problem::ConfigProblem;
-use crate::model::{
-    ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag, TrafficTarget,
-};
+use crate::model::{ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag};
 
 /// A service or route, before its hosts are claimed.
 #[derive(Debug)]
@@ -28,6 +27,8 @@ pub(super) struct RouteDraft<'a> {
     pub(super) is_resolved: bool,
     pub(super) problem: Option<Problem>,
     pub(super) warnings: Vec<String>,
+    /// What its moving traffic is doing: shown, and no cause for concern.
+    pub(super) conditions: Vec<String>,
 }
 
 impl RouteDraft<'_> {
@@ -44,6 +45,7 @@ pub(super) fn routes<'a>(
     objects: &'a Objects,
     drafts: &RevisionDrafts<'_>,
     stamps: &Stamps,
+    pace: &Pace<'_>,
     problems: &mut Vec<ConfigProblem>,
 ) -> Vec<RouteDraft<'a>> {
     let mut routes: BTreeMap<&ObjectName, RouteDraft<'a>> = BTreeMap::new();
@@ -65,8 +67,9 @@ pub(super) fn routes<'a>(
             is_resolved: false,
             problem: None,
             warnings: Vec::new(),
+            conditions: Vec::new(),
         };
-        draft.resolve_traffic(drafts, stamps);
+        draft.resolve_traffic(drafts, stamps, pace);
         routes.insert(&key.name, draft);
     }
     routes.into_values().collect()
@@ -101,11 +104,21 @@ impl Revisions for Reachable<'_> {
 }
 
 impl RouteDraft<'_> {
-    fn resolve_traffic(&mut self, drafts: &RevisionDrafts<'_>, stamps: &Stamps) {
+    fn resolve_traffic(&mut self, drafts: &RevisionDrafts<'_>, stamps: &Stamps, pace: &Pace<'_>) {
         let targets = targets(self.admitted.object.pointer("/spec/traffic"));
         let revisions = Reachable { route: self.id, of_service: self.of_service, drafts, stamps };
-        match resolve(&targets, &revisions) {
-            Ok(traffic) => {
+        match resolve(&targets, &revisions, &self.id.name) {
+            Ok(mut traffic) => {
+                let before = stamps.good_traffic(self.id).map(|before| {
+                    let mut before = before.rollout.clone();
+                    before.retain(|name| revisions.exists(name));
+                    before
+                });
+                let duration = pace.duration(&self.admitted.object);
+                let stand = |name: &str| pace.standing(self.id, name);
+                let now = pace.moment.now;
+                traffic.rollout = traffic.rollout.advanced(before.as_ref(), duration, now, &stand);
+                self.conditions = conditions(&traffic.rollout, &stand);
                 self.is_resolved = true;
                 self.traffic = traffic;
             }
@@ -212,8 +225,10 @@ pub(super) fn service_specs(
             let claimant = format!("tag {tag} of service {}", route.id).into();
             refusals[index].extend(claims.claim(&claimant, &mut hosts));
             let revision = RevisionId::new(Arc::clone(&route.id.namespace), revision.as_str());
-            specs[index].tags.push(Tag { name: tag.as_str().into(), hosts, revision });
+            let name = tag.as_str().into();
+            specs[index].tags.push(Tag { name, hosts, revision, moving: Vec::new() });
         }
+        set_shares(&mut specs[index], &route.traffic);
         specs[index].tags.sort_by(|a, b| a.name.cmp(&b.name));
     }
     let by_id: HashMap<&ObjectName, usize> =
@@ -240,6 +255,7 @@ pub(super) fn service_specs(
             spec.warnings.push(text.as_str().into());
             warnings.push(format!("service {}: {text}", spec.id));
         }
+        spec.warnings.extend(route.conditions.iter().map(|text| Arc::from(text.as_str())));
         if let Some(problem) = &spec.problem {
             warnings.push(format!("service {}: RevisionMissing: {}", spec.id, problem.message));
         }
@@ -252,15 +268,10 @@ fn service_spec(
     hosts: Vec<Arc<str>>,
     tag_header_routing: bool,
 ) -> ServiceSpec {
-    let namespace = &route.id.namespace;
-    let traffic = route.traffic.targets.iter().map(|(name, percent)| TrafficTarget {
-        revision: RevisionId::new(Arc::clone(namespace), name.as_str()),
-        percent: *percent,
-    });
     ServiceSpec {
         id: route.id.clone(),
         hosts,
-        traffic: traffic.collect(),
+        traffic: Vec::new(),
         tags: Vec::with_capacity(route.traffic.tags.len()),
         tag_header_routing,
         problem: route.problem.clone(),

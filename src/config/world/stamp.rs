@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::rollout::{RevisionShare, Rollout};
 use crate::model::ObjectName;
 
 /// Every stamp of one set of files. Holds templates as written and as admitted, never a value of a
@@ -52,17 +53,40 @@ pub struct StampedRevision {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficStamp {
-    /// Revision and per cent, in the order written.
+    /// Revision and per cent, in the order written: where the traffic goes in the end.
     pub targets: Vec<(String, u8)>,
     /// Tag and revision, in the order written.
     pub tags: Vec<(String, String)>,
+    /// How far it has got there.
+    #[serde(default)]
+    pub rollout: Rollout,
 }
 
 impl TrafficStamp {
     /// Every revision it names, those without a share included.
     pub fn revisions(&self) -> impl Iterator<Item = &str> {
         let targets = self.targets.iter().map(|(name, _)| name.as_str());
-        targets.chain(self.tags.iter().map(|(_, name)| name.as_str()))
+        let tags = self.tags.iter().map(|(_, name)| name.as_str());
+        targets.chain(tags).chain(self.rollout.revisions())
+    }
+
+    /// Shares in effect, each revision once.
+    pub fn shares(&self) -> Vec<RevisionShare> {
+        let mut shares: Vec<RevisionShare> = Vec::with_capacity(self.targets.len());
+        let mut add = |share: &RevisionShare| match shares
+            .iter_mut()
+            .find(|known| known.revision_name == share.revision_name)
+        {
+            Some(known) => known.percent = known.percent.saturating_add(share.percent),
+            None => shares.push(share.clone()),
+        };
+        for (name, percent) in &self.targets {
+            match self.rollout.shares(None, name) {
+                Some(moving) => moving.iter().for_each(&mut add),
+                None => add(&RevisionShare { revision_name: name.clone(), percent: *percent }),
+            }
+        }
+        shares
     }
 }
 
@@ -215,6 +239,13 @@ impl Stamps {
             None => {
                 self.traffic.insert(service.to_string(), traffic.clone());
             }
+        }
+    }
+
+    /// Notes how far the traffic of a service has got.
+    pub(super) fn set_rollout(&mut self, service: &ObjectName, rollout: Rollout) {
+        if let Some(traffic) = self.traffic.get_mut(&service.to_string()) {
+            traffic.rollout = rollout;
         }
     }
 

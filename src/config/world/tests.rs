@@ -4,6 +4,7 @@ mod examples;
 mod former_self;
 mod hosting;
 mod invariants;
+mod rolling;
 mod scaling;
 mod stamping;
 mod whole;

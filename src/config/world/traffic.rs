@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::stamp::TrafficStamp;
+use crate::config::rollout::Rollout;
 
 /// One entry of `spec.traffic`, admitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,11 +52,16 @@ pub(super) fn targets(traffic: Option<&Value>) -> Vec<Target> {
 
 /// Resolves targets as Knative does: entries that lead to the same revision are added up, 0 %
 /// entries get no share while their tags still lead somewhere, and one missing revision stops all.
+/// `own` is the configuration meant where none is named. All traffic is at its target.
 pub(super) fn resolve(
     targets: &[Target],
     revisions: &dyn Revisions,
+    own: &str,
 ) -> Result<TrafficStamp, Missing> {
-    let mut resolved = TrafficStamp::default();
+    let mut shares: Vec<Share> = Vec::with_capacity(targets.len());
+    let mut tags = Vec::new();
+    // What follows a newest revision, and so moves to the next one step by step.
+    let mut following = Vec::new();
     let mut missing = Vec::new();
     for target in targets {
         let revision = match &target.revision {
@@ -71,17 +77,40 @@ pub(super) fn resolve(
             }
             continue;
         };
+        let configuration = target.configuration.as_deref().unwrap_or(own);
+        let follows = target.revision.is_none().then(|| configuration.to_owned());
         if let Some(tag) = &target.tag {
-            resolved.tags.push((tag.clone(), revision.clone()));
-        }
-        if target.percent > 0 {
-            match resolved.targets.iter_mut().find(|(name, _)| *name == revision) {
-                Some((_, percent)) => *percent = percent.saturating_add(target.percent),
-                None => resolved.targets.push((revision, target.percent)),
+            tags.push((tag.clone(), revision.clone()));
+            if let Some(configuration) = &follows {
+                following.push((Some(tag.clone()), configuration.clone(), revision.clone(), 100));
             }
         }
+        // The first entry that names a revision says whether it is followed.
+        match shares.iter_mut().find(|share| share.revision == revision) {
+            Some(share) => share.percent = share.percent.saturating_add(target.percent),
+            None => shares.push(Share { revision, percent: target.percent, follows }),
+        }
     }
-    if missing.is_empty() { Ok(resolved) } else { Err(Missing(missing)) }
+    if !missing.is_empty() {
+        return Err(Missing(missing));
+    }
+    shares.retain(|share| share.percent > 0);
+    following.extend(shares.iter().filter_map(|share| {
+        Some((None, share.follows.clone()?, share.revision.clone(), share.percent))
+    }));
+    Ok(TrafficStamp {
+        targets: shares.into_iter().map(|share| (share.revision, share.percent)).collect(),
+        tags,
+        rollout: Rollout::at_target(following),
+    })
+}
+
+/// A revision's part of the traffic.
+struct Share {
+    revision: String,
+    percent: u8,
+    /// The configuration whose newest revision it is; none for a revision that is named.
+    follows: Option<String>,
 }
 
 #[cfg(test)]
@@ -107,8 +136,8 @@ mod tests {
 
     #[expect(clippy::needless_pass_by_value, reason = "reads better in a table")]
     fn check(traffic: Value, expected: Expect) {
-        let text = match resolve(&targets(Some(&traffic)), &Known) {
-            Ok(TrafficStamp { targets, tags }) => format!("{targets:?} {tags:?}"),
+        let text = match resolve(&targets(Some(&traffic)), &Known, "hello") {
+            Ok(TrafficStamp { targets, tags, .. }) => format!("{targets:?} {tags:?}"),
             Err(Missing(names)) => format!("missing {}", names.join(", ")),
         };
         expected.assert_eq(&text);
@@ -180,7 +209,7 @@ mod tests {
                 percent: *percent,
             };
             let targets: Vec<Target> = asked.iter().enumerate().map(target).collect();
-            let resolved = resolve(&targets, &Known).unwrap();
+            let resolved = resolve(&targets, &Known, "hello").unwrap();
             let sum = |shares: Vec<u8>| shares.into_iter().map(u32::from).sum::<u32>();
             proptest::prop_assert_eq!(
                 sum(resolved.targets.iter().map(|(_, percent)| *percent).collect()),

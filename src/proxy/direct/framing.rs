@@ -22,29 +22,41 @@ pub(super) struct Piece {
     pub(super) taken: usize,
     /// Those of them that are content.
     pub(super) content: usize,
-    /// Whether the body ends with them.
-    pub(super) done: bool,
+    /// What comes after them.
+    pub(super) then: Then,
 }
 
-/// The chunks are malformed: where the body ends would be a guess.
+/// What comes after a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) enum Then {
+    /// More of the body.
+    More,
+    /// Nothing: the body has ended.
+    End,
+    /// Something that is no chunk: where the body ends would be a guess.
+    Malformed,
+}
+
+/// A byte that does not belong there.
+#[derive(Debug)]
+struct Malformed;
 
 impl Framing {
     /// No body.
     pub(super) const NONE: Self = Self::Length(0);
 
     /// Looks at the next bytes.
-    pub(super) fn consume(&mut self, bytes: &[u8]) -> Result<Piece, Malformed> {
+    pub(super) fn consume(&mut self, bytes: &[u8]) -> Piece {
         match self {
             Self::Length(left) => {
                 let taken =
                     usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= taken as u64;
-                Ok(Piece { taken, content: taken, done: *left == 0 })
+                let then = if *left == 0 { Then::End } else { Then::More };
+                Piece { taken, content: taken, then }
             }
             Self::Chunked(chunks) => chunks.consume(bytes),
-            Self::Close => Ok(Piece { taken: bytes.len(), content: bytes.len(), done: false }),
+            Self::Close => Piece { taken: bytes.len(), content: bytes.len(), then: Then::More },
         }
     }
 }
@@ -89,7 +101,7 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    fn consume(&mut self, bytes: &[u8]) -> Result<Piece, Malformed> {
+    fn consume(&mut self, bytes: &[u8]) -> Piece {
         let (mut taken, mut content) = (0, 0);
         while taken < bytes.len() && self.at != At::Done {
             if self.at == At::Data {
@@ -101,11 +113,15 @@ impl Chunks {
                     self.at = At::DataCr;
                 }
             } else {
-                self.at = self.step(bytes[taken])?;
+                match self.step(bytes[taken]) {
+                    Ok(at) => self.at = at,
+                    Err(Malformed) => return Piece { taken, content, then: Then::Malformed },
+                }
                 taken += 1;
             }
         }
-        Ok(Piece { taken, content, done: self.at == At::Done })
+        let then = if self.at == At::Done { Then::End } else { Then::More };
+        Piece { taken, content, then }
     }
 
     fn step(&mut self, byte: u8) -> Result<At, Malformed> {
@@ -149,38 +165,30 @@ mod tests {
 
     #[test]
     fn ends() {
-        let cases: [(Framing, &[u8], Option<Piece>); 12] = [
-            (Framing::NONE, b"x", Some(Piece { taken: 0, content: 0, done: true })),
-            (Framing::Length(3), b"ab", Some(Piece { taken: 2, content: 2, done: false })),
-            (Framing::Length(3), b"abcd", Some(Piece { taken: 3, content: 3, done: true })),
-            (Framing::Close, b"ab", Some(Piece { taken: 2, content: 2, done: false })),
-            (chunked(), b"0\r\n\r\nHTTP", Some(Piece { taken: 5, content: 0, done: true })),
-            (
-                chunked(),
-                b"2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n",
-                Some(Piece { taken: 22, content: 2, done: true }),
-            ),
-            (
-                chunked(),
-                b"A;q=\"1\"\r\n0123456789\r\n",
-                Some(Piece { taken: 21, content: 10, done: false }),
-            ),
-            (chunked(), b"2\nab", None),
-            (chunked(), b"\r\n", None),
-            (chunked(), b"0x2\r\nab", None),
-            (chunked(), b"2\r\nabc\r\n", None),
-            (chunked(), b"00000000000000001\r\na", None),
+        let cases: [(Framing, &[u8], (usize, usize, Then)); 12] = [
+            (Framing::NONE, b"x", (0, 0, Then::End)),
+            (Framing::Length(3), b"ab", (2, 2, Then::More)),
+            (Framing::Length(3), b"abcd", (3, 3, Then::End)),
+            (Framing::Close, b"ab", (2, 2, Then::More)),
+            (chunked(), b"0\r\n\r\nHTTP", (5, 0, Then::End)),
+            (chunked(), b"2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n", (22, 2, Then::End)),
+            (chunked(), b"A;q=\"1\"\r\n0123456789\r\n", (21, 10, Then::More)),
+            (chunked(), b"2\nab", (1, 0, Then::Malformed)),
+            (chunked(), b"\r\n", (0, 0, Then::Malformed)),
+            (chunked(), b"0x2\r\nab", (1, 0, Then::Malformed)),
+            (chunked(), b"2\r\nabc\r\n", (5, 2, Then::Malformed)),
+            (chunked(), b"00000000000000001\r\na", (16, 0, Then::Malformed)),
         ];
-        for (mut framing, bytes, expected) in cases {
+        for (mut framing, bytes, (taken, content, then)) in cases {
             let text = String::from_utf8_lossy(bytes).into_owned();
-            assert_eq!(framing.consume(bytes).ok(), expected, "{text:?}");
+            assert_eq!(framing.consume(bytes), Piece { taken, content, then }, "{text:?}");
         }
     }
 
     #[test]
     fn extensions_and_trailers_have_a_bound() {
         let long = [b"1;".as_slice(), &vec![b'x'; EXTRA_BYTES_MAX]].concat();
-        assert_eq!(chunked().consume(&long), Err(Malformed));
+        assert_eq!(chunked().consume(&long).then, Then::Malformed);
     }
 
     proptest! {
@@ -200,16 +208,16 @@ mod tests {
             let length = bytes.len();
             bytes.extend(b"HTTP/1.1 200 OK\r\n");
             let mut framing = chunked();
-            let (mut at, mut content, mut done) = (0, 0, false);
+            let (mut at, mut content, mut then) = (0, 0, Then::More);
             for cut in cuts.iter().cycle() {
                 let end = (at + cut).min(bytes.len());
-                let piece = framing.consume(&bytes[at..end]).unwrap();
-                (at, content, done) = (at + piece.taken, content + piece.content, piece.done);
-                if done || end == bytes.len() {
+                let piece = framing.consume(&bytes[at..end]);
+                (at, content, then) = (at + piece.taken, content + piece.content, piece.then);
+                if then != Then::More || end == bytes.len() {
                     break;
                 }
             }
-            prop_assert!(done);
+            prop_assert_eq!(then, Then::End);
             prop_assert_eq!(at, length);
             prop_assert_eq!(content, chunks.iter().map(Vec::len).sum::<usize>());
         }

@@ -22,7 +22,7 @@ use crate::upstream::{SendError, Sent, SharedIo};
 
 use super::buffers::{Buffers, SMALL_BYTES};
 use super::client::{Client, End};
-use super::framing::Framing;
+use super::framing::{Framing, Then};
 use super::response::{self, Asked, HEAD_BYTES_MAX, Parsed};
 
 /// How long a client has to take an answer of our own.
@@ -134,7 +134,7 @@ async fn attempts(
     }
 }
 
-/// Waits in line, with no more memory than the request needs.
+/// Takes a slot: at once, or after waiting in line with no more memory than the request needs.
 async fn wait(
     exchange: &mut Exchange,
     outgoing: &mut Outgoing,
@@ -142,12 +142,17 @@ async fn wait(
     avoid: Option<u64>,
 ) -> Result<(), Stop> {
     let worker = Rc::clone(&exchange.worker);
-    let exact = outgoing.bytes.as_slice().to_vec();
-    worker.buffers.give(std::mem::replace(&mut outgoing.bytes, exact));
     let mut admitted = pin!(admit(exchange, avoid));
-    poll_fn(|cx| match client.poll_gone(cx) {
-        Poll::Ready(()) => Poll::Ready(Err(Stop::Gone)),
-        Poll::Pending => admitted.as_mut().poll(cx),
+    poll_fn(|cx| {
+        if client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Gone));
+        }
+        let admitted = admitted.as_mut().poll(cx);
+        if admitted.is_pending() && outgoing.bytes.capacity() == SMALL_BYTES {
+            let exact = outgoing.bytes.as_slice().to_vec();
+            worker.buffers.give(std::mem::replace(&mut outgoing.bytes, exact));
+        }
+        admitted
     })
     .await
 }
@@ -319,9 +324,9 @@ async fn relay(
     let mut first = true;
     loop {
         let bytes = &input[start..];
-        let piece = head.framing.consume(bytes).map_err(|_malformed| End::Cut(Cut::Short))?;
+        let piece = head.framing.consume(bytes);
         exchange.sent(piece.content);
-        if piece.done {
+        if piece.then == Then::End {
             let clean = sent && piece.taken == bytes.len();
             let now = exchange.complete();
             if let Some(keep) = head.keep.filter(|_| clean) {
@@ -343,8 +348,10 @@ async fn relay(
         } else {
             client.send(timer, &out, body).await?;
         }
-        if piece.done {
-            break;
+        match piece.then {
+            Then::More => {}
+            Then::End => break,
+            Then::Malformed => return Err(End::Cut(Cut::Short)),
         }
         if first {
             first = false;

@@ -1,0 +1,39 @@
+//! What a rollout has to know of the revision it moves traffic to.
+
+use std::sync::Arc;
+
+use crate::config::rollout::Standing;
+use crate::local::source::Outcome;
+use crate::model::RevisionId;
+
+use super::control::Live;
+
+/// What becomes of a source's updates.
+pub(super) fn outcome(live: Arc<Live>) -> Outcome {
+    let effective = Arc::clone(&live);
+    Outcome {
+        updated: live.updated(),
+        in_effect: Box::new(move |world| Arc::ptr_eq(&effective.world(), world)),
+        standing: Box::new(move |id| standing(&live, id)),
+    }
+}
+
+/// A revision without replicas is as well as one with them, as in Knative, where one with an
+/// initial scale of 0 is ready without ever having run: a service that nobody calls gets its new
+/// revision in the time set. Where replicas are wanted, by its settings or by a request, they have
+/// to become ready; where they cannot be started, it is not doing well until one is ready.
+fn standing(live: &Live, id: &RevisionId) -> Standing {
+    if live.failure(id).is_some() {
+        return Standing::Failing;
+    }
+    let (desired, counts) = live.counts(id);
+    if counts.ready > 0 {
+        return Standing::Ready;
+    }
+    let by_settings = live.revision(id).is_some_and(|revision| {
+        let scaling = &revision.spec().scaling;
+        scaling.initial_scale.max(scaling.min_scale) > 0
+    });
+    let wanted = desired > 0 || counts.starting > 0 || by_settings;
+    if wanted { Standing::Pending } else { Standing::Ready }
+}

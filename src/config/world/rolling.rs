@@ -1,0 +1,189 @@
+//! Traffic that moves to a new revision step by step: when it begins, and what each step changes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Loader;
+use super::admitted::metadata_map;
+use super::stamp::TrafficStamp;
+use crate::config::rollout::{ConfigurationRollout, Rollout, Stand, Standing, UnixNanos};
+use crate::config::text::parse_duration;
+use crate::model::{
+    ObjectName, RevisionId, ServiceId, ServiceSpec, TrafficTarget, Workload, World,
+};
+
+/// Annotations with the duration of a rollout, the one that wins first.
+const ANNOTATIONS: [&str; 2] =
+    ["serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration"];
+
+/// Begins the condition of traffic that moves, as Knative names it.
+const CONDITION: &str = "RolloutInProgress";
+
+/// The moment of a load, and what is known then of revisions.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// When it is.
+    pub now: UnixNanos,
+    /// How a revision is doing.
+    pub standing: &'a dyn Fn(&RevisionId) -> Standing,
+}
+
+impl Default for Moment<'_> {
+    /// The beginning of time, when nothing has been tried yet.
+    fn default() -> Self {
+        Self { now: UnixNanos(0), standing: &|_| Standing::Pending }
+    }
+}
+
+impl fmt::Debug for Moment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moment").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// What [`Loader::advance`] comes to.
+#[derive(Clone, Debug)]
+pub enum Advance {
+    /// Nothing changed.
+    Still,
+    /// Shares moved, or what is said of them changed; all else is the same.
+    Moved(Arc<World>),
+    /// A revision has lost its last share: the files are to be loaded again, at this moment.
+    Reload,
+}
+
+/// What says how fast traffic moves.
+pub(super) struct Pace<'a> {
+    pub(super) moment: &'a Moment<'a>,
+    /// The cluster's duration.
+    pub(super) default: Duration,
+    /// The world so far.
+    pub(super) world: &'a World,
+}
+
+impl Pace<'_> {
+    /// How long the traffic of a service or route takes to move: by its annotation, else by
+    /// `config-network`. An annotation of zero is as good as none, as in Knative.
+    pub(super) fn duration(&self, object: &Value) -> Duration {
+        let annotations = metadata_map(object, "annotations");
+        let text = ANNOTATIONS.iter().find_map(|name| annotations.get(*name));
+        let nanos = text.and_then(|text| parse_duration(text).ok()).unwrap_or(0);
+        let seconds = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)).as_secs();
+        if seconds > 0 { Duration::from_secs(seconds) } else { self.default }
+    }
+
+    /// How a revision of a route is doing.
+    pub(super) fn standing(&self, route: &ServiceId, name: &str) -> Standing {
+        standing(self.world, self.moment, route, name)
+    }
+}
+
+fn standing(world: &World, moment: &Moment<'_>, route: &ServiceId, name: &str) -> Standing {
+    let id = ObjectName::new(Arc::clone(&route.namespace), name);
+    let known = world.revisions.binary_search_by(|revision| revision.id.cmp(&id)).ok();
+    match known.map(|index| &world.revisions[index].workload) {
+        Some(Workload::Unavailable(_)) => Standing::Failing,
+        Some(Workload::Process(_) | Workload::Static(_)) => (moment.standing)(&id),
+        // Its first per cent is only being given out.
+        None => Standing::Pending,
+    }
+}
+
+/// Writes the shares in effect into a service.
+pub(super) fn set_shares(service: &mut ServiceSpec, traffic: &TrafficStamp) {
+    let namespace = Arc::clone(&service.id.namespace);
+    let target = |revision: &str, percent: u8| TrafficTarget {
+        revision: RevisionId::new(Arc::clone(&namespace), revision),
+        percent,
+    };
+    let shares = traffic.shares();
+    service.traffic =
+        shares.iter().map(|share| target(&share.revision_name, share.percent)).collect();
+    for tag in &mut service.tags {
+        let moving = traffic.rollout.shares(Some(&tag.name), &tag.revision.name);
+        let moving = moving.into_iter().flatten();
+        tag.moving = moving.map(|share| target(&share.revision_name, share.percent)).collect();
+    }
+}
+
+/// What moving traffic is doing, one line a configuration.
+pub(super) fn conditions(rollout: &Rollout, stand: Stand<'_>) -> Vec<String> {
+    let moving = rollout.configurations.iter().filter(|configuration| !configuration.is_done());
+    moving.map(|configuration| condition(configuration, stand)).collect()
+}
+
+fn condition(configuration: &ConfigurationRollout, stand: Stand<'_>) -> String {
+    let newest = configuration.newest();
+    let share = configuration.revisions.last().map_or(0, |share| share.percent);
+    let of = match &configuration.tag {
+        None => format!("{} %", configuration.percent),
+        Some(tag) => format!("{} % of tag {tag}", configuration.percent),
+    };
+    let params = configuration.step_params;
+    let next = match stand(newest) {
+        Standing::Failing => ", no more while its replicas cannot be started".to_owned(),
+        _ if params.step_duration == 0 => ", more once that is in effect".to_owned(),
+        _ => {
+            let seconds = Duration::from_nanos(params.step_duration).as_secs_f64();
+            format!(", {} % more every {} s", params.step_size, (seconds * 10.0).round() / 10.0)
+        }
+    };
+    format!("{CONDITION}: {newest} has {share} of {of}{next}")
+}
+
+impl Loader {
+    /// Services whose traffic moves.
+    pub fn rolling(&self) -> impl Iterator<Item = &ServiceId> {
+        self.rolling.keys()
+    }
+
+    /// When traffic moves on next; none while that takes a revision to become ready first.
+    pub fn next_step(&self, moment: &Moment<'_>) -> Option<UnixNanos> {
+        let steps = self.rolling.keys().filter_map(|id| {
+            let stand = |name: &str| standing(&self.world, moment, id, name);
+            self.stamps.good_traffic(id)?.rollout.next_step(&stand)
+        });
+        steps.min()
+    }
+
+    /// Moves traffic on; only the services whose traffic moves are looked at.
+    pub fn advance(&mut self, moment: &Moment<'_>) -> Advance {
+        let mut moved: Vec<(usize, ServiceSpec, Rollout)> = Vec::new();
+        for (id, duration) in &self.rolling {
+            let stand = |name: &str| standing(&self.world, moment, id, name);
+            let Some(traffic) = self.stamps.good_traffic(id) else { continue };
+            let Some(index) = self.index_of(id) else { continue };
+            let before = &traffic.rollout;
+            let rollout = before.target().advanced(Some(before), *duration, moment.now, &stand);
+            if !rollout.revisions().eq(before.revisions()) {
+                return Advance::Reload;
+            }
+            let traffic = TrafficStamp { rollout, ..traffic.clone() };
+            let mut service = ServiceSpec::clone(&self.world.services[index]);
+            set_shares(&mut service, &traffic);
+            service.warnings.retain(|text| !text.starts_with(CONDITION));
+            let conditions = conditions(&traffic.rollout, &stand);
+            service.warnings.extend(conditions.into_iter().map(Arc::from));
+            if service != *self.world.services[index] {
+                moved.push((index, service, traffic.rollout));
+            }
+        }
+        if moved.is_empty() {
+            return Advance::Still;
+        }
+        let mut world = World::clone(&self.world);
+        for (index, service, rollout) in moved {
+            self.stamps.set_rollout(&service.id, rollout);
+            world.services[index] = Arc::new(service);
+        }
+        self.world = Arc::new(world);
+        Advance::Moved(Arc::clone(&self.world))
+    }
+
+    fn index_of(&self, service: &ServiceId) -> Option<usize> {
+        self.world.services.binary_search_by(|known| known.id.cmp(service)).ok()
+    }
+}

@@ -1,0 +1,86 @@
+//! What becomes of the source's updates, and what time it is.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::rollout::{Standing, UnixNanos};
+use crate::model::{RevisionId, World};
+
+/// Whether a world is in effect.
+pub type InEffect = Box<dyn Fn(&Arc<World>) -> bool>;
+/// How a revision is doing.
+pub type StandingOf = Box<dyn Fn(&RevisionId) -> Standing>;
+
+/// Tells what became of the updates: traffic moves to a new revision once that serves.
+pub struct Outcome {
+    /// Changes after every update that took effect.
+    pub updated: watch::Receiver<()>,
+    /// Whether a world is in effect.
+    pub in_effect: InEffect,
+    /// How a revision is doing.
+    pub standing: StandingOf,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outcome").finish_non_exhaustive()
+    }
+}
+
+/// What was sent last, and what became of it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) outcome: Option<Outcome>,
+    pub(super) sent: Option<Arc<World>>,
+}
+
+impl Progress {
+    /// How a revision is doing: until what was sent is in effect, its share is not.
+    pub(super) fn standing(&self, id: &RevisionId) -> Standing {
+        let Some(outcome) = &self.outcome else { return Standing::Pending };
+        let in_effect = self.sent.as_ref().is_some_and(|sent| (outcome.in_effect)(sent));
+        match (outcome.standing)(id) {
+            Standing::Ready if !in_effect => Standing::Pending,
+            standing => standing,
+        }
+    }
+
+    /// Waits until something took effect. Cancel safe.
+    pub(super) async fn updated(&mut self) {
+        if let Some(outcome) = &mut self.outcome
+            && outcome.updated.changed().await.is_ok()
+        {
+            return;
+        }
+        // Nobody tells any more.
+        pending().await
+    }
+}
+
+/// The time of day, counted on from one look at the machine's clock: it never goes back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wall {
+    start: UnixNanos,
+    since: Instant,
+}
+
+impl Wall {
+    pub(super) fn new() -> Self {
+        let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let start = UnixNanos(u64::try_from(start.as_nanos()).unwrap_or(u64::MAX));
+        Self { start, since: Instant::now() }
+    }
+
+    pub(super) fn now(self) -> UnixNanos {
+        self.start.plus(self.since.elapsed())
+    }
+
+    /// When the clock of timers shows that time of day.
+    pub(super) fn instant(self, at: UnixNanos) -> Instant {
+        self.since + at.since(self.start)
+    }
+}
