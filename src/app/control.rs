@@ -176,8 +176,9 @@ impl<T: ScaleTarget> Control<T> {
                     let told = live.fail_waiters(&problem);
                     tracing::error!(%revision, waiting = told, "{}: {}", problem.reason,
                         problem.message);
+                    // A late report of one that is forgotten would be listed for ever.
+                    self.live.failures.insert(revision, problem);
                 }
-                self.live.failures.insert(revision, problem);
             }
             Update::ColdStart { revision, spawn, ready } => {
                 if let Some(live) = self.revision(&revision) {

@@ -15,6 +15,9 @@ pub(crate) struct Down {
     pub(crate) ended: Duration,
 }
 
+/// Revisions that a service's traffic goes to; none: there is no such service.
+type Traffic = Option<BTreeSet<String>>;
+
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -22,8 +25,8 @@ pub(crate) struct History {
     jumps: RefCell<Vec<(Duration, Duration)>>,
     downs: RefCell<Vec<Down>>,
     /// Worlds in the order in which they were reported: when, and where each service's traffic
-    /// goes. None: there is no such service.
-    worlds: RefCell<Vec<(Duration, Vec<Option<BTreeSet<String>>>)>>,
+    /// goes.
+    worlds: RefCell<Vec<(Duration, Vec<Traffic>)>>,
 }
 
 /// How long after it was reported a world may still not be in effect, beside reports before it.

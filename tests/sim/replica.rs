@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -34,6 +35,7 @@ pub(crate) const PIPE_BYTES: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     listeners: Mutex<BTreeMap<SocketAddr, Listener>>,
+    refused: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,10 @@ impl Network {
 
     fn connect(&self, address: SocketAddr) -> io::Result<DuplexStream> {
         let listeners = self.listeners.lock();
-        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let refused = || {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            io::Error::from(io::ErrorKind::ConnectionRefused)
+        };
         let listener = listeners.get(&address).filter(|l| !l.refuses).ok_or_else(refused)?;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         listener.accept.try_send(theirs).map_err(|_full| refused())?;
@@ -74,6 +79,11 @@ impl Network {
         if let Some(listener) = self.listeners.lock().get_mut(&address) {
             listener.refuses = refuses;
         }
+    }
+
+    /// Connections that were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Who still listens.

@@ -133,7 +133,10 @@ async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>, decisions: &Rc
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stage.clients.hang_up();
-    stage.checker.order();
+    // A request whose connection is refused stands in line anew.
+    if stage.around.network.refused() == 0 {
+        stage.checker.order();
+    }
     stage.silence(quiet).await;
     stage.removed().await;
 }
