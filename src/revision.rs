@@ -21,6 +21,9 @@ mod state;
 mod tests;
 mod view;
 
+#[cfg(planted)]
+use crate::model::planted;
+
 pub use eject::DueProbe;
 pub use endpoint::{EndpointSet, EndpointState};
 pub use permit::{Admission, Permit, Ticket};

@@ -51,7 +51,7 @@ impl Revision {
         let mut state = self.state.lock();
         let mut due = Vec::new();
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::AsideForEver) {
+        if super::planted::is(super::planted::Bug::AsideForEver) {
             return due;
         }
         for entry in &mut state.entries {

@@ -24,10 +24,8 @@ impl Limit {
     /// Whether one more fits beside `held`.
     pub(super) fn admits(self, held: u32) -> bool {
         #[cfg(planted)]
-        let held = held
-            - u32::from(
-                held > 0 && crate::model::planted::is(crate::model::planted::Bug::OneTooMany),
-            );
+        let held =
+            held - u32::from(held > 0 && super::planted::is(super::planted::Bug::OneTooMany));
         match self {
             Self::Fixed(limit) => held < limit,
             Self::Metered(meter) => held < meter.allowed,

@@ -101,7 +101,7 @@ impl Drop for Ticket {
             return;
         }
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::KeptSlot) {
+        if super::planted::is(super::planted::Bug::KeptSlot) {
             return;
         }
         // Served between the last poll and now: the slot goes to the next in line.

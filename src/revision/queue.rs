@@ -111,12 +111,12 @@ impl Waiters {
             return false;
         };
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::KeptPlace) {
+        if super::planted::is(super::planted::Bug::KeptPlace) {
             return true;
         }
         self.line.remove(index);
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::ProcessLeak) {
+        if super::planted::is(super::planted::Bug::ProcessLeak) {
             return true;
         }
         process.leave();
@@ -126,7 +126,7 @@ impl Waiters {
     /// The first in line is served.
     pub(super) fn serve(&mut self, process: &ProcessQueue) -> Option<oneshot::Sender<Outcome>> {
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::LastFirst) {
+        if super::planted::is(super::planted::Bug::LastFirst) {
             let (_, sender) = self.line.pop_back()?;
             process.leave();
             return Some(sender);

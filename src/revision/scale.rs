@@ -67,7 +67,7 @@ impl Revision {
             // set may be about to use it, which shows in its counter by the next look.
             let over = now.since(since) >= timeout;
             #[cfg(planted)]
-            let over = over || crate::model::planted::is(crate::model::planted::Bug::BusyStopped);
+            let over = over || super::planted::is(super::planted::Bug::BusyStopped);
             if since < now && (entry.load() == 0 || over) {
                 entry.phase = Phase::Condemned { since: now };
             } else {

@@ -178,7 +178,7 @@ impl Revision {
         match joined {
             Ok((number, outcome)) => {
                 #[cfg(planted)]
-                if crate::model::planted::is(crate::model::planted::Bug::NoPoke) {
+                if super::planted::is(super::planted::Bug::NoPoke) {
                     return Admission::Waiting(Ticket::new(Arc::clone(self), number, outcome));
                 }
                 self.stats.poke();
@@ -236,7 +236,7 @@ impl Revision {
     /// New load takes a victim back, the busiest first: it would have gone last.
     fn take_back(&self, entries: &mut [Entry]) -> Option<usize> {
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::VictimForgotten) {
+        if super::planted::is(super::planted::Bug::VictimForgotten) {
             return None;
         }
         let all_aside = all_aside(entries);
@@ -280,7 +280,7 @@ impl Revision {
             | Phase::Draining { .. } => {}
         }
         #[cfg(planted)]
-        if crate::model::planted::is(crate::model::planted::Bug::LostWakeup) {
+        if super::planted::is(super::planted::Bug::LostWakeup) {
             return;
         }
         self.dispatch(state, now);
@@ -379,9 +379,7 @@ impl Revision {
             });
             match (reported, entry.phase) {
                 #[cfg(planted)]
-                (false, _)
-                    if crate::model::planted::is(crate::model::planted::Bug::FlapForgets) =>
-                {
+                (false, _) if super::planted::is(super::planted::Bug::FlapForgets) => {
                     return false;
                 }
                 (true, Phase::Draining { .. }) => entry.phase = Phase::Ready,
