@@ -5,6 +5,7 @@ mod levels;
 mod refusals;
 mod rollouts;
 mod serve;
+mod state;
 mod threads;
 mod validate;
 mod views;

@@ -59,6 +59,15 @@ pub struct Statement {
     pub desired: u32,
 }
 
+/// What is known of a revision from before a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Replicas it was to have.
+    pub replicas: u32,
+    /// Whether as many replicas as `initial-scale` asks for were ready once.
+    pub initialized: bool,
+}
+
 /// A revision's scaler as metrics and people see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScalerView {
@@ -116,17 +125,14 @@ impl Autoscaler {
     /// Adds a revision that never had replicas, or gives a known one new settings: they take
     /// effect at once, and windows, panic and counts stay.
     pub fn upsert(&self, spec: Arc<RevisionSpec>, stats: Arc<RevisionStats>) {
-        self.put(spec, stats, false);
+        self.restore(spec, stats, Restored::default());
     }
 
-    /// Adds a revision from before a restart, whose `initial-scale` was reached then and no longer
-    /// counts. For a known revision the same as [`Self::upsert`].
-    pub fn upsert_initialized(&self, spec: Arc<RevisionSpec>, stats: Arc<RevisionStats>) {
-        self.put(spec, stats, true);
-    }
-
-    fn put(&self, spec: Arc<RevisionSpec>, stats: Arc<RevisionStats>, initialized: bool) {
-        self.state.lock().upsert(spec, stats, initialized, self.clock.now());
+    /// Adds a revision from before a restart: it gets the count it had, and keeps it as the
+    /// original does when it is restarted beside running replicas, in panic for a stable window.
+    /// For a known revision the same as [`Self::upsert`].
+    pub fn restore(&self, spec: Arc<RevisionSpec>, stats: Arc<RevisionStats>, restored: Restored) {
+        self.state.lock().upsert(spec, stats, restored, self.clock.now());
         self.edited.notify_one();
     }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`guard_main`] is a process of its own that starts all children, so that none outlives
 //!   tidegate, however that ends.
+//! * [`state`] is what a restart finds again.
 //! * [`Supervisor`] owns the replicas: it takes counts through
 //!   [`ScaleTarget`](crate::platform::ScaleTarget) and reports endpoints as
 //!   [`Update`](crate::platform::Update)s.
@@ -33,6 +34,7 @@ mod room;
 mod serials;
 pub mod source;
 mod starting;
+pub mod state;
 mod supervisor;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ mod permit;
 mod picker;
 mod queue;
 mod scale;
+mod slots;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -146,6 +146,7 @@ impl RevisionStats {
     /// tidegate answered a request of this revision itself.
     pub fn refused(&self, reason: Reason) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.pokes.count_refused();
     }
 
     /// How long a request waited for its permit.

@@ -111,6 +111,25 @@ async fn a_file_and_its_folder_may_go_and_come_back() {
 }
 
 #[tokio::test]
+async fn a_change_of_the_same_size_and_time_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("a.yaml"), "1").unwrap();
+    fs::write(path("b.yaml"), "1").unwrap();
+    let modified = fs::metadata(path("a.yaml")).unwrap().modified().unwrap();
+    // From then on a file that looks the same is not read again.
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    let mut files = open(&[folder.path()]).await;
+    quiet(&mut files).await;
+    fs::write(path("a.yaml"), "2").unwrap();
+    let file = fs::File::options().write(true).open(path("a.yaml")).unwrap();
+    file.set_modified(modified).unwrap();
+    assert_eq!(next(&mut files).await, "a.yaml=2 b.yaml=1");
+    fs::write(path("b.yaml"), "2").unwrap();
+    assert_eq!(next(&mut files).await, "a.yaml=2 b.yaml=2");
+}
+
+#[tokio::test]
 async fn what_is_missing_at_start_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let paths = ["x.yaml", "y.yaml"].map(|name| folder.path().join(name)).to_vec();

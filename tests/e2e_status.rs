@@ -22,7 +22,7 @@ fn server() -> AdminServer {
                 traffic: vec![TrafficView { revision: "hello-00001".into(), percent: 100 }],
                 ..ServiceView::default()
             }],
-            rejected: Vec::new(),
+            ..ServicesView::default()
         }),
         revisions: Box::new(|| RevisionsView {
             revisions: vec![RevisionView {

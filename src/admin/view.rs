@@ -51,6 +51,8 @@ pub struct ServicesView {
     pub services: Vec<ServiceView>,
     /// Objects of the newest configuration that were not admitted, as `validate` prints them.
     pub rejected: Vec<String>,
+    /// What needs attention beside services and revisions, one line each.
+    pub conditions: Vec<String>,
 }
 
 /// A service.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::autoscaler::{Autoscaler, Statement};
-use crate::model::{Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
+use crate::autoscaler::{Autoscaler, Restored, Statement};
+use crate::model::{EndpointId, Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::{Revision, Setting};
@@ -51,7 +51,13 @@ pub struct Control<T> {
     counts: BTreeMap<RevisionId, ReplicaCounts>,
     /// Revisions with victims that still work.
     working: BTreeSet<RevisionId>,
+    /// Endpoints that older reports may still name as those of another revision of that name.
+    foreign: BTreeMap<RevisionId, BTreeSet<EndpointId>>,
+    /// Revisions that have endpoints: only they have meters, ejections and slots to hand out.
+    occupied: BTreeMap<RevisionId, Arc<Revision>>,
     announced: BTreeSet<ServiceId>,
+    /// Counts from before a restart, until the first configuration.
+    restored: BTreeMap<RevisionId, Restored>,
     refusals: RefusalLog,
     live: Arc<Live>,
 }
@@ -61,6 +67,7 @@ pub struct Control<T> {
 pub struct Live {
     revisions: Mutex<BTreeMap<RevisionId, Arc<Revision>>>,
     counts: DashMap<RevisionId, (u32, ReplicaCounts)>,
+    counts_changed: Notify,
     failures: DashMap<RevisionId, Problem>,
     world: Mutex<Arc<World>>,
     /// Told after every update.
@@ -88,6 +95,18 @@ impl Live {
         self.counts.get(id).map(|counts| *counts).unwrap_or_default()
     }
 
+    fn set_counts(&self, id: &RevisionId, desired: u32, counts: ReplicaCounts) {
+        let former = self.counts.insert(id.clone(), (desired, counts));
+        if former != Some((desired, counts)) {
+            self.counts_changed.notify_one();
+        }
+    }
+
+    /// Returns once counts have changed since the last call. For one waiter.
+    pub async fn counts_changed(&self) {
+        self.counts_changed.notified().await;
+    }
+
     /// Why the last start of a revision's replica failed, until one is ready.
     pub fn failure(&self, id: &RevisionId) -> Option<Problem> {
         self.failures.get(id).map(|problem| problem.clone())
@@ -110,7 +129,10 @@ impl<T: ScaleTarget> Control<T> {
             desired: BTreeMap::new(),
             counts: BTreeMap::new(),
             working: BTreeSet::new(),
+            foreign: BTreeMap::new(),
+            occupied: BTreeMap::new(),
             announced: BTreeSet::new(),
+            restored: BTreeMap::new(),
             refusals: RefusalLog::default(),
             live: Arc::default(),
         }
@@ -119,6 +141,11 @@ impl<T: ScaleTarget> Control<T> {
     /// What the admin listener may look at.
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live)
+    }
+
+    /// Has revisions of the first configuration start with the counts of an earlier life.
+    pub fn restore(&mut self, restored: BTreeMap<RevisionId, Restored>) {
+        self.restored = restored;
     }
 
     /// Runs until `updates` ends. `changed` is called when workers are to look.
@@ -195,13 +222,15 @@ impl<T: ScaleTarget> Control<T> {
     async fn world(&mut self, world: &Arc<World>) {
         let parts = &self.parts;
         let leaving = &mut self.leaving;
+        let mut replaced = Vec::new();
         let make = |spec: &Arc<RevisionSpec>| {
-            // Its replicas may still work: a new one would not know of their requests.
-            if let Some(former) = leaving.remove(&spec.id)
-                && same_slots(&former.spec(), spec)
-            {
-                former.revive(Arc::clone(spec));
-                return former;
+            if let Some(former) = leaving.remove(&spec.id) {
+                // Its replicas may still work: a new one would not know of their requests.
+                if is_same_program(&former.spec(), spec) {
+                    former.revive(Arc::clone(spec));
+                    return former;
+                }
+                replaced.push(former);
             }
             let stats = RevisionStats::new(
                 spec.id.clone(),
@@ -214,6 +243,9 @@ impl<T: ScaleTarget> Control<T> {
         };
         let (snapshot, changes) = self.registry.apply(world, make, parts.seed);
         parts.shared.snapshot.store(Arc::new(snapshot));
+        for former in replaced {
+            self.replace(&former).await;
+        }
         *self.live.revisions.lock() =
             self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
         *self.live.world.lock() = Arc::clone(world);
@@ -224,6 +256,7 @@ impl<T: ScaleTarget> Control<T> {
                 revision.fail_waiters(&problem);
             }
         }
+        let restored = self.take_restored(&changes.added);
         self.announce(world);
         for revision in &changes.removed {
             #[cfg(planted)]
@@ -238,13 +271,40 @@ impl<T: ScaleTarget> Control<T> {
         for revision in changes.added.iter().chain(&changes.changed) {
             let spec = revision.spec();
             let static_replicas = matches!(spec.workload, Workload::Static(_));
-            self.autoscaler.upsert(spec, Arc::clone(revision.stats()));
+            let known = restored.get(revision.id()).copied().unwrap_or_default();
+            self.autoscaler.restore(spec, Arc::clone(revision.stats()), known);
             if static_replicas {
                 // They exist already; stating any count makes the platform report them.
                 self.state(&revision.id().clone()).await;
             }
         }
         self.parts.shared.set_drain_state(DrainState::Serving);
+    }
+
+    /// Counts from before a restart, of revisions that are still there. They are known at once, so
+    /// that nobody takes what was not stated again yet for none.
+    fn take_restored(&mut self, added: &[Arc<Revision>]) -> BTreeMap<RevisionId, Restored> {
+        let mut former = std::mem::take(&mut self.restored);
+        let mut restored = BTreeMap::new();
+        for revision in added {
+            let Some(known) = former.remove(revision.id()) else { continue };
+            if matches!(revision.spec().workload, Workload::Process(_)) {
+                self.desired.insert(revision.id().clone(), known.replicas);
+                self.live.set_counts(revision.id(), known.replicas, ReplicaCounts::default());
+                restored.insert(revision.id().clone(), known);
+            }
+        }
+        restored
+    }
+
+    /// Another program has the name of a deleted revision whose replicas are not gone yet: they are
+    /// told to go at once, and get no request of the new one. Those they have may end within the
+    /// programs' grace.
+    async fn replace(&mut self, former: &Arc<Revision>) {
+        let foreign = former.endpoints().into_iter().map(|endpoint| endpoint.id).collect();
+        self.foreign.insert(former.id().clone(), foreign);
+        self.desired.remove(former.id());
+        self.order(&former.spec(), ScaleOrder { replicas: 0, spare: Vec::new() }).await;
     }
 
     /// Says how to call services that were not there before, and which revisions are new.
@@ -271,15 +331,31 @@ impl<T: ScaleTarget> Control<T> {
         let Some(revision) = self.revision(id) else { return };
         let former = self.counts.insert(id.clone(), counts);
         let desired = self.desired.get(id).copied().unwrap_or(0);
-        self.live.counts.insert(id.clone(), (desired, counts));
+        self.live.set_counts(id, desired, counts);
         if counts.ready > 0 {
             self.live.failures.remove(id);
         }
         let now = self.parts.shared.clock.now();
-        let endpoints: Vec<_> = endpoints.iter().map(|e| (e.id.clone(), e.address)).collect();
+        let reported = endpoints.len();
+        let foreign = self.foreign.get(id);
+        let endpoints: Vec<_> = endpoints
+            .iter()
+            .filter(|endpoint| foreign.is_none_or(|foreign| !foreign.contains(&endpoint.id)))
+            .map(|endpoint| (endpoint.id.clone(), endpoint.address))
+            .collect();
+        if endpoints.len() == reported {
+            self.foreign.remove(id);
+        }
         revision.stats().set_replicas(counts.ready, counts.starting);
         revision.set_endpoints(&endpoints, now);
+        if endpoints.is_empty() {
+            self.occupied.remove(id);
+        } else {
+            self.occupied.insert(id.clone(), Arc::clone(&revision));
+        }
         if former != Some(counts) {
+            let ReplicaCounts { starting, ready, stopping } = counts;
+            tracing::debug!(revision = %id, starting, ready, stopping, "replicas");
             revision.stats().poke();
         }
         if counts == ReplicaCounts::default() && self.leaving.contains_key(id) {
@@ -300,8 +376,10 @@ impl<T: ScaleTarget> Control<T> {
     fn forget(&mut self, id: &RevisionId) {
         self.counts.remove(id);
         self.working.remove(id);
+        self.foreign.remove(id);
         self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
+            self.occupied.remove(id);
             self.live.counts.remove(id);
             self.live.failures.remove(id);
         }
@@ -312,7 +390,7 @@ impl<T: ScaleTarget> Control<T> {
         let Some(revision) = self.revision(id) else { return };
         let desired = self.desired.get(id).copied().unwrap_or(0);
         let counts = self.counts.get(id).copied().unwrap_or_default();
-        self.live.counts.insert(id.clone(), (desired, counts));
+        self.live.set_counts(id, desired, counts);
         let spec = revision.spec();
         if matches!(spec.workload, Workload::Static(_)) {
             // Somebody else's replicas: none is chosen to go.
@@ -351,12 +429,12 @@ impl<T: ScaleTarget> Control<T> {
     /// What only time changes.
     async fn tend(&mut self) {
         let now = self.parts.shared.clock.now();
-        self.refusals.look(&self.parts.shared, &self.registry, now);
+        let refused = self.parts.pokes.refused();
+        self.refusals.look(&self.parts.shared, &self.registry, refused, now);
         for id in self.working.clone() {
             self.state(&id).await;
         }
-        let leaving = self.leaving.values();
-        for revision in self.registry.revisions().chain(leaving) {
+        for revision in self.occupied.values() {
             if revision.stats().waiting() > 0 {
                 revision.tick(now);
             }
@@ -374,9 +452,11 @@ impl<T: ScaleTarget> Control<T> {
     }
 }
 
-/// Whether queue and slots of one can go on as those of the other.
-fn same_slots(a: &RevisionSpec, b: &RevisionSpec) -> bool {
-    a.container_concurrency == b.container_concurrency && a.protocol == b.protocol
+/// Whether queue, slots and replicas of one can go on as those of the other.
+fn is_same_program(a: &RevisionSpec, b: &RevisionSpec) -> bool {
+    a.container_concurrency == b.container_concurrency
+        && a.protocol == b.protocol
+        && a.workload == b.workload
 }
 
 /// A number from a name, the same in every run.

@@ -16,6 +16,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct RefusalLog {
     logged: BTreeMap<(Option<RevisionId>, Reason), u64>,
     looked: Nanos,
+    /// How many all revisions had refused when they were last looked at.
+    refused: u64,
 }
 
 /// A line to log.
@@ -27,8 +29,9 @@ struct News {
 }
 
 impl RefusalLog {
-    /// Looks at the counters, once a second.
-    pub(super) fn look(&mut self, shared: &Shared, registry: &Registry, now: Nanos) {
+    /// Looks at the counters, once a second; at those of the revisions only if `refused`, which
+    /// all of them count, says that there is anything new.
+    pub(super) fn look(&mut self, shared: &Shared, registry: &Registry, refused: u64, now: Nanos) {
         if now.since(self.looked) < EVERY {
             return;
         }
@@ -37,6 +40,9 @@ impl RefusalLog {
             if let Some(news) = self.news(None, reason, count) {
                 write(None, reason, &news);
             }
+        }
+        if std::mem::replace(&mut self.refused, refused) == refused {
+            return;
         }
         for revision in registry.revisions() {
             for (reason, count) in revision.stats().refusals() {

@@ -1,5 +1,6 @@
 //! `tidegate serve`: the order of going up, and of going down.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts};
 use super::rollouts::outcome;
+use super::state::{Keeping, place, restored};
 use super::threads::{Workers, start_workers};
 use super::validate::loader_options;
 use super::views::{Sources, views};
@@ -84,13 +86,8 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let default_service = args.default_service.as_ref().map(ToString::to_string);
-    let source = FileSource::open(
-        args.manifests.files.clone(),
-        loader_options(&args.manifests, default_service),
-        take_logging(log),
-    )
-    .await?;
+    let mut source = open_source(args, log).await?;
+    let memory = source.memory();
     let (updates, received) = mpsc::channel(UPDATES);
     // Before the limit is raised: the guard and all it starts keep the original one.
     let supervisor = Supervisor::start(supervisor_settings(args)?, updates.clone())?;
@@ -107,45 +104,43 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let addresses: Vec<SocketAddr> = doors.iter().map(Door::address).collect();
     let seed = fastrand::u64(..);
     let workers = Rc::new(start_workers(args.worker_count(), &shared, doors, seed)?);
-    let setting = Setting {
-        workers: args.worker_count(),
-        process: Arc::new(ProcessQueue::new(QueueLimits::default())),
-        replans: Arc::default(),
-    };
     let parts = ControlParts {
         shared: Arc::clone(&shared),
-        setting,
+        setting: setting(args),
         pokes,
         target: supervisor.handle(),
         seed,
         shown_at: addresses.first().copied(),
     };
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
-    let source = source.with_outcome(outcome(control.live()));
-    let lines = Arc::clone(log);
+    control.restore(restored(source.take_replicas()));
+    let live = control.live();
+    let source = source.with_outcome(outcome(Arc::clone(&live)));
     let sources = Sources {
-        live: control.live(),
+        live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
         port: addresses.first().map_or(80, SocketAddr::port),
         instance: instance().into(),
-        lines_dropped: Box::new(move || lines.dropped()),
+        memory: memory.clone(),
+        log: Arc::clone(log),
     };
     let config = AdminConfig { listener: admin, hosts: args.admin_host.clone() };
     let admin = AdminServer::start(config, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
-    let scaling = tokio::task::spawn_local(scale(autoscaler, statements));
+    let scaling = tokio::task::spawn_local(scale(Arc::clone(&autoscaler), statements));
     let refreshed = Rc::clone(&workers);
     let controlling = tokio::task::spawn_local(async move {
         control.run(received, stated, move || refreshed.refresh()).await;
     });
     let sourcing = tokio::task::spawn_local(source.run(updates));
+    let keeping = Keeping::start(memory, &live, &autoscaler);
     wait_until_serving(&shared).await;
     announce(&addresses, admin.address());
     stop_signal(&mut terminate, &mut interrupt).await;
-    let ending = drain(args, &shared, &workers);
+    keeping.as_ref().inspect(|keeping| keeping.freeze());
     tokio::select! {
-        () = ending => {}
+        () = drain(args, &shared, &workers) => {}
         () = stop_signal(&mut terminate, &mut interrupt) => {
             tracing::warn!("second signal: ending at once");
         }
@@ -157,10 +152,33 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     if let Some(workers) = Rc::into_inner(workers) {
         workers.stop();
     }
+    if let Some(keeping) = keeping {
+        keeping.close().await;
+    }
     supervisor.shutdown().await;
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// Reads the manifests, on top of what is remembered of a life before.
+async fn open_source(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<FileSource, OpenError> {
+    let default_service = args.default_service.as_ref().map(ToString::to_string);
+    FileSource::open(
+        args.manifests.files.clone(),
+        loader_options(&args.manifests, default_service),
+        take_logging(log),
+        place(args.state_dir.as_ref()).as_ref(),
+    )
+    .await
+}
+
+fn setting(args: &ServeArgs) -> Setting {
+    Setting {
+        workers: args.worker_count(),
+        process: Arc::new(ProcessQueue::new(QueueLimits::default())),
+        replans: Arc::default(),
+    }
 }
 
 /// Runs the autoscaler; its statements go to the control loop.
@@ -175,13 +193,13 @@ async fn scale(autoscaler: Arc<Autoscaler>, statements: mpsc::Sender<Statement>)
         .await;
 }
 
-fn proxy_settings(args: &ServeArgs, log: &LogHandle) -> Settings {
+fn proxy_settings(args: &ServeArgs, log: &Arc<LogHandle>) -> Settings {
     Settings {
         health_path: args.health_path.clone(),
         trusted_proxies: args.trusted_proxies.clone(),
         access_log: args.access_log.then(|| {
-            let lines = log.lines();
-            let sink = Arc::new(move |line| lines.write_line(line));
+            let log = Arc::clone(log);
+            let sink = Arc::new(move |line| log.write_line(line));
             AccessLog { sample: args.access_log_sample, sink }
         }),
         ..Settings::default()
@@ -232,10 +250,21 @@ fn taken(address: SocketAddr, flag: &str, error: &io::Error) -> String {
     format!("cannot listen on {address}: {error}{holder}; choose another with {flag} ADDR")
 }
 
+/// Levels and collectors change as the configuration does.
 fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
     let log = Arc::clone(log);
+    let said = RefCell::new(Vec::new());
     Box::new(move |settings: Option<&LoggingSettings>| {
-        log.set_levels(settings.map(super::levels::levels).unwrap_or_default());
+        let levels = settings.map(super::levels::levels).unwrap_or_default();
+        log.set_levels(levels.by_target);
+        log.set_forwarders(settings.map_or(&[], |settings| &settings.forwarders));
+        if *said.borrow() != levels.unknown {
+            let loggers = levels.unknown.join(", ");
+            if !loggers.is_empty() {
+                tracing::warn!(%loggers, "levels without effect: there are no such parts here");
+            }
+            said.replace(levels.unknown);
+        }
     })
 }
 

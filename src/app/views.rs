@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use crate::admin::metrics::{
-    AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, MetricsInput, RevisionMetrics,
+    AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, Family, Kind, MetricsInput,
+    RevisionMetrics, Value,
 };
 use crate::admin::view::{
     DecisionView, DecisionsView, EndpointView, ProblemView, Readiness, RevisionView, RevisionsView,
     ServiceView, ServicesView, TagView, TrafficView, Views,
 };
 use crate::autoscaler::{Autoscaler, Decision};
+use crate::cli::logging::{ForwarderCounts, LogHandle};
+use crate::local::state::{Health, Memory};
 use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::Revision;
 
 use super::control::Live;
+use super::state::{conditions, families};
 
 /// What the views look at.
 pub(super) struct Sources {
@@ -24,7 +28,9 @@ pub(super) struct Sources {
     /// Port of the data listener that is shown in URLs.
     pub(super) port: u16,
     pub(super) instance: Arc<str>,
-    pub(super) lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// None where no state is kept.
+    pub(super) memory: Option<Memory>,
+    pub(super) log: Arc<LogHandle>,
 }
 
 /// Closures for the admin listener.
@@ -57,6 +63,29 @@ fn readiness(sources: &Sources) -> Readiness {
     Readiness { ready: state == DrainState::Serving, state: state_text }
 }
 
+/// Series of the collectors that the log goes to; none without any.
+fn forwarding(forwarders: &[ForwarderCounts]) -> Vec<Family> {
+    let counter = |name, help, count: fn(&ForwarderCounts) -> u64| {
+        let mut family = Family::new(name, Kind::Counter, help);
+        for forwarder in forwarders {
+            let labels = vec![("forwarder", Arc::from(forwarder.forwarder.as_str()))];
+            family.push(&Arc::default(), labels, Value::Whole(count(forwarder)));
+        }
+        family
+    };
+    if forwarders.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        counter("tidegate_log_records_forwarded", "Log records sent to a collector.", |f| f.sent),
+        counter(
+            "tidegate_log_records_dropped",
+            "Log records dropped because a collector was away or slow.",
+            |f| f.dropped,
+        ),
+    ]
+}
+
 fn problem_view(problem: &Problem) -> ProblemView {
     ProblemView { reason: problem.reason.token().to_owned(), message: problem.message.to_string() }
 }
@@ -69,8 +98,19 @@ fn metric_word(metric: Metric) -> &'static str {
 }
 
 impl Sources {
+    /// Families of what only this program has.
+    fn extra(&self) -> Vec<Family> {
+        let mut extra = self.state().as_ref().map(families).unwrap_or_default();
+        extra.extend(forwarding(&self.log.forwarded()));
+        extra
+    }
+
     fn url(&self, host: &str) -> String {
         format!("http://{host}:{}", self.port)
+    }
+
+    fn state(&self) -> Option<Health> {
+        self.memory.as_ref().map(Memory::health)
     }
 
     fn services(&self) -> ServicesView {
@@ -107,6 +147,7 @@ impl Sources {
         ServicesView {
             services,
             rejected: world.rejected.iter().map(ToString::to_string).collect(),
+            conditions: self.state().as_ref().map(conditions).unwrap_or_default(),
         }
     }
 
@@ -208,8 +249,8 @@ impl Sources {
             }],
             services: world.services.len() as u64,
             rejected_objects: world.rejected.len() as u64,
-            log_lines_dropped: (self.lines_dropped)(),
-            extra: Vec::new(),
+            log_lines_dropped: self.log.dropped(),
+            extra: self.extra(),
         }
     }
 

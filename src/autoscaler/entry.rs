@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Restored;
 use super::clamp::{Clamp, Clamps};
 use super::decider::Outcome;
 use super::decision::{Cause, Decision, Log};
+use super::misc::bounds;
 use super::multiscaler::{Sample, Scaler};
 use super::zero::{Active, StepFacts, ZeroState};
 use crate::model::{RevisionSpec, Workload};
@@ -52,36 +54,45 @@ pub(super) struct Entry {
     pub(super) granted: u32,
     /// When it was last granted more than before.
     pub(super) granted_at: Option<Nanos>,
+    /// What of the wanted count is in the sum that the process' bound is compared with.
+    pub(super) counted: u32,
     pub(super) log: Log,
     /// A decision of this turn that waits for the process' bound.
     pending: Option<Decision>,
     /// Arrivals up to when it went to rest.
     arrivals_at_rest: u64,
+    /// The count it had before a restart, until it wakes.
+    restored: u32,
     pub(super) awake: Option<Box<Awake>>,
 }
 
 impl Entry {
-    /// A revision; `initialized`: it had as many ready replicas as `initial-scale` asks for once.
+    /// A revision, and what is known of it from before a restart.
     pub(super) fn new(
         spec: Arc<RevisionSpec>,
         stats: Arc<RevisionStats>,
-        initialized: bool,
+        restored: Restored,
         now: Nanos,
     ) -> Self {
+        let initialized = restored.initialized;
         let mut zero = ZeroState::new(initialized, time(now));
-        let resting = zero.resting_count(&spec.scaling);
-        if resting == 0 && stats.ready() == 0 {
+        let restored = bounds(i64::from(restored.replicas), 0, spec.scaling.max_scale);
+        let restored = u32::try_from(restored).unwrap_or(0);
+        let wanted = zero.resting_count(&spec.scaling).max(restored);
+        if wanted == 0 && stats.ready() == 0 {
             zero = ZeroState::with(Active::NoTraffic, time(now), initialized);
         }
         zero.observe(&spec.scaling, None, stats.ready(), true, time(now));
         Self {
             zero,
-            wanted: resting,
+            wanted,
             granted: 0,
             granted_at: None,
+            counted: 0,
             log: Log::default(),
             pending: None,
             arrivals_at_rest: stats.read(now).arrivals,
+            restored,
             awake: None,
             spec,
             stats,
@@ -144,11 +155,12 @@ impl Entry {
 
     /// Begins to sample. A revision that has replicas without having been asked for any decides
     /// at the next tick, as the original after a restart; one without starts at 0, so that a
-    /// request decides at once.
+    /// request decides at once. One that is restored goes on from its count.
     pub(super) fn wake(&mut self, now: Nanos) {
-        let ready = self.stats.ready();
+        let restored = std::mem::take(&mut self.restored);
+        let ready = self.stats.ready().max(restored);
         let found = self.wanted == 0 && (ready > 0 || self.stats.starting() > 0);
-        let desired = (!found).then_some(0);
+        let desired = (!found).then_some(restored);
         let scaler = Scaler::new(self.spec.scaling.clone(), desired, ready, time(now));
         // In flight from now on, arrivals from when it went to rest: the request that woke it is
         // counted.

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::entry::{EAGER_INTERVAL, Entry, second};
 use super::share::{Demand, share};
-use super::{ProcessLimits, Statement};
+use super::{ProcessLimits, Restored, Statement};
 use crate::model::{RevisionId, RevisionSpec};
 use crate::stats::{Nanos, Pokes, RevisionStats};
 
@@ -30,8 +30,14 @@ pub(super) struct State {
     rechecks: BTreeSet<(Nanos, usize)>,
     /// Revisions whose count is to be stated in this turn.
     stating: BTreeSet<usize>,
-    /// Whether a wanted count may have changed in this turn.
+    /// Whether a wanted count may have changed in this turn, or room became free.
     changed: bool,
+    /// Revisions whose wanted count may have changed in this turn.
+    touched: BTreeSet<usize>,
+    /// Replicas wanted by those that count towards the process' bound.
+    wanted: u64,
+    /// Whether more were wanted than there may be, when they were last shared out.
+    is_short: bool,
     /// The newest second that was worked through.
     second: u64,
 }
@@ -45,7 +51,7 @@ impl State {
         &mut self,
         spec: Arc<RevisionSpec>,
         stats: Arc<RevisionStats>,
-        initialized: bool,
+        restored: Restored,
         now: Nanos,
     ) {
         let index = if let Some(index) = self.by_id.get(&spec.id) {
@@ -53,7 +59,7 @@ impl State {
             *index
         } else {
             let id = spec.id.clone();
-            let index = self.entries.insert(Entry::new(spec, stats, initialized, now));
+            let index = self.entries.insert(Entry::new(spec, stats, restored, now));
             self.by_id.insert(id, index);
             index
         };
@@ -62,15 +68,18 @@ impl State {
         if self.active.contains(&index) {
             self.stating.insert(index);
         }
+        self.touched.insert(index);
         self.changed = true;
     }
 
     pub(super) fn remove(&mut self, id: &RevisionId) {
         let Some(index) = self.by_id.remove(id) else { return };
         self.forget_recheck(index);
-        self.entries.remove(index);
+        let entry = self.entries.remove(index);
+        self.wanted -= u64::from(entry.counted);
         self.active.remove(&index);
         self.stating.remove(&index);
+        self.touched.remove(&index);
         self.changed = true;
     }
 
@@ -100,8 +109,7 @@ impl State {
             let Some((_, index)) = self.rechecks.pop_first() else { break };
             self.recheck(index, now);
         }
-        if self.changed {
-            self.changed = false;
+        if std::mem::take(&mut self.changed) {
             self.share(now);
         }
         self.state()
@@ -126,6 +134,7 @@ impl State {
             }
             entry.tick(now);
             self.stating.insert(index);
+            self.touched.insert(index);
             self.changed = true;
             if entry.is_active(now) {
                 if entry.wanted == 0 {
@@ -190,6 +199,7 @@ impl State {
         let before = entry.wanted;
         entry.look(now);
         if entry.wanted != before || (entry.wanted > 0 && entry.granted == 0) {
+            self.touched.insert(index);
             self.changed = true;
             self.stating.insert(index);
         }
@@ -223,36 +233,64 @@ impl State {
         }
     }
 
-    /// Grants what is wanted, or shares out what the process may have.
+    /// Grants what is wanted, or shares out what the process may have. Only while there is not
+    /// enough for all does one revision's count depend on the others'.
     fn share(&mut self, now: Nanos) {
-        let bounded: Vec<usize> = match self.limits.max_replicas {
-            None => Vec::new(),
-            Some(_) => {
-                let active = self.active.iter().copied();
-                active.filter(|index| self.entries[*index].is_bounded()).collect()
+        let touched = std::mem::take(&mut self.touched);
+        for index in &touched {
+            let entry = &mut self.entries[*index];
+            let counts = entry.is_bounded() && self.active.contains(index);
+            let counted = if counts { entry.wanted } else { 0 };
+            self.wanted = self.wanted - u64::from(entry.counted) + u64::from(counted);
+            entry.counted = counted;
+        }
+        #[cfg(test)]
+        self.check_sum();
+        let limit = self.limits.max_replicas.filter(|limit| self.wanted > u64::from(*limit));
+        let was_short = std::mem::replace(&mut self.is_short, limit.is_some());
+        if limit.is_none() && !was_short {
+            for index in touched {
+                if self.active.contains(&index) {
+                    self.grant(index, want(&self.entries[index], now), now);
+                }
             }
-        };
-        let wanted: u64 = bounded.iter().map(|i| u64::from(want(&self.entries[*i], now))).sum();
-        let limit = self.limits.max_replicas.filter(|limit| wanted > u64::from(*limit));
+            return;
+        }
+        let active: Vec<usize> = self.active.iter().copied().collect();
+        let bounded: Vec<usize> =
+            active.iter().copied().filter(|index| self.entries[*index].is_bounded()).collect();
         let grants = limit.map(|limit| {
             let demands: Vec<Demand> =
                 bounded.iter().map(|index| demand(&self.entries[*index], now)).collect();
             share(limit, &demands, now)
         });
-        let mut grants = grants.map(|grants| bounded.iter().copied().zip(grants).peekable());
-        for index in &self.active {
-            let entry = &mut self.entries[*index];
-            let shared = grants.as_mut().and_then(|grants| grants.next_if(|(i, _)| i == index));
-            let unshared = || if bounded.contains(index) { want(entry, now) } else { entry.wanted };
-            let granted = shared.map_or_else(unshared, |(_, granted)| granted);
-            if granted > entry.granted {
-                entry.granted_at = Some(now);
-            }
-            if granted != entry.granted {
-                entry.granted = granted;
-                self.stating.insert(*index);
-            }
+        let mut grants = grants.map(|grants| bounded.into_iter().zip(grants).peekable());
+        for index in active {
+            let shared = grants.as_mut().and_then(|grants| grants.next_if(|(i, _)| *i == index));
+            let wanted = want(&self.entries[index], now);
+            self.grant(index, shared.map_or(wanted, |(_, granted)| granted), now);
         }
+    }
+
+    #[cfg(test)]
+    fn check_sum(&self) {
+        let bounded = self.active.iter().filter(|index| self.entries[**index].is_bounded());
+        let sum: u64 = bounded.map(|index| u64::from(self.entries[*index].wanted)).sum();
+        assert_eq!(self.wanted, sum, "what all want together");
+    }
+
+    fn grant(&mut self, index: usize, granted: u32, now: Nanos) {
+        let entry = &mut self.entries[index];
+        if granted == entry.granted {
+            return;
+        }
+        if granted > entry.granted {
+            entry.granted_at = Some(now);
+        }
+        let (revision, wanted) = (&entry.spec.id, entry.wanted);
+        tracing::debug!(%revision, from = entry.granted, to = granted, wanted, "desired");
+        entry.granted = granted;
+        self.stating.insert(index);
     }
 
     fn state(&mut self) -> Vec<Statement> {
@@ -270,10 +308,11 @@ impl State {
     }
 }
 
-/// How many replicas a revision is to get of the process'. One whose replicas went to others, and
-/// that has no load since, gets none for the sake of a count that is only kept while it starts.
+/// How many replicas a revision is to get. One whose replicas went to others, and that has no load
+/// since, gets none for the sake of a count that is only kept while it starts.
 fn want(entry: &Entry, now: Nanos) -> u32 {
-    let kept = entry.granted == 0 && entry.is_decided_zero() && !entry.is_busy(now);
+    let taken = entry.granted == 0 && entry.is_bounded();
+    let kept = taken && entry.is_decided_zero() && !entry.is_busy(now);
     if kept { 0 } else { entry.wanted }
 }
 

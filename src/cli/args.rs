@@ -164,7 +164,9 @@ pub struct ServeArgs {
     #[arg(value_parser = object_name)]
     pub default_service: Option<ServiceId>,
 
-    /// Accepted, without effect so far: revisions are remembered only while tidegate runs
+    /// Where revisions, traffic and replica counts are remembered over restarts; none = nowhere
+    /// [default: a folder of these manifests in $XDG_STATE_HOME/tidegate or
+    /// ~/.local/state/tidegate]
     #[arg(long, value_name = "DIR|none", env = "TIDEGATE_STATE_DIR")]
     pub state_dir: Option<StateDir>,
 

@@ -1,6 +1,8 @@
-//! The log on standard error. Writing it never holds up a request: lines go through a bounded
-//! queue to a thread of their own, and what does not fit is dropped and counted.
+//! The log on standard error, and to collectors if `LoggingConfig` names any. Writing it never
+//! holds up a request: lines go through bounded queues to threads of their own, and what does not
+//! fit is dropped and counted.
 
+mod forward;
 mod json;
 mod lines;
 
@@ -9,17 +11,21 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::{Registry, fmt, reload};
 
+pub use forward::ForwarderCounts;
+use forward::{ForwardLayer, Forwarders};
 use json::JsonLayer;
-pub use lines::Lines;
+use lines::Lines;
 
 use super::args::LogFormat;
+use crate::config::settings::Forwarder;
 
-/// How long the end of the program waits for a slow reader of the log.
+/// How long the end of the program waits for slow readers of the log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The log cannot be set up.
@@ -49,6 +55,7 @@ pub enum LogError {
 pub struct LogHandle {
     lines: Lines,
     levels: Levels,
+    forwarders: Forwarders,
 }
 
 impl LogHandle {
@@ -71,14 +78,28 @@ impl LogHandle {
         self.lines.dropped()
     }
 
-    /// Takes lines that are formatted already, for example an access log's.
-    pub fn lines(&self) -> Lines {
-        self.lines.clone()
+    /// Sends the log to these collectors as well, and to no others.
+    pub fn set_forwarders(&self, wanted: &[Forwarder]) {
+        self.forwarders.set(wanted);
     }
 
-    /// Waits until everything logged so far is written, at most a second.
+    /// What happened to the records for each collector.
+    pub fn forwarded(&self) -> Vec<ForwarderCounts> {
+        self.forwarders.counts()
+    }
+
+    /// Takes a line that is formatted already and ends with a line feed, for example an access
+    /// log's. Never waits.
+    pub fn write_line(&self, line: Vec<u8>) {
+        self.forwarders.take_line(&line);
+        self.lines.write_line(line);
+    }
+
+    /// Waits until everything logged so far is written and forwarded, at most a second.
     pub fn flush(&self) {
-        self.lines.flush(FLUSH_TIMEOUT);
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        self.forwarders.flush(deadline);
+        self.lines.flush(deadline);
     }
 }
 
@@ -95,9 +116,9 @@ impl Drop for LogHandle {
 pub fn init(format: LogFormat, levels: &str) -> Result<LogHandle, LogError> {
     let lines = Lines::start(io::stderr(), lines::CAPACITY, format)?;
     let colours = format == LogFormat::Text && io::stderr().is_terminal();
-    let (subscriber, levels) = subscriber(format, levels, lines.clone(), colours)?;
+    let (subscriber, handle) = subscriber(format, levels, lines, colours)?;
     tracing::subscriber::set_global_default(subscriber).or(Err(LogError::Twice))?;
-    Ok(LogHandle { lines, levels })
+    Ok(handle)
 }
 
 /// A level by the names that Knative's `config-logging` uses, too.
@@ -140,18 +161,22 @@ fn subscriber(
     levels: &str,
     lines: Lines,
     colours: bool,
-) -> Result<(impl Subscriber + Send + Sync + use<>, Levels), LogError> {
+) -> Result<(impl Subscriber + Send + Sync + use<>, LogHandle), LogError> {
     let base: Targets = levels.parse().map_err(|problem| LogError::Levels {
         text: levels.to_owned(),
         problem: format!("{problem}"),
     })?;
-    let (filter, handle) = reload::Layer::new(base.clone());
+    let (filter, reload) = reload::Layer::new(base.clone());
+    let forwarders = Forwarders::default();
+    let written = lines.clone();
     let layer = match format {
-        LogFormat::Text => fmt::layer().with_writer(lines).with_ansi(colours).boxed(),
-        LogFormat::Json => JsonLayer::new(lines).boxed(),
+        LogFormat::Text => fmt::layer().with_writer(written).with_ansi(colours).boxed(),
+        LogFormat::Json => JsonLayer::new(written).boxed(),
     };
+    let layer = layer.and_then(ForwardLayer(forwarders.clone()));
     let subscriber = Registry::default().with(layer.with_filter(filter));
-    Ok((subscriber, Levels { base, set: Mutex::default(), reload: handle }))
+    let levels = Levels { base, set: Mutex::default(), reload };
+    Ok((subscriber, LogHandle { lines, levels, forwarders }))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::exit;
 struct Status {
     services: Vec<Service>,
     rejected: Vec<String>,
+    conditions: Vec<String>,
     revisions: Vec<Revision>,
 }
 

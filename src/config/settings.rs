@@ -5,6 +5,7 @@ mod autoscaler;
 mod defaults;
 mod domain;
 mod features;
+mod gc;
 mod keys;
 mod logging;
 mod network;
@@ -15,7 +16,8 @@ pub use autoscaler::{AutoscalerConfig, parse_config_autoscaler};
 pub use defaults::{DefaultsConfig, parse_config_defaults};
 pub use domain::{DomainConfig, DomainRule, parse_config_domain};
 pub use features::{Features, Flag, parse_config_features};
-pub use logging::{LogLevel, LoggingSettings, parse_config_logging};
+pub use gc::{RetentionConfig, parse_config_gc};
+pub use logging::{Forwarder, LogLevel, LoggingSettings, parse_config_logging};
 pub use network::{HttpProtocol, NetworkConfig, parse_config_network};
 pub use observability::{ObservabilityConfig, parse_config_observability};
 
@@ -27,11 +29,12 @@ use super::problem::ConfigProblem;
 pub type Data = BTreeMap<String, String>;
 
 /// Names of the ConfigMaps that are settings.
-pub const CONFIG_MAPS: [&str; 7] = [
+pub const CONFIG_MAPS: [&str; 8] = [
     "config-autoscaler",
     "config-defaults",
     "config-domain",
     "config-features",
+    "config-gc",
     "config-logging",
     "config-network",
     "config-observability",
@@ -45,6 +48,7 @@ pub fn validate_settings(name: &str, data: &Data) -> Vec<ConfigProblem> {
         "config-defaults" => parse_config_defaults(data).map(drop),
         "config-domain" => parse_config_domain(data).map(drop),
         "config-features" => parse_config_features(data).map(drop),
+        "config-gc" => parse_config_gc(data).map(drop),
         "config-logging" => parse_config_logging(data).map(drop),
         "config-network" => parse_config_network(data).map(drop),
         "config-observability" => parse_config_observability(data).map(drop),

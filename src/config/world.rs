@@ -15,9 +15,11 @@ mod data;
 mod env;
 mod hosts;
 mod identity;
+mod memo;
 mod objects;
 mod own;
 mod probes;
+mod retention;
 mod revisions;
 mod rolling;
 mod routes;
@@ -37,6 +39,7 @@ pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -44,11 +47,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::{ConfigProblem, Severity};
+use super::rollout::UnixNanos;
 use super::settings::LoggingSettings;
-use crate::model::{ObjectName, ServiceId, World};
+use crate::model::{ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::Build;
 use identity::{Kind, ObjectKey};
+use memo::Memo;
 use objects::{Collected, FileCache, collect};
 use run::RunCommands;
 use settings::{KnativeConfigMaps, Settings};
@@ -119,6 +124,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What `config-logging` or a `LoggingConfig` says; none without either.
     pub logging: Option<LoggingSettings>,
+    /// Revisions that no traffic names and that were past the retention limits: forgotten.
+    pub collected: Vec<RevisionId>,
 }
 
 /// Loads files again and again.
@@ -126,6 +133,7 @@ pub struct Loaded {
 pub struct Loader {
     options: LoaderOptions,
     run: RunCommands,
+    memo: RefCell<Memo>,
     cache: FileCache,
     config_maps: KnativeConfigMaps,
     settings: Arc<Settings>,
@@ -136,6 +144,9 @@ pub struct Loader {
     world: Arc<World>,
     /// Services whose traffic moves, and how long that is to take.
     rolling: BTreeMap<ServiceId, Duration>,
+    /// Whether this is the first load, and whether something was missing in it.
+    is_first: bool,
+    misses: bool,
 }
 
 impl Loader {
@@ -146,6 +157,7 @@ impl Loader {
             run: RunCommands::new(&options.run),
             settings: Arc::new(config_maps.settings(&options)),
             options,
+            memo: RefCell::default(),
             cache: FileCache::default(),
             config_maps,
             settings_count: 0,
@@ -153,6 +165,8 @@ impl Loader {
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
             rolling: BTreeMap::new(),
+            is_first: true,
+            misses: false,
         }
     }
 
@@ -172,6 +186,11 @@ impl Loader {
         &self.stamps
     }
 
+    /// Whether a load at this time may find revisions to collect. May say yes for nothing.
+    pub fn may_collect(&self, now: UnixNanos) -> bool {
+        self.misses || self.stamps.may_collect(&self.settings.retention, now)
+    }
+
     /// Loads all files at a time that stands still: moving traffic does not get further.
     pub fn load(&mut self, files: &[SourceFile]) -> Loaded {
         self.load_at(files, &Moment::default())
@@ -185,10 +204,12 @@ impl Loader {
         if self.config_maps.update(&collected, &self.options, &mut problems) {
             self.settings = Arc::new(self.config_maps.settings(&self.options));
             self.settings_count += 1;
+            self.memo.get_mut().forget_settings();
         }
         self.admit(&collected, &mut problems);
         self.forget_stamps(&collected);
         let build = Build {
+            memo: &self.memo,
             objects: &self.objects,
             settings: &self.settings,
             options: &self.options,
@@ -209,7 +230,13 @@ impl Loader {
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
         self.world = Arc::new(World { rejected, ..built.world });
         self.rolling = built.rolling;
-        Loaded { world: Arc::clone(&self.world), problems, warnings, logging: built.logging }
+        Loaded {
+            world: Arc::clone(&self.world),
+            problems,
+            warnings,
+            logging: built.logging,
+            collected: built.collected,
+        }
     }
 
     /// Admits what the files hold; what cannot be admitted keeps its former self.
@@ -251,8 +278,12 @@ impl Loader {
     }
 
     /// Revisions go with the service or configuration that made them. While a file cannot be read,
-    /// or an object not be admitted, nobody knows what is gone.
+    /// or an object not be admitted, nobody knows what is gone. Nor at the first load: a file may
+    /// just be replaced. Nor as long as there was no service at all: that is more likely a folder
+    /// that is not mounted yet.
     fn forget_stamps(&mut self, collected: &Collected) {
+        let is_first = std::mem::take(&mut self.is_first);
+        self.misses = false;
         if !collected.broken_files.is_empty() {
             return;
         }
@@ -265,6 +296,13 @@ impl Loader {
         };
         let configurations = known([Kind::Service, Kind::Configuration]);
         let routes = known([Kind::Service, Kind::Route]);
+        if configurations.is_empty() && routes.is_empty() && self.world.revisions.is_empty() {
+            return;
+        }
+        if is_first {
+            self.misses = self.stamps.configurations().any(|name| !configurations.contains(name));
+            return;
+        }
         self.stamps.retain(|name| configurations.contains(name), |name| routes.contains(name));
     }
 }

@@ -6,11 +6,14 @@
 //! that a file means here what it means to `kubectl apply`.
 
 mod json;
+mod parts;
 mod reader;
 mod scalar;
 
 #[cfg(test)]
 mod tests;
+
+pub use parts::ParsedFile;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +98,20 @@ impl Node {
     /// A node that came from no file.
     pub const fn unplaced(value: Value) -> Self {
         Self { value, line: 0, column: 0 }
+    }
+
+    /// Whether this says the same as `other`, wherever the two stand.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(a), Value::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b))
+            }
+            (Value::Map(a), Value::Map(b)) => {
+                let is_same = |(a, b): (&Entry, &Entry)| a.key == b.key && a.node.is_same(&b.node);
+                a.len() == b.len() && a.iter().zip(b).all(is_same)
+            }
+            (a, b) => a == b,
+        }
     }
 
     /// Value of a mapping's key; none where there is no such key or this is no mapping.

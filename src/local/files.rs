@@ -15,10 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::world::SourceFile;
-use scan::{Scan, scan};
+use scan::{Known, Scan, scan};
 use settle::Settle;
 use watch::FolderWatch;
 
@@ -38,6 +39,8 @@ pub struct ConfigFiles {
     paths: Arc<[PathBuf]>,
     settle: Settle,
     watch: FolderWatch,
+    /// Files as they were read last.
+    known: Arc<Mutex<Known>>,
     /// Something may have changed since the last reading.
     dirty: bool,
     last_read: Instant,
@@ -50,7 +53,8 @@ impl ConfigFiles {
     /// Reads the files and begins to watch. Fails if a path is missing or cannot be read.
     pub async fn open(paths: Vec<PathBuf>) -> Result<Self, FilesError> {
         let paths: Arc<[PathBuf]> = paths.into();
-        let found = checked(read(Arc::clone(&paths)).await)?;
+        let known = Arc::default();
+        let found = checked(read(Arc::clone(&paths), Arc::clone(&known)).await)?;
         let mut watch = FolderWatch::new();
         // What happened between reading and watching is found by one more reading.
         watch.watch(&found.folders, found.names);
@@ -58,6 +62,7 @@ impl ConfigFiles {
             paths,
             settle: Settle::new(found.contents),
             watch,
+            known,
             dirty: true,
             last_read: Instant::now(),
             missing: false,
@@ -95,7 +100,7 @@ impl ConfigFiles {
     }
 
     async fn reread(&mut self) {
-        let found = read(Arc::clone(&self.paths)).await;
+        let found = read(Arc::clone(&self.paths), Arc::clone(&self.known)).await;
         let now = Instant::now();
         self.last_read = now;
         self.missing = !found.missing.is_empty();
@@ -114,7 +119,7 @@ impl ConfigFiles {
 
 /// The manifests at these paths, read once; blocks while it reads.
 pub fn read_files(paths: &[PathBuf]) -> Result<Vec<SourceFile>, FilesError> {
-    let found = checked(scan(paths))?;
+    let found = checked(scan(paths, &mut Known::default()))?;
     Ok(found.contents.into_iter().map(|(path, text)| SourceFile { path, text }).collect())
 }
 
@@ -132,8 +137,8 @@ fn checked(found: Scan) -> Result<Scan, FilesError> {
 }
 
 /// Reads the paths on a thread that may block.
-async fn read(paths: Arc<[PathBuf]>) -> Scan {
-    match tokio::task::spawn_blocking(move || scan(&paths)).await {
+async fn read(paths: Arc<[PathBuf]>, known: Arc<Mutex<Known>>) -> Scan {
+    match tokio::task::spawn_blocking(move || scan(&paths, &mut known.lock())).await {
         Ok(scan) => scan,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

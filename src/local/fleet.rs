@@ -125,7 +125,11 @@ impl Fleet {
         };
         let mut alive: Vec<&Replica> = self.alive().collect();
         let surplus = alive.len().saturating_sub(self.effective() as usize);
-        alive.sort_by_key(|replica| rank(replica));
+        if surplus == 0 {
+            return Vec::new();
+        }
+        // Ranks are looked up in a list: once for each replica.
+        alive.sort_by_cached_key(|replica| rank(replica));
         alive.into_iter().take(surplus).map(|replica| replica.serial).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Updates that wait for the application to take them: bounded, because states of the same
 //! revision become one.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::model::{Problem, RevisionId};
@@ -25,6 +25,10 @@ pub(super) enum News {
 pub(super) struct Outbox {
     queue: VecDeque<News>,
     cold: usize,
+    /// Revisions with `Replicas` in the queue.
+    changed: HashSet<RevisionId>,
+    /// Revisions with `Failed` in the queue.
+    failed: HashSet<RevisionId>,
 }
 
 impl Outbox {
@@ -32,18 +36,24 @@ impl Outbox {
     pub(super) fn replicas(&mut self, revision: &RevisionId, ready: bool) {
         if ready {
             // A failure before is no longer what waiting requests are to be told.
-            self.queue.retain(|news| !matches!(news, News::Failed(whose, _) if whose == revision));
+            self.drop_failure(revision);
         }
-        let news = News::Replicas(revision.clone());
-        if !self.queue.contains(&news) {
-            self.queue.push_back(news);
+        if self.changed.insert(revision.clone()) {
+            self.queue.push_back(News::Replicas(revision.clone()));
         }
     }
 
     /// Starting failed; only the newest text of a revision counts.
     pub(super) fn failed(&mut self, revision: &RevisionId, problem: Problem) {
-        self.queue.retain(|news| !matches!(news, News::Failed(whose, _) if whose == revision));
+        self.drop_failure(revision);
+        self.failed.insert(revision.clone());
         self.queue.push_back(News::Failed(revision.clone(), problem));
+    }
+
+    fn drop_failure(&mut self, revision: &RevisionId) {
+        if self.failed.remove(revision) {
+            self.queue.retain(|news| !matches!(news, News::Failed(whose, _) if whose == revision));
+        }
     }
 
     /// A cold start was measured.
@@ -61,8 +71,14 @@ impl Outbox {
     /// The oldest.
     pub(super) fn next(&mut self) -> Option<News> {
         let next = self.queue.pop_front()?;
-        if matches!(next, News::Cold(..)) {
-            self.cold -= 1;
+        match &next {
+            News::Replicas(revision) => {
+                self.changed.remove(revision);
+            }
+            News::Failed(revision, _) => {
+                self.failed.remove(revision);
+            }
+            News::Cold(..) => self.cold -= 1,
         }
         Some(next)
     }
@@ -74,13 +90,12 @@ impl Outbox {
 
     /// Whether the state of a revision is still to be looked up.
     pub(super) fn mentions(&self, revision: &RevisionId) -> bool {
-        self.queue.iter().any(|news| matches!(news, News::Replicas(whose) if whose == revision))
+        self.changed.contains(revision)
     }
 
     /// Drops all.
     pub(super) fn clear(&mut self) {
-        self.queue.clear();
-        self.cold = 0;
+        *self = Self::default();
     }
 }
 

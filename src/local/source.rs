@@ -2,6 +2,8 @@
 
 mod progress;
 #[cfg(test)]
+mod remembering;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -17,6 +19,7 @@ use crate::model::{RevisionId, ServiceId, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
 use super::files::{ConfigFiles, FilesError};
+use super::state::{Memory, Place, Replicas, StateError, StateFolder};
 use progress::{Progress, Wall};
 
 pub use progress::{InEffect, Outcome, StandingOf};
@@ -28,12 +31,21 @@ pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
 /// often happens right after it.
 const BREATH: Duration = Duration::from_millis(20);
 
+/// How often old revisions are looked for that nobody needs any more.
+const COLLECT_EVERY: Duration = Duration::from_secs(600);
+
+/// What is missing at the start counts as deleted if it does not come for so long: a file may just
+/// be replaced.
+const MISSING_FOR: Duration = Duration::from_secs(2);
+
 /// Why the source wakes.
 enum Wake {
     /// Files changed.
     Files(Vec<SourceFile>),
     /// Moving traffic may get further.
     Rollout,
+    /// Revisions may have become too old.
+    Collect,
 }
 
 /// Manifests in files, loaded again whenever they change.
@@ -47,6 +59,10 @@ pub struct FileSource {
     progress: Progress,
     /// Services whose traffic moved when it was looked at last.
     rolling: BTreeSet<ServiceId>,
+    memory: Option<Memory>,
+    replicas: Replicas,
+    /// When old revisions are looked for next.
+    collect_at: Instant,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -64,6 +80,9 @@ pub enum OpenError {
     /// The manifests have problems.
     #[error("{}", texts(.0))]
     Problems(Vec<ConfigProblem>),
+    /// The state of an earlier life cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 fn texts(problems: &[ConfigProblem]) -> String {
@@ -71,14 +90,27 @@ fn texts(problems: &[ConfigProblem]) -> String {
 }
 
 impl FileSource {
-    /// Reads and loads for the first time; any problem is an error then.
+    /// Reads and loads for the first time, on top of what is remembered at `place`; any problem is
+    /// an error then.
     pub async fn open(
         paths: Vec<std::path::PathBuf>,
         options: LoaderOptions,
         take_logging: TakeLogging,
+        place: Option<&Place>,
     ) -> Result<Self, OpenError> {
-        let files = ConfigFiles::open(paths).await?;
+        let files = ConfigFiles::open(paths.clone()).await?;
+        let folder = match place {
+            Some(place) => StateFolder::open(place, &paths)?,
+            None => None,
+        };
         let mut loader = Loader::new(options);
+        let mut replicas = Replicas::default();
+        if let Some(folder) = &folder {
+            let remembered = folder.read()?;
+            tracing::info!(folder = %folder.path().display(), "state is kept");
+            loader = loader.with_stamps(remembered.stamps);
+            replicas = remembered.replicas;
+        }
         let wall = Wall::new();
         let moment = Moment { now: wall.now(), ..Moment::default() };
         let loaded = loader.load_at(&files.files(), &moment);
@@ -94,7 +126,20 @@ impl FileSource {
             wall,
             progress: Progress::default(),
             rolling: BTreeSet::new(),
+            memory: folder.map(Memory::start).transpose()?,
+            replicas,
+            collect_at: Instant::now() + MISSING_FOR,
         })
+    }
+
+    /// What keeps the state, if anything does.
+    pub fn memory(&self) -> Option<Memory> {
+        self.memory.clone()
+    }
+
+    /// Replicas as they were before a restart.
+    pub fn take_replicas(&mut self) -> Replicas {
+        std::mem::take(&mut self.replicas)
     }
 
     /// The same, told what becomes of its updates. Without, nothing is known of revisions, and
@@ -123,10 +168,14 @@ impl FileSource {
             said.insert(text);
         }
         self.said = said;
+        for revision in &loaded.collected {
+            tracing::info!(%revision, "collected: no traffic names it, and config-gc keeps it no longer");
+        }
         self.send(loaded.world, updates).await
     }
 
-    /// Hands a world on, and says whose traffic begins or ends to move.
+    /// Hands a world on, and says whose traffic begins or ends to move. Revisions are remembered
+    /// before they get traffic, so that their names mean the same after a restart at any moment.
     async fn send(&mut self, world: Arc<World>, updates: &Updates) -> bool {
         let rolling: BTreeSet<ServiceId> = self.loader.rolling().cloned().collect();
         for service in rolling.difference(&self.rolling) {
@@ -136,6 +185,10 @@ impl FileSource {
             tracing::info!(%service, "its traffic no longer moves");
         }
         self.rolling = rolling;
+        if let Some(memory) = &self.memory {
+            // What cannot be written does not hold up an edit: it may be what helps.
+            memory.save_revisions(self.loader.stamps()).await;
+        }
         self.progress.sent = Some(Arc::clone(&world));
         updates.send(Update::World(world)).await.is_ok()
     }
@@ -159,11 +212,18 @@ impl FileSource {
                 Advance::Moved(world) => return self.send(world, updates).await,
                 Advance::Reload => self.loader.load_at(&self.files.files(), &moment),
             },
+            Wake::Collect => {
+                self.collect_at = Instant::now() + COLLECT_EVERY;
+                if !self.loader.may_collect(moment.now) {
+                    return true;
+                }
+                self.loader.load_at(&self.files.files(), &moment)
+            }
         };
         self.hand_on(loaded, updates).await
     }
 
-    /// Waits until files changed or moving traffic may get further.
+    /// Waits until files changed, moving traffic may get further, or revisions may be too old.
     async fn wake(&mut self) -> Wake {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let moment = Moment { now: self.wall.now(), standing: &standing };
@@ -177,6 +237,7 @@ impl FileSource {
             files = self.files.next() => Wake::Files(files),
             () = sleep_until(step.unwrap_or_else(Instant::now)), if step.is_some() => Wake::Rollout,
             () = updated, if moves => Wake::Rollout,
+            () = sleep_until(self.collect_at) => Wake::Collect,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::model::EndpointId;
 use crate::stats::WorkerIndex;
@@ -25,6 +25,8 @@ pub struct EndpointState {
     /// Connect failures in a row.
     failures: AtomicU32,
     leaving: AtomicBool,
+    /// Where its entry was when a slot of it was last taken; a hint.
+    place: AtomicUsize,
 }
 
 impl EndpointState {
@@ -36,6 +38,7 @@ impl EndpointState {
             free: (0..workers).map(|_| Padded::default()).collect(),
             failures: AtomicU32::new(0),
             leaving: AtomicBool::new(false),
+            place: AtomicUsize::new(0),
         })
     }
 
@@ -76,6 +79,17 @@ impl EndpointState {
     /// Requests without a slot that all workers have here.
     pub(super) fn free_load(&self) -> u32 {
         self.free.iter().map(|count| count.0.load(Ordering::Acquire)).sum()
+    }
+
+    /// Written with the queue's lock held, and only if it changed: others read this line.
+    pub(super) fn set_place(&self, place: usize) {
+        if self.place() != place {
+            self.place.store(place, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_leaving(&self, leaving: bool) {

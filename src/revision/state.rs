@@ -16,7 +16,6 @@ use crate::stats::{Nanos, Pokes, RevisionStats};
 use super::endpoint::{EndpointSet, EndpointState};
 use super::meter::{Limit, Meter};
 use super::permit::{Admission, Grant, Permit, Ticket};
-use super::picker::pick;
 use super::queue::{Full, Outcome, ProcessQueue, Waiters};
 
 /// How far an endpoint is on its way out.
@@ -56,7 +55,19 @@ pub(super) struct State {
     pub(super) entries: Vec<Entry>,
     pub(super) waiters: Waiters,
     removed: bool,
-    rng: Option<fastrand::Rng>,
+    pub(super) rng: Option<fastrand::Rng>,
+}
+
+impl State {
+    /// Where an endpoint's entry is: almost always where it was when a slot was last taken.
+    fn index_of(&self, endpoint: &EndpointState) -> Option<usize> {
+        let is = |entry: &Entry| entry.endpoint.key() == endpoint.key();
+        let place = endpoint.place();
+        match self.entries.get(place) {
+            Some(entry) if is(entry) => Some(place),
+            _ => self.entries.iter().position(is),
+        }
+    }
 }
 
 /// What all revisions of a process share.
@@ -199,70 +210,11 @@ impl Revision {
         )
     }
 
-    /// Takes a free slot of the least loaded of two random endpoints that have one; a victim is
-    /// taken back if nobody else has.
-    fn take_slot(&self, state: &mut State, now: Nanos, avoid: Option<u64>) -> Option<Grant> {
-        let State { entries, rng, .. } = state;
-        for entry in entries.iter_mut() {
-            if let Limit::Metered(meter) = &mut entry.limit {
-                meter.advance(now);
-            }
-        }
-        let usable = |entry: &Entry, aside: bool| {
-            entry.phase == Phase::Ready
-                && entry.ejected.is_some() == aside
-                && entry.limit.admits(entry.held)
-        };
-        let mut free: Vec<usize> = Vec::new();
-        free.extend((0..entries.len()).filter(|i| usable(&entries[*i], false)));
-        if free.is_empty() && all_aside(entries) {
-            free.extend((0..entries.len()).filter(|i| usable(&entries[*i], true)));
-        }
-        if let Some(avoid) = avoid
-            && free.len() > 1
-        {
-            free.retain(|i| entries[*i].endpoint.key() != avoid);
-        }
-        let rng = rng.get_or_insert_with(fastrand::Rng::new);
-        let index = match pick(free.len(), rng, |i| entries[free[i]].load()) {
-            Some(picked) => free[picked],
-            None => self.take_back(entries)?,
-        };
-        let entry = &mut entries[index];
-        entry.held += 1;
-        Some(Grant { endpoint: Arc::clone(&entry.endpoint) })
-    }
-
-    /// New load takes a victim back, the busiest first: it would have gone last.
-    fn take_back(&self, entries: &mut [Entry]) -> Option<usize> {
-        #[cfg(planted)]
-        if super::planted::is(super::planted::Bug::VictimForgotten) {
-            return None;
-        }
-        let all_aside = all_aside(entries);
-        let victim = entries
-            .iter()
-            .enumerate()
-            .filter(|(_, e)| matches!(e.phase, Phase::Victim { .. }) && e.limit.admits(e.held))
-            .filter(|(_, e)| e.ejected.is_none() || all_aside)
-            .max_by_key(|(_, e)| e.load())
-            .map(|(index, _)| index)?;
-        entries[victim].phase = Phase::Ready;
-        entries[victim].endpoint.set_leaving(false);
-        self.publish(entries);
-        // The autoscaler is to see this load before its next tick.
-        self.stats.poke();
-        Some(victim)
-    }
-
     /// A permit ended.
     pub(super) fn release(&self, endpoint: &Arc<EndpointState>, answered: bool) {
         let now = self.stats.clock().now();
         let mut state = self.state.lock();
-        let Some(index) = state.entries.iter().position(|e| e.endpoint.key() == endpoint.key())
-        else {
-            return;
-        };
+        let Some(index) = state.index_of(endpoint) else { return };
         let entry = &mut state.entries[index];
         entry.held = entry.held.saturating_sub(1);
         if answered && let Limit::Metered(meter) = &mut entry.limit {
@@ -289,7 +241,7 @@ impl Revision {
     /// A request without a slot ended on an endpoint that is to go.
     pub fn free_left(&self, endpoint: &EndpointState) {
         let mut state = self.state.lock();
-        if let Some(index) = state.entries.iter().position(|e| e.endpoint.key() == endpoint.key())
+        if let Some(index) = state.index_of(endpoint)
             && state.entries[index].load() == 0
         {
             if matches!(state.entries[index].phase, Phase::Draining { .. }) {

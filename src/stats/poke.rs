@@ -1,5 +1,7 @@
 //! Pokes: revisions the autoscaler is to look at before its next tick.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -11,6 +13,7 @@ use crate::model::RevisionId;
 pub struct Pokes {
     revisions: Mutex<Vec<RevisionId>>,
     notify: Notify,
+    refused: AtomicU64,
 }
 
 impl Pokes {
@@ -23,6 +26,17 @@ impl Pokes {
     /// Waits until a revision was poked. Cancel safe.
     pub async fn poked(&self) {
         self.notify.notified().await;
+    }
+
+    /// A request of one of the revisions was refused.
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Release);
+    }
+
+    /// Requests that all revisions together refused since the start: whoever follows their counters
+    /// sees by one look that none has changed.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Acquire)
     }
 
     /// Takes the poked revisions, in the order of their pokes.

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tidegate::app::{Control, ControlParts, Live};
-use tidegate::autoscaler::{Autoscaler, ProcessLimits, Statement, bounds};
+use tidegate::autoscaler::{Autoscaler, ProcessLimits, Restored, Statement, bounds};
 use tidegate::config::world::{Loader, LoaderOptions, SourceFile, Stamps};
 use tidegate::model::{RevisionId, World};
 use tidegate::platform::ConfigSource as _;
 use tidegate::proxy::{DrainState, Message, Settings, Shared, Worker};
 use tidegate::revision::{ProcessQueue, Setting};
-use tidegate::stats::{Clock, Pokes, RevisionStats};
+use tidegate::stats::{Clock, Pokes};
 use tidegate::upstream::Socket;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
@@ -37,8 +37,10 @@ const CLOSES_WITHIN: Duration = Duration::from_secs(12);
 pub(crate) struct Memory {
     /// Stamps, as they are written.
     pub(crate) stamps: Option<String>,
-    /// Revisions that had as many replicas as `initial-scale` asks for.
-    pub(crate) initialized: Vec<RevisionId>,
+    /// Counts, and who had as many replicas as `initial-scale` asks for.
+    pub(crate) restored: BTreeMap<RevisionId, Restored>,
+    /// The latter, for who watches.
+    pub(crate) reached: Vec<RevisionId>,
 }
 
 /// One life.
@@ -92,16 +94,17 @@ impl Life {
         let parts = ControlParts {
             shared: Arc::clone(&shared),
             setting,
-            pokes: Arc::clone(&pokes),
+            pokes,
             target: Target(Rc::clone(&platform)),
             seed,
             shown_at: None,
         };
         let mut control = Control::new(parts, Arc::clone(&autoscaler));
+        control.restore(memory.restored.clone());
         let live = control.live();
         let (workers, senders) = start_workers(seed, weather.workers, &shared);
         let (statements, stated) = mpsc::channel(1024);
-        let shadow = Shadow::new(ledger, &live, &autoscaler, clock, &memory.initialized);
+        let shadow = Shadow::new(ledger, &live, &autoscaler, clock, &memory.restored);
         let sink = sink(weather, ledger, &live, &shadow, statements);
         let scaling = Arc::clone(&autoscaler);
         tokio::task::spawn_local(async move { scaling.run(sink).await });
@@ -135,7 +138,6 @@ impl Life {
             driver,
         });
         let world = life.load(files);
-        life.remember_initialized(&world, &memory.initialized, weather.workers, &pokes);
         life.platform.configure(world);
         life
     }
@@ -167,27 +169,24 @@ impl Life {
     /// What the next life is to know.
     pub(crate) fn memory(&self) -> Memory {
         let stamps = serde_json::to_string(self.loader.borrow().stamps()).expect("a String");
+        let restored = |id: &RevisionId| {
+            let view = self.autoscaler.view(id)?;
+            #[cfg(planted)]
+            let view = tidegate::autoscaler::ScalerView {
+                initialized: view.initialized
+                    && !tidegate::model::planted::is(
+                        tidegate::model::planted::Bug::InitializedLost,
+                    ),
+                ..view
+            };
+            Some(Restored { replicas: view.desired, initialized: view.initialized })
+        };
         let revisions = self.live.revisions();
         let ids = revisions.iter().map(|revision| revision.id().clone());
-        let known = |id: &RevisionId| self.autoscaler.view(id).is_some_and(|v| v.initialized);
-        Memory { stamps: Some(stamps), initialized: ids.filter(known).collect() }
-    }
-
-    fn remember_initialized(
-        &self,
-        world: &World,
-        initialized: &[RevisionId],
-        workers: usize,
-        pokes: &Arc<Pokes>,
-    ) {
-        for spec in world.revisions.iter().filter(|spec| initialized.contains(&spec.id)) {
-            #[cfg(planted)]
-            if tidegate::model::planted::is(tidegate::model::planted::Bug::InitializedLost) {
-                continue;
-            }
-            let stats = RevisionStats::new(spec.id.clone(), self.clock, workers, Arc::clone(pokes));
-            self.autoscaler.upsert_initialized(Arc::clone(spec), stats);
-        }
+        let restored = ids.filter_map(|id| restored(&id).map(|known| (id, known))).collect();
+        let reached = |id: &RevisionId| self.autoscaler.view(id).is_some_and(|v| v.initialized);
+        let ids = revisions.iter().map(|revision| revision.id().clone());
+        Memory { stamps: Some(stamps), restored, reached: ids.filter(reached).collect() }
     }
 
     /// Waits until it serves.

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::app::Live;
-use tidegate::autoscaler::{Autoscaler, Cause, Clamp, Decision, Sample, Scaler, Statement, bounds};
+use tidegate::autoscaler::{
+    Autoscaler, Cause, Clamp, Decision, Restored, Sample, Scaler, Statement, bounds,
+};
 use tidegate::model::RevisionId;
 use tidegate::revision::Revision;
 use tidegate::stats::{Clock, Nanos, Reading};
@@ -60,7 +62,7 @@ impl Shadow {
         live: &Arc<Live>,
         autoscaler: &Arc<Autoscaler>,
         clock: Clock,
-        known_before: &[RevisionId],
+        known_before: &BTreeMap<RevisionId, Restored>,
     ) -> Rc<Self> {
         Rc::new(Self {
             ledger: Rc::clone(ledger),
@@ -68,7 +70,7 @@ impl Shadow {
             autoscaler: Arc::clone(autoscaler),
             clock,
             followed: RefCell::default(),
-            known_before: known_before.to_vec(),
+            known_before: known_before.keys().cloned().collect(),
             compared: Cell::new(0),
         })
     }

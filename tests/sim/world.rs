@@ -299,9 +299,10 @@ impl Stage {
             .iter()
             .map(|revision| {
                 let scaling = &revision.spec().scaling;
-                let known = memory.initialized.contains(revision.id());
-                let initial = if known { 0 } else { scaling.initial_scale };
-                scaling.min_scale.max(initial)
+                let known = memory.restored.get(revision.id()).copied().unwrap_or_default();
+                let reached = memory.reached.contains(revision.id());
+                let initial = if reached { 0 } else { scaling.initial_scale };
+                scaling.min_scale.max(initial).max(known.replicas)
             })
             .sum();
         let failing = self.weather.start_failures > 0.0;

@@ -71,8 +71,20 @@ impl Tidegate {
         if !arguments.contains(&"--http") {
             command.args(["--http", "127.0.0.1:0"]);
         }
-        command.args(["--admin", "127.0.0.1:0", "--state-dir", "none"]);
+        if !arguments.contains(&"--state-dir") {
+            command.args(["--state-dir", "none"]);
+        }
+        command.args(["--admin", "127.0.0.1:0"]);
         command.args(arguments).current_dir(repository("."));
+        Self::spawn(folder, command)
+    }
+
+    /// Serves as a command says that a test put together.
+    pub(crate) fn spawned(command: Command) -> Self {
+        Self::spawn(tempfile::tempdir().unwrap(), command)
+    }
+
+    fn spawn(folder: TempDir, mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<String>> = Arc::default();
         let reader = {

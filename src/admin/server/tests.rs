@@ -13,6 +13,7 @@ fn server() -> AdminServer {
         services: Box::new(|| ServicesView {
             services: vec![ServiceView { name: "hello".into(), ..ServiceView::default() }],
             rejected: vec!["bad.yaml:3: no".into()],
+            ..ServicesView::default()
         }),
         revisions: Box::new(|| RevisionsView { revisions: vec![RevisionView::default(); 2] }),
         revision: Box::new(|id| {

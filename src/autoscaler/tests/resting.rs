@@ -77,9 +77,57 @@ async fn resting_counts_are_stated_without_a_request() {
 
     let home = Home::new(None);
     let stats = RevisionStats::new(initial.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
-    home.autoscaler.upsert_initialized(Arc::clone(&initial), stats);
+    let restored = Restored { replicas: 0, initialized: true };
+    home.autoscaler.restore(Arc::clone(&initial), stats, restored);
     home.until(10_000).await;
     assert_eq!(home.counts(), [], "a restart starts nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_count_is_stated_at_once_and_ebbs_away_like_any_other() {
+    let home = Home::new(None);
+    let scaling = ScalingSpec { max_scale: Some(6), ..ScalingSpec::default() };
+    for (name, replicas) in [("a", 4), ("b", 9), ("c", 1)] {
+        let spec = scaled(name, scaling.clone());
+        let stats = RevisionStats::new(spec.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
+        home.instant.lock().push(Arc::clone(&stats));
+        let restored = Restored { replicas, initialized: true };
+        home.autoscaler.restore(spec, stats, restored);
+    }
+    settle().await;
+    let of = |all: &[(Duration, Statement)], name: &str| -> Vec<u32> {
+        let of = all.iter().filter(|(_, s)| &*s.revision.name == name);
+        of.map(|(_, s)| s.desired).collect()
+    };
+    let first = home.take();
+    assert_eq!(["a", "b", "c"].map(|name| of(&first, name)), [vec![4], vec![6], vec![1]]);
+    // The clients of before need some time to come back.
+    home.until(59_000).await;
+    let minute = home.take();
+    for (name, count) in [("a", 4), ("b", 6), ("c", 1)] {
+        assert!(of(&minute, name).iter().all(|desired| *desired == count), "{name}: {minute:?}");
+    }
+    home.until(200_000).await;
+    let rest = home.take();
+    for name in ["a", "b", "c"] {
+        assert_eq!(of(&rest, name).last(), Some(&0), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn restored_counts_keep_to_the_bound_of_the_process() {
+    let home = Home::new(Some(3));
+    for name in ["a", "b"] {
+        let spec = plain(name);
+        let stats = RevisionStats::new(spec.id.clone(), home.clock, 1, Arc::clone(&home.pokes));
+        let restored = Restored { replicas: 4, initialized: true };
+        home.autoscaler.restore(spec, stats, restored);
+    }
+    settle().await;
+    let stated = home.take();
+    let last = |name: &str| stated.iter().rev().find(|(_, s)| &*s.revision.name == name);
+    let total: u32 = ["a", "b"].iter().filter_map(|n| last(n)).map(|(_, s)| s.desired).sum();
+    assert_eq!(total, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,5 @@
 //! Values of options from their text.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -31,10 +30,14 @@ pub enum StateDir {
 }
 
 impl FromStr for StateDir {
-    type Err = Infallible;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "none" { Self::None } else { Self::Path(text.into()) })
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("write a folder, or none"),
+            "none" => Ok(Self::None),
+            folder => Ok(Self::Path(folder.into())),
+        }
     }
 }
 

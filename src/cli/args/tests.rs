@@ -49,6 +49,7 @@ fn every_option_of_serve_is_understood() {
     assert_eq!(serve.manifests.run.len(), 1, "a comma belongs to the command");
     assert_eq!(serve.manifests.run[0].command, "x,y");
     assert_eq!(serve.state_dir, Some(StateDir::None));
+    assert!(parse(&["-f", "a.yaml", "--state-dir", ""]).is_err());
     assert_eq!(serve.workers, NonZeroUsize::new(3));
     assert_eq!(serve.drain_timeout, Duration::from_millis(500));
     let networks = ["10.0.0.0/8", "::1/128"].map(|n| n.parse().unwrap());

@@ -30,15 +30,20 @@ impl<S: Subscriber> Layer<S> for JsonLayer {
         let mut time = String::new();
         // Writing to a String cannot fail.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-        let mut fields = Fields(Map::new());
-        fields.0.insert("timestamp".to_owned(), time.into());
-        fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
-        event.record(&mut fields);
-        fields.0.insert("target".to_owned(), event.metadata().target().into());
-        let mut line = Value::Object(fields.0).to_string().into_bytes();
+        let first = Map::from_iter([("timestamp".to_owned(), time.into())]);
+        let mut line = object(event, first).to_string().into_bytes();
         line.push(b'\n');
         self.0.write_line(line);
     }
+}
+
+/// An event as an object: `first`, its level, its fields, its target.
+pub(super) fn object(event: &Event<'_>, first: Map<String, Value>) -> Value {
+    let mut fields = Fields(first);
+    fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
+    event.record(&mut fields);
+    fields.0.insert("target".to_owned(), event.metadata().target().into());
+    Value::Object(fields.0)
 }
 
 struct Fields(Map<String, Value>);

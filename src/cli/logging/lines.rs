@@ -4,7 +4,6 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ pub(super) const CAPACITY: usize = 4096;
 
 /// Takes lines without ever waiting. Clones write to the same place.
 #[derive(Clone, Debug)]
-pub struct Lines {
+pub(super) struct Lines {
     sender: SyncSender<Vec<u8>>,
     progress: Arc<Progress>,
 }
@@ -47,7 +46,7 @@ impl Lines {
     }
 
     /// Queues bytes that end with a line feed; drops them when the queue is full.
-    pub fn write_line(&self, line: Vec<u8>) {
+    pub(super) fn write_line(&self, line: Vec<u8>) {
         match self.sender.try_send(line) {
             Ok(()) => self.progress.sent.fetch_add(1, Ordering::Release),
             Err(_) => self.progress.dropped.fetch_add(1, Ordering::Relaxed),
@@ -55,14 +54,13 @@ impl Lines {
     }
 
     /// How many lines were dropped.
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.progress.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until what was queued before this call is written, at most `timeout`.
-    pub(super) fn flush(&self, timeout: Duration) {
+    /// Waits until what was queued before this call is written, at most until `deadline`.
+    pub(super) fn flush(&self, deadline: Instant) {
         let sent = self.progress.sent.load(Ordering::Acquire);
-        let deadline = Instant::now() + timeout;
         let mut written = self.progress.written.lock();
         while *written < sent {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -128,7 +126,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// Queues what is written in one call as one line, which is how `tracing-subscriber` writes.
 #[derive(Debug)]
-pub struct LineWriter<'a>(&'a Lines);
+pub(super) struct LineWriter<'a>(&'a Lines);
 
 impl Write for LineWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

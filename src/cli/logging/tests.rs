@@ -49,10 +49,10 @@ fn a_slow_reader_costs_lines_but_no_time() {
         lines.write_line(format!("line {number}\n").into_bytes());
     }
     assert_eq!(lines.dropped(), 12);
-    lines.flush(Duration::from_millis(1));
+    lines.flush(Instant::now() + Duration::from_millis(1));
     assert_eq!(text(&kept), "", "a flush does not wait for ever");
     drop(open);
-    lines.flush(Duration::from_secs(10));
+    lines.flush(Instant::now() + Duration::from_secs(10));
     let text = text(&kept);
     assert!(text.starts_with("line 0\nline 1\n") && text.contains("line 8\n"), "{text}");
     assert_eq!(text.matches("\nline ").count(), 8, "{text}");
@@ -68,8 +68,7 @@ fn log_lines() {
 #[test]
 fn levels_change_at_run_time() {
     let (lines, kept) = sink(LogFormat::Text);
-    let (subscriber, levels) = subscriber(LogFormat::Text, "info", lines.clone(), false).unwrap();
-    let handle = LogHandle { lines, levels };
+    let (subscriber, handle) = subscriber(LogFormat::Text, "info", lines, false).unwrap();
     let logged = |handle: &LogHandle| {
         kept.lock().clear();
         log_lines();
@@ -95,10 +94,10 @@ fn levels_change_at_run_time() {
 #[test]
 fn json_has_one_object_a_line() {
     let (lines, kept) = sink(LogFormat::Json);
-    let (subscriber, _levels) =
+    let (subscriber, _handle) =
         subscriber(LogFormat::Json, "info,tidegate=debug", lines.clone(), false).unwrap();
     tracing::subscriber::with_default(subscriber, log_lines);
-    lines.flush(Duration::from_secs(10));
+    lines.flush(Instant::now() + Duration::from_secs(10));
     let text = text(&kept);
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

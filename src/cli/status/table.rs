@@ -160,6 +160,7 @@ fn attention(status: &Status, text: &mut String) {
         let name = format!("{}/{}", service.namespace, service.name);
         lines.extend(service.warnings.iter().map(|warning| format!("{name}: {warning}")));
     }
+    lines.extend(status.conditions.iter().cloned());
     lines.extend(status.rejected.iter().map(|rejected| format!("not admitted: {rejected}")));
     if !lines.is_empty() {
         text.push('\n');
@@ -199,6 +200,7 @@ mod tests {
                 },
             ],
             "rejected": ["a.yaml:3: spec.template: missing"],
+            "conditions": ["StateNotSaved: no space left"],
             "revisions": [
                 {"namespace": "default", "name": "hello-00001", "service": "hello",
                  "desired": 12, "ready": 10, "in_flight": 1000, "waiting": 3, "new_field": 1},
@@ -220,6 +222,7 @@ mod tests {
 
             shop/cart: no_local_command: say what to run
             shop/cart: securityContext is ignored
+            StateNotSaved: no space left
             not admitted: a.yaml:3: spec.template: missing
         "#]]
         .assert_eq(&render(&status));

@@ -4,11 +4,12 @@ use serde_json::Value as Json;
 
 use super::decode::decode_at;
 use super::findings::{Finding, Findings, Path, texts};
-use super::view::{child, has, text};
+use super::view::{child, has, int, text};
 use super::{AdmissionContext, metadata};
 use crate::config::problem::Severity;
 use crate::config::settings::{
-    AutoscalerConfig, Data, LogLevel, LoggingSettings, unknown_setting, validate_settings,
+    AutoscalerConfig, Data, Forwarder, LogLevel, LoggingSettings, unknown_setting,
+    validate_settings,
 };
 use crate::config::text::{base64, quote};
 use crate::config::yaml::Node;
@@ -120,14 +121,26 @@ pub(super) fn logging_config(object: &Json, node: &Node, out: &mut Findings) {
         return;
     };
     let at = at.field("forwarders");
+    let mut idle = Vec::new();
     // One, or a list of such.
     match forwarders.as_list() {
         Some(items) => {
             for (index, item) in items.iter().enumerate() {
-                check_forwarder(item, &at.index(index), out);
+                check_forwarder(item, &at.index(index), &mut idle, out);
             }
         }
-        None => check_forwarder(forwarders, &at, out),
+        None => check_forwarder(forwarders, &at, &mut idle, out),
+    }
+    if !idle.is_empty() {
+        out.push(Finding {
+            message: format!("accepted but without effect here: {}", idle.join(", ")),
+            paths: vec![at],
+            fix: "write type: fluentd with config.host, port, tag and requireAckResponse; nothing \
+                  else is served"
+                .to_owned(),
+            severity: Severity::Warning,
+            ..Finding::default()
+        });
     }
 }
 
@@ -137,13 +150,34 @@ fn check_level(level: &str, path: Path, out: &mut Findings) {
     }
 }
 
-fn check_forwarder(node: &Node, at: &Path, out: &mut Findings) {
+/// What means nothing here is added to `idle`.
+fn check_forwarder(node: &Node, at: &Path, idle: &mut Vec<String>, out: &mut Findings) {
     let mut decoding = Findings::default();
     let forwarder = decode_at(node, "LogForwarder", at, &mut decoding);
-    if decoding.is_empty() && text(&forwarder, "type").is_empty() {
-        out.missing(at.field("type"), "write type: and the forwarder's kind, such as fluentd");
-    }
+    let is_readable = decoding.is_empty();
     out.append(decoding);
+    if !is_readable {
+        return;
+    }
+    let kind = text(&forwarder, "type");
+    if kind.is_empty() {
+        out.missing(at.field("type"), "write type: and the forwarder's kind, such as fluentd");
+    } else if !kind.eq_ignore_ascii_case(Forwarder::TYPE) {
+        idle.push(format!("{} (type {kind})", at.as_str()));
+    } else {
+        let config = child(&forwarder, "config");
+        let at = at.field("config");
+        if text(config, "host").is_empty() {
+            out.missing(at.field("host"), "write host: and the collector's name or address");
+        }
+        if let Some(port) = int(config, "port")
+            && u16::try_from(port).map_or(true, |port| port == 0)
+        {
+            out.out_of_bounds(at.field("port"), port, 1, u16::MAX);
+        }
+        let unused = ["path", "url"].into_iter().filter(|field| has(config, field));
+        idle.extend(unused.map(|field| at.field(field).as_str().to_owned()));
+    }
 }
 
 /// What an admitted LoggingConfig says.
@@ -166,16 +200,23 @@ pub fn logging_settings(object: &Json) -> LoggingSettings {
             .flatten()
             .filter_map(|(name, logger)| Some((name.clone(), level(logger)?)))
             .collect(),
-        forwarders: forwarders.into_iter().map(forwarder).collect(),
+        forwarders: forwarders.into_iter().filter_map(forwarder).collect(),
     }
 }
 
-fn forwarder(json: &Json) -> String {
+/// None for a type that is not served.
+fn forwarder(json: &Json) -> Option<Forwarder> {
+    if !text(json, "type").eq_ignore_ascii_case(Forwarder::TYPE) {
+        return None;
+    }
     let config = child(json, "config");
-    let port = config.get("port").and_then(Json::as_i64);
-    let address = match port {
-        Some(port) => format!("{}:{port}", text(config, "host")),
-        None => text(config, "host").to_owned(),
-    };
-    format!("{} {address}", text(json, "type")).trim().to_owned()
+    let host = text(config, "host");
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let tag = Some(text(config, "tag")).filter(|tag| !tag.is_empty());
+    Some(Forwarder {
+        host: bare.unwrap_or(host).to_owned(),
+        port: int(config, "port").and_then(|port| port.try_into().ok()).unwrap_or(Forwarder::PORT),
+        tag: tag.unwrap_or(Forwarder::TAG).to_owned(),
+        confirmed: child(config, "requireAckResponse").as_bool().unwrap_or(false),
+    })
 }

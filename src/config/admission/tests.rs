@@ -2,6 +2,7 @@ use expect_test::{Expect, expect};
 use serde_json::json;
 
 use super::*;
+use crate::config::settings::Forwarder;
 use crate::config::yaml::parse_file;
 
 fn node(text: &str) -> Node {
@@ -305,7 +306,8 @@ kind: LoggingConfig
 metadata: {name: l}
 spec:
   loggers: {serving.knative.dev: {level: LOUD}}
-  forwarders: [{config: {host: h}}, {typ: fluentd}]
+  forwarders: [{config: {host: h}}, {typ: fluentd}, {type: fluentd, config: {port: 0}},
+    {type: fluentd, config: {host: h, path: /logs}}, {type: loki, config: {url: 'http://h'}}]
 ",
         &expect![[r#"
             hello.yaml:5: document 1: data.stable-window: failed to parse data: failed to parse "stable-window": time: missing unit in duration "60"; write 60s
@@ -316,6 +318,9 @@ spec:
             hello.yaml:19: document 3: spec.loggers.serving.knative.dev.level: invalid value: LOUD; write DEBUG, INFO, WARN, ERROR or FATAL
             hello.yaml:20: document 3: spec.forwarders[0].type: missing field(s); write type: and the forwarder's kind, such as fluentd
             hello.yaml:20: document 3: spec.forwarders[1].typ: unknown field "typ"; write type
+            hello.yaml:20: document 3: spec.forwarders[2].config.host: missing field(s); write host: and the collector's name or address
+            hello.yaml:20: document 3: spec.forwarders[2].config.port: expected 1 <= 0 <= 65535; write a value from 1 to 65535
+            hello.yaml:20: document 3: warning: spec.forwarders: accepted but without effect here: spec.forwarders[3].config.path, spec.forwarders[4] (type loki); write type: fluentd with config.host, port, tag and requireAckResponse; nothing else is served
         "#]],
     );
     let good = local(
@@ -325,7 +330,20 @@ spec:
     let settings = logging_settings(&good.object);
     assert_eq!(settings.level, Some(crate::config::settings::LogLevel::Warn));
     assert_eq!(settings.loggers.len(), 1);
-    assert_eq!(settings.forwarders, ["fluentd h:24224"]);
+    let fluentd = |host: &str, port, tag: &str, confirmed| Forwarder {
+        host: host.to_owned(),
+        port,
+        tag: tag.to_owned(),
+        confirmed,
+    };
+    assert_eq!(settings.forwarders, [fluentd("h", 24224, "tidegate", false)]);
+    let several = local(
+        "apiVersion: logging.knative.dev/v1alpha1\nkind: LoggingConfig\nmetadata: {name: l}\nspec:\n  forwarders:\n  - {type: loki}\n  - {type: Fluentd, config: {host: '[::1]', port: 9, tag: a.b, requireAckResponse: true}}\n",
+    );
+    assert_eq!(several.problems, vec![]);
+    let settings = logging_settings(&several.object);
+    assert_eq!(settings.forwarders, [fluentd("::1", 9, "a.b", true)]);
+    assert_eq!(settings.forwarders[0].to_string(), "fluentd [::1]:9");
 }
 
 #[test]

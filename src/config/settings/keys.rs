@@ -5,6 +5,7 @@ pub(super) fn known(name: &str) -> &'static [&'static str] {
     match name {
         "config-autoscaler" => &AUTOSCALER,
         "config-defaults" => &DEFAULTS,
+        "config-gc" => &GC,
         "config-network" => &NETWORK,
         "config-observability" => &OBSERVABILITY,
         _ => &[],
@@ -51,6 +52,13 @@ const DEFAULTS: [&str; 16] = [
     "revision-cpu-limit",
     "revision-memory-limit",
     "revision-ephemeral-storage-limit",
+];
+
+const GC: [&str; 4] = [
+    "retain-since-create-time",
+    "retain-since-last-active-time",
+    "min-non-active-revisions",
+    "max-non-active-revisions",
 ];
 
 const NETWORK: [&str; 25] = [

@@ -1,6 +1,7 @@
 //! `config-logging`, and what a `LoggingConfig` says in its place.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::Data;
 use super::reader::path;
@@ -42,8 +43,38 @@ pub struct LoggingSettings {
     pub level: Option<LogLevel>,
     /// Levels of loggers.
     pub loggers: BTreeMap<String, LogLevel>,
-    /// Forwarders as `TYPE HOST:PORT`; accepted and shown, not acted on.
-    pub forwarders: Vec<String>,
+    /// Where the log goes as well.
+    pub forwarders: Vec<Forwarder>,
+}
+
+/// A collector that speaks Fluentd's forward protocol.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Forwarder {
+    /// Its name or IP address, the latter without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The tag of what is sent to it.
+    pub tag: String,
+    /// Whether a record counts as sent only once the collector has confirmed it.
+    pub confirmed: bool,
+}
+
+impl Forwarder {
+    /// The only type that is served.
+    pub const TYPE: &str = "fluentd";
+    /// Fluentd's own port.
+    pub const PORT: u16 = 24224;
+    /// Tag of what is sent where none is given.
+    pub const TAG: &str = "tidegate";
+}
+
+impl fmt::Display for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        let brackets = if host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{} {}{host}{}:{port}", Self::TYPE, brackets.0, brackets.1)
+    }
 }
 
 /// Reads `config-logging`: `loglevel.NAME` keys, and the level of `zap-logger-config`.

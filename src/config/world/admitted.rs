@@ -11,6 +11,7 @@ use super::objects::Source;
 use super::own::{PREFIX, own_settings};
 use super::settings::Settings;
 use super::stamp::{Stamps, without_nulls};
+use super::workload::ignored;
 use crate::config::admission::{Admission, AdmissionContext, admit};
 use crate::config::problem::{ConfigProblem, Severity};
 use crate::config::yaml::Node;
@@ -20,16 +21,37 @@ use crate::config::yaml::Node;
 pub(super) struct Admitted {
     /// Where it stands.
     pub(super) source: Source,
-    /// The object with defaults; of a ConfigMap or Secret only its metadata.
-    pub(super) object: Value,
+    /// The object with defaults, without `spec.template`; of a ConfigMap or Secret only its
+    /// metadata.
+    pub(super) object: Arc<Value>,
+    /// `spec.template` with defaults; `Null` for other kinds.
+    pub(super) template: Arc<Value>,
     /// What the user wrote as `spec.template`, nulls left out; `Null` for other kinds.
-    pub(super) written: Value,
+    pub(super) written: Arc<Value>,
+    /// Parts of the template that mean nothing on one machine.
+    pub(super) ignored: Arc<[String]>,
     /// Contents of a ConfigMap or Secret.
     pub(super) data: Option<Arc<Data>>,
     /// Warnings of its admission, to be said again with every load.
     pub(super) warnings: Vec<String>,
     /// Settings it was admitted under.
     pub(super) settings: u64,
+}
+
+impl Admitted {
+    /// The same object at another place of its file.
+    fn moved_to(&self, source: &Source) -> Self {
+        Self {
+            source: source.clone(),
+            object: Arc::clone(&self.object),
+            template: Arc::clone(&self.template),
+            written: Arc::clone(&self.written),
+            ignored: Arc::clone(&self.ignored),
+            data: self.data.as_ref().map(Arc::clone),
+            warnings: Vec::new(),
+            settings: self.settings,
+        }
+    }
 }
 
 /// All objects in effect.
@@ -77,11 +99,17 @@ impl<'a> Admitter<'a> {
         source: &Source,
         former: Option<&Arc<Admitted>>,
     ) -> Result<Arc<Admitted>, Vec<ConfigProblem>> {
-        if let Some(former) = former
-            && former.settings == self.count
-            && former.source.is_same(source)
-        {
-            return Ok(Arc::clone(former));
+        if let Some(former) = former.filter(|former| former.settings == self.count) {
+            if former.source.is_same(source) {
+                return Ok(Arc::clone(former));
+            }
+            // Another object of its file changed. Warnings name lines, which may be others now.
+            if former.warnings.is_empty()
+                && former.source.file == source.file
+                && former.source.node().is_same(source.node())
+            {
+                return Ok(Arc::new(former.moved_to(source)));
+            }
         }
         self.admit_anew(key, source, former)
             .map(Arc::new)
@@ -130,6 +158,12 @@ impl<'a> Admitter<'a> {
             map.retain(|field, _| field == "metadata");
         }
         let data = data.map(Arc::new);
+        let template = match key.kind {
+            Kind::Service | Kind::Configuration => {
+                object.pointer_mut("/spec/template").map_or(Value::Null, Value::take)
+            }
+            _ => Value::Null,
+        };
         self.check_own(key, node, &mut problems);
         if let Some(name) = self.stamps.name_conflict(&key.name, &written)
             && problems.is_empty()
@@ -141,8 +175,16 @@ impl<'a> Admitter<'a> {
             problems.push(problem.at_line(line));
         }
         if problems.is_empty() {
-            let source = source.clone();
-            Ok(Admitted { source, object, written, data, warnings, settings: self.count })
+            Ok(Admitted {
+                source: source.clone(),
+                object: Arc::new(object),
+                template: Arc::new(template),
+                ignored: ignored(&written).into(),
+                written: Arc::new(written),
+                data,
+                warnings,
+                settings: self.count,
+            })
         } else {
             Err(problems)
         }

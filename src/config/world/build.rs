@@ -1,5 +1,6 @@
 //! Builds the world from the objects in effect.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
 use super::identity::Kind;
+use super::memo::{Basis, Memo};
 use super::own::own_settings;
+use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
 use super::rolling::{Moment, Pace};
@@ -17,7 +20,7 @@ use super::run::{RunCommands, object_name};
 use super::scalers::{Scalers, scalers};
 use super::settings::Settings;
 use super::stamp::Stamps;
-use super::workload::{Subject, container_concurrency, ignored, protocol, timeouts, workload};
+use super::workload::{Subject, container_concurrency, protocol, timeouts, workload};
 use crate::config::admission::logging_settings;
 use crate::config::problem::ConfigProblem;
 use crate::config::scaling::{progress_deadline, resolve};
@@ -28,6 +31,8 @@ use crate::model::{
 
 /// What a world is built from.
 pub(super) struct Build<'a> {
+    /// What the build before made, and of what.
+    pub(super) memo: &'a RefCell<Memo>,
     pub(super) objects: &'a Objects,
     pub(super) settings: &'a Settings,
     pub(super) options: &'a LoaderOptions,
@@ -41,6 +46,8 @@ pub(super) struct Build<'a> {
 pub(super) struct Built {
     pub(super) world: World,
     pub(super) logging: Option<LoggingSettings>,
+    /// Revisions that were past the retention limits and are forgotten.
+    pub(super) collected: Vec<RevisionId>,
     /// Services whose traffic moves, and how long that is to take.
     pub(super) rolling: BTreeMap<ServiceId, Duration>,
 }
@@ -55,21 +62,25 @@ impl Build<'_> {
     ) -> Built {
         let configurations = configurations(self.objects, problems);
         stamp_all(&configurations, self.objects, stamps, problems);
-        let drafts = drafts(&configurations, self.objects, stamps, problems);
+        let mut drafts = drafts(&configurations, self.objects, stamps, problems);
         let pace = Pace {
             moment: self.moment,
             default: self.settings.hosts.network.rollout_duration,
             world: self.former,
         };
         let routes = routes(self.objects, &drafts, stamps, &pace, problems);
+        let usage = Usage::new(&configurations, &routes, self.objects, self.moment.now);
+        let expired = usage.expired(stamps, &self.settings.retention);
+        drafts.retain(|id, _| !expired.contains(id));
         let scalers = scalers(self.objects, &drafts, problems);
         warnings.extend(scalers.warnings.iter().cloned());
-        let revisions = self.revisions(&drafts, &routes, &scalers);
+        let revisions = self.revisions(&drafts, &routes, &usage.routed, &scalers);
         let mut conditions = workload_conditions(&revisions);
         if self.options.one_machine {
             conditions.extend(ignored_conditions(&configurations));
         }
         self.warn_of_run(&configurations, &drafts, warnings);
+        usage.note(stamps, &expired);
         let mut rolling = BTreeMap::new();
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
@@ -95,7 +106,7 @@ impl Build<'_> {
         let default_service = self.default_service(&services, warnings);
         let logging = self.logging(warnings);
         let world = World { services, revisions, default_service, rejected: Vec::new() };
-        Built { world, logging, rolling }
+        Built { world, logging, collected: expired.into_iter().collect(), rolling }
     }
 
     /// All revisions, resolved; those that did not change are the former ones.
@@ -103,26 +114,24 @@ impl Build<'_> {
         &self,
         drafts: &RevisionDrafts<'_>,
         routes: &[RouteDraft<'_>],
+        routed: &HashSet<RevisionId>,
         scalers: &Scalers,
     ) -> Vec<Arc<RevisionSpec>> {
-        let routed: HashSet<RevisionId> = routes.iter().flat_map(RouteDraft::revisions).collect();
         // Configurations that some route leads to: their other revisions have been turned away from.
         let own = routes.iter().filter(|route| route.of_service).map(|route| route.id.clone());
         let routed_to = routed.iter().filter_map(|id| Some(configuration(id, drafts.get(id)?)));
         let configured: HashSet<ObjectName> = own.chain(routed_to).collect();
-        let data = data_set(self.objects);
-        let former: HashMap<&RevisionId, &Arc<RevisionSpec>> =
-            self.former.revisions.iter().map(|revision| (&revision.id, revision)).collect();
+        let mut memo = self.memo.borrow_mut();
+        let mut round = memo.round(data_set(self.objects));
         drafts
             .iter()
             .map(|(id, draft)| {
                 let is_reachable =
                     routed.contains(id) || !configured.contains(&configuration(id, draft));
-                let spec = self.revision(id, draft, is_reachable, scalers, &data);
-                match former.get(id) {
-                    Some(former) if ***former == spec => Arc::clone(former),
-                    _ => Arc::new(spec),
-                }
+                let scaler = scalers.get(id);
+                round.revision(id, Basis { draft, is_reachable, scaler }, |data| {
+                    self.revision(id, draft, is_reachable, scalers, data)
+                })
             })
             .collect()
     }
@@ -261,7 +270,7 @@ fn workload_conditions(revisions: &[Arc<RevisionSpec>]) -> Vec<(ObjectName, Stri
 /// Parts of templates that mean nothing here: one text a service.
 fn ignored_conditions(configurations: &[Configuration<'_>]) -> Vec<(ObjectName, String)> {
     let conditions = configurations.iter().filter_map(|configuration| {
-        let ignored = ignored(&configuration.admitted.written);
+        let ignored = &configuration.admitted.ignored;
         let text = || format!("accepted but without effect here: {}", ignored.join(", "));
         (!ignored.is_empty()).then(|| (configuration.id.clone(), text()))
     });

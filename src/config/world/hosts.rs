@@ -75,7 +75,7 @@ impl HostRules {
 /// tags, then `DomainMapping`s; a host stays with who claimed it first.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    owners: HashMap<Arc<str>, Arc<str>>,
+    owners: HashMap<Arc<str>, Arc<str>, foldhash::fast::FixedState>,
 }
 
 impl Claims {

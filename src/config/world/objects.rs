@@ -8,29 +8,27 @@ use std::sync::Arc;
 use super::SourceFile;
 use super::identity::{Identity, ObjectKey, identify};
 use crate::config::problem::ConfigProblem;
-use crate::config::yaml::{Node, Parsed, parse_file};
+use crate::config::yaml::{Document, Node, ParsedFile};
 
 /// Where an object stands: a document of a parsed file, or an item of a `List` in it.
 #[derive(Clone)]
 pub(super) struct Source {
     pub(super) file: Arc<Path>,
-    parsed: Arc<Parsed>,
-    document: usize,
+    document: Arc<Document>,
     item: Option<usize>,
 }
 
 impl Source {
     /// The object.
     pub(super) fn node(&self) -> &Node {
-        let node = &self.parsed.documents[self.document].node;
+        let node = &self.document.node;
         let items = node.get("items").and_then(Node::as_list);
         self.item.and_then(|item| items?.get(item)).unwrap_or(node)
     }
 
     /// Whether this is the very same text as `other`, so that nothing has to be looked at again.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.parsed, &other.parsed)
-            && (self.document, self.item) == (other.document, other.item)
+        Arc::ptr_eq(&self.document, &other.document) && self.item == other.item
     }
 
     /// The folder that relative paths of this object start from.
@@ -40,17 +38,16 @@ impl Source {
 
     /// A problem with its place: the file, the document, and the object's line if it has none.
     pub(super) fn place(&self, mut problem: ConfigProblem) -> ConfigProblem {
-        let document = &self.parsed.documents[self.document];
         if problem.line == 0 {
             problem.line = self.line();
         }
-        problem.in_file(&*self.file, document.index)
+        problem.in_file(&*self.file, self.document.index)
     }
 
     fn line(&self) -> u32 {
         match self.item {
             Some(_) => self.node().line,
-            None => self.parsed.documents[self.document].line,
+            None => self.document.line,
         }
     }
 }
@@ -68,10 +65,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// Parsed files by path. A file whose text is unchanged is not parsed again.
+/// Parsed files by path. A file whose text is unchanged is not parsed again, nor are the documents
+/// of one that only others changed in.
 #[derive(Default)]
 pub(super) struct FileCache {
-    files: HashMap<Arc<Path>, (Arc<str>, Arc<Parsed>)>,
+    files: HashMap<Arc<Path>, Arc<ParsedFile>, foldhash::fast::FixedState>,
 }
 
 impl fmt::Debug for FileCache {
@@ -83,20 +81,22 @@ impl fmt::Debug for FileCache {
 
 impl FileCache {
     /// The parsed files, in the order given; what is no longer given is forgotten.
-    fn parse(&mut self, files: &[SourceFile]) -> Vec<(Arc<Path>, Arc<Parsed>)> {
-        let mut kept = HashMap::with_capacity(files.len());
+    fn parse(&mut self, files: &[SourceFile]) -> Vec<(Arc<Path>, Arc<ParsedFile>)> {
+        let mut former = std::mem::take(&mut self.files);
+        self.files.reserve(files.len());
         let mut parsed_files = Vec::with_capacity(files.len());
         for file in files {
-            let known = self.files.remove_entry(file.path.as_path());
-            let (path, parsed) = match known {
-                Some((path, (text, parsed))) if text == file.text => (path, parsed),
-                Some((path, _)) => (path, Arc::new(parse_file(&file.text))),
-                None => (Arc::from(file.path.as_path()), Arc::new(parse_file(&file.text))),
+            let parse = |former: Option<&ParsedFile>| {
+                Arc::new(ParsedFile::parse(Arc::clone(&file.text), former))
             };
-            kept.insert(Arc::clone(&path), (Arc::clone(&file.text), Arc::clone(&parsed)));
+            let (path, parsed) = match former.remove_entry(file.path.as_path()) {
+                Some((path, known)) if known.is_of(&file.text) => (path, known),
+                Some((path, known)) => (path, parse(Some(&known))),
+                None => (Arc::from(file.path.as_path()), parse(None)),
+            };
+            self.files.insert(Arc::clone(&path), Arc::clone(&parsed));
             parsed_files.push((path, parsed));
         }
-        self.files = kept;
         parsed_files
     }
 }
@@ -120,13 +120,9 @@ pub(super) struct Collected {
 pub(super) fn collect(cache: &mut FileCache, files: &[SourceFile], strict: bool) -> Collected {
     let mut collected = Collected::default();
     for (file, parsed) in cache.parse(files) {
-        for index in 0..parsed.documents.len() {
-            let source = Source {
-                file: Arc::clone(&file),
-                parsed: Arc::clone(&parsed),
-                document: index,
-                item: None,
-            };
+        for document in &parsed.documents {
+            let document = Arc::clone(document);
+            let source = Source { file: Arc::clone(&file), document, item: None };
             collected.take_document(source, strict);
         }
         if let Some(error) = &parsed.error {

@@ -33,7 +33,7 @@ impl<'a> Configuration<'a> {
     fn template(&self) -> NewTemplate<'a> {
         NewTemplate {
             written: &self.admitted.written,
-            admitted: self.admitted.object.pointer("/spec/template").unwrap_or(&Value::Null),
+            admitted: &self.admitted.template,
             directory: self.admitted.source.folder(),
         }
     }
@@ -45,7 +45,7 @@ pub(super) struct RevisionDraft<'a> {
     pub(super) service: Option<&'a ServiceId>,
     pub(super) configuration: &'a str,
     /// Metadata and spec with defaults.
-    pub(super) template: &'a Value,
+    pub(super) template: &'a Arc<Value>,
     /// Folder of the manifest.
     pub(super) directory: &'a Path,
 }

@@ -13,8 +13,9 @@ use crate::config::admission::{AdmissionContext, admit};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::{
     AutoscalerConfig, CONFIG_MAPS, DefaultsConfig, DomainConfig, Features, LoggingSettings,
-    NetworkConfig, parse_config_autoscaler, parse_config_defaults, parse_config_domain,
-    parse_config_features, parse_config_logging, parse_config_network,
+    NetworkConfig, RetentionConfig, parse_config_autoscaler, parse_config_defaults,
+    parse_config_domain, parse_config_features, parse_config_gc, parse_config_logging,
+    parse_config_network,
 };
 
 /// Time a revision may take to become ready, on one machine.
@@ -33,6 +34,8 @@ pub(super) struct Settings {
     pub(super) features: Features,
     pub(super) hosts: HostRules,
     pub(super) progress_deadline: Duration,
+    /// Which revisions are kept that no traffic names.
+    pub(super) retention: RetentionConfig,
     /// Whether one machine's defaults hold.
     pub(super) one_machine: bool,
     /// What `config-logging` says; none without it.
@@ -118,6 +121,7 @@ impl KnativeConfigMaps {
             } else {
                 KNATIVE_PROGRESS_DEADLINE
             },
+            retention: parse_config_gc(data("config-gc")).unwrap_or_default(),
             one_machine: options.one_machine,
             logging: logging.and_then(|read| parse_config_logging(&read.data).ok()),
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,42 +17,48 @@ use crate::model::ObjectName;
 #[serde(default, rename_all = "camelCase")]
 pub struct Stamps {
     /// By configuration, as `NAMESPACE/NAME`.
-    configurations: BTreeMap<String, ConfigurationStamps>,
+    pub(super) configurations: BTreeMap<String, ConfigurationStamps>,
     /// By service or route, as `NAMESPACE/NAME`.
     traffic: BTreeMap<String, TrafficStamp>,
 }
 
 /// The stamps of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ConfigurationStamps {
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ConfigurationStamps {
     /// How many templates there were, as Knative's `metadata.generation` counts them.
-    generation: u32,
+    pub(super) generation: u32,
     /// Name of the newest revision.
-    latest: String,
+    pub(super) latest: String,
     /// Every revision, oldest first.
-    revisions: Vec<StampedRevision>,
+    pub(super) revisions: Vec<StampedRevision>,
 }
 
 /// One stamped revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct StampedRevision {
     /// Its name.
     pub name: String,
     /// Generation it was stamped at; 0 for one that came from a `Revision` document.
     pub generation: u32,
     /// `spec.template` as the user wrote it, nulls left out.
-    pub written: Value,
+    pub written: Arc<Value>,
     /// `spec.template` with the defaults of the moment it was stamped.
-    pub admitted: Value,
+    pub admitted: Arc<Value>,
     /// Folder of the manifest, against which `tidegate.dev/local-directory` is read.
+    #[serde(serialize_with = "as_text")]
     pub directory: PathBuf,
+    /// When it was made, in seconds since the Unix epoch; 0 = not noted yet.
+    pub created: u64,
+    /// Since when no traffic names it; none while some does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactive_since: Option<u64>,
 }
 
 /// Traffic of a service that could be resolved: revision names without namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub struct TrafficStamp {
     /// Revision and per cent, in the order written: where the traffic goes in the end.
     pub targets: Vec<(String, u8)>,
@@ -94,9 +101,9 @@ impl TrafficStamp {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewTemplate<'a> {
     /// `spec.template` as written, nulls left out.
-    pub(super) written: &'a Value,
+    pub(super) written: &'a Arc<Value>,
     /// `spec.template` after defaults.
-    pub(super) admitted: &'a Value,
+    pub(super) admitted: &'a Arc<Value>,
     /// Folder of the manifest.
     pub(super) directory: &'a Path,
 }
@@ -118,7 +125,7 @@ impl Stamps {
     ) -> Option<String> {
         let name = written.pointer("/metadata/name").and_then(Value::as_str)?;
         let stamped = self.revision(configuration, name)?;
-        (stamped.written != *written).then(|| name.to_owned())
+        (*stamped.written != *written).then(|| name.to_owned())
     }
 
     /// Gives a template its name: the latest revision's where the template is unchanged, else the
@@ -163,9 +170,10 @@ impl Stamps {
         stamps.revisions.push(StampedRevision {
             name,
             generation: stamps.generation,
-            written: template.written.clone(),
-            admitted: template.admitted.clone(),
+            written: Arc::clone(template.written),
+            admitted: Arc::clone(template.admitted),
             directory: template.directory.to_owned(),
+            ..StampedRevision::default()
         });
     }
 
@@ -183,9 +191,10 @@ impl Stamps {
         stamps.revisions.push(StampedRevision {
             name: name.to_owned(),
             generation,
-            written: template.written.clone(),
-            admitted: template.admitted.clone(),
+            written: Arc::clone(template.written),
+            admitted: Arc::clone(template.admitted),
             directory: template.directory.to_owned(),
+            ..StampedRevision::default()
         });
     }
 
@@ -242,11 +251,27 @@ impl Stamps {
         }
     }
 
+    /// The same, with manifests' folders that are given relative to the working directory of
+    /// then, `base`.
+    #[must_use]
+    pub fn seen_from(mut self, base: &Path) -> Self {
+        let stamps = self.configurations.values_mut();
+        for revision in stamps.flat_map(|stamps| &mut stamps.revisions) {
+            revision.directory = base.join(&revision.directory);
+        }
+        self
+    }
+
     /// Notes how far the traffic of a service has got.
     pub(super) fn set_rollout(&mut self, service: &ObjectName, rollout: Rollout) {
         if let Some(traffic) = self.traffic.get_mut(&service.to_string()) {
             traffic.rollout = rollout;
         }
+    }
+
+    /// Every configuration that was stamped, as `NAMESPACE/NAME`.
+    pub(super) fn configurations(&self) -> impl Iterator<Item = &str> {
+        self.configurations.keys().map(String::as_str)
     }
 
     /// Forgets every configuration and service for which `keep_*` says no: as in Knative,
@@ -259,6 +284,11 @@ impl Stamps {
         self.configurations.retain(|name, _| keep_configuration(name));
         self.traffic.retain(|name, _| keep_service(name));
     }
+}
+
+/// A path as text, so that a name that is none fails nothing else.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// A revision's name as Knative generates it.
@@ -302,9 +332,10 @@ mod tests {
     fn sequence(stamps: &mut Stamps, templates: &[Value], taken: &[&str]) -> Vec<String> {
         let mut names = Vec::new();
         for template in templates {
+            let template = Arc::new(template.clone());
             let template = NewTemplate {
-                written: template,
-                admitted: template,
+                written: &template,
+                admitted: &template,
                 directory: Path::new("manifests"),
             };
             stamps.stamp(&hello(), template, &|name| taken.contains(&name));

@@ -4,6 +4,7 @@ mod examples;
 mod former_self;
 mod hosting;
 mod invariants;
+mod retention;
 mod rolling;
 mod scaling;
 mod stamping;
@@ -19,6 +20,8 @@ use crate::model::{RevisionSpec, ServiceSpec, Workload};
 struct Bench {
     loader: Loader,
     files: BTreeMap<String, String>,
+    /// Seconds since the Unix epoch.
+    now: u64,
 }
 
 impl Bench {
@@ -27,7 +30,7 @@ impl Bench {
     }
 
     fn with(options: LoaderOptions) -> Self {
-        Self { loader: Loader::new(options), files: BTreeMap::new() }
+        Self { loader: Loader::new(options), files: BTreeMap::new(), now: 0 }
     }
 
     /// Loads all files with this one written anew.
@@ -45,7 +48,12 @@ impl Bench {
     fn load(&mut self) -> Loaded {
         let files: Vec<SourceFile> =
             self.files.iter().map(|(path, text)| SourceFile::new(path, text.as_str())).collect();
-        self.loader.load(&files)
+        let moment = Moment { now: self.moment(), ..Moment::default() };
+        self.loader.load_at(&files, &moment)
+    }
+
+    fn moment(&self) -> UnixNanos {
+        UnixNanos(self.now * 1_000_000_000)
     }
 }
 

@@ -13,12 +13,17 @@ use super::{Document, Entry, Node, Parsed, SyntaxError, Value, scalar};
 use crate::config::text::base64;
 
 /// Nodes of one file, replayed aliases counted: bounds what a few lines of aliases can unfold to.
-const MAX_NODES: usize = 1_000_000;
+pub(super) const MAX_NODES: usize = 1_000_000;
 /// Depth of nesting: bounds recursion over trees.
 const MAX_DEPTH: usize = 100;
 
 /// Reads all documents.
 pub(super) fn read(text: &str) -> Parsed {
+    read_counted(text).0
+}
+
+/// The same, and how many documents there are, empty ones counted, and values in them.
+pub(super) fn read_counted(text: &str) -> (Parsed, (usize, usize)) {
     let mut reader = Reader {
         events: Parser::new_from_str(text),
         lines: text.lines().collect(),
@@ -34,7 +39,7 @@ pub(super) fn read(text: &str) -> Parsed {
                     parsed.documents.push(document);
                 }
             }
-            Ok(None) => return parsed,
+            Ok(None) => return (parsed, (reader.document, reader.nodes)),
             Err(stop) => {
                 parsed.error = Some(SyntaxError {
                     line: stop.line,
@@ -42,7 +47,7 @@ pub(super) fn read(text: &str) -> Parsed {
                     document: reader.document.max(1),
                     message: stop.message,
                 });
-                return parsed;
+                return (parsed, (reader.document, reader.nodes));
             }
         }
     }

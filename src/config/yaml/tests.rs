@@ -148,3 +148,14 @@ fn json_round_trip() {
     let json = serde_json::json!({"b": [1, 2.5, "x", null, true], "a": {"n": 18_446_744_073_709_551_615_u64}});
     assert_eq!(Node::from_json(&json).to_json(), json);
 }
+
+#[test]
+fn the_same_content_elsewhere() {
+    let node = |text: &str| parse_file(text).documents.remove(0).node;
+    let here = node("a: [1, {b: c}]\nd: null\n");
+    let there = node("\n# comment\na:\n- 1\n- b: c\nd:\n");
+    assert!(here.is_same(&there) && here != there);
+    for other in ["a: [1, {b: d}]\nd:\n", "a: [1]\nd:\n", "d:\na: [1, {b: c}]\n", "a: 1\nd: 2\n"] {
+        assert!(!here.is_same(&node(other)), "{other}");
+    }
+}

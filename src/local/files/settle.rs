@@ -57,22 +57,18 @@ impl Settle {
         unreadable: &BTreeSet<PathBuf>,
         now: Instant,
     ) {
-        let mut paths: BTreeSet<PathBuf> = self.accepted.keys().cloned().collect();
-        paths.extend(self.moving.keys().cloned());
-        paths.extend(found.keys().cloned());
-        for path in paths {
-            let seen = found.get(&path).filter(|text| !text.is_empty());
-            let is_unreadable = path.ancestors().any(|part| unreadable.contains(part));
-            if is_unreadable || self.accepted.get(&path) == seen {
-                self.moving.remove(&path);
+        let mut former = std::mem::take(&mut self.moving);
+        for (path, seen) in differing(&self.accepted, found) {
+            let is_unreadable =
+                !unreadable.is_empty() && path.ancestors().any(|part| unreadable.contains(part));
+            if is_unreadable {
                 continue;
             }
-            match self.moving.get(&path) {
-                Some(moving) if moving.seen.as_ref() == seen => {}
-                _ => {
-                    self.moving.insert(path, Moving { seen: seen.cloned(), since: now });
-                }
-            }
+            let moving = match former.remove(path) {
+                Some(moving) if moving.seen.as_ref() == seen => moving,
+                _ => Moving { seen: seen.cloned(), since: now },
+            };
+            self.moving.insert(path.clone(), moving);
         }
     }
 
@@ -116,6 +112,31 @@ impl Settle {
             self.accepted.remove(&old);
         }
     }
+}
+
+/// Files whose content is not the one that counts, and what it is; none = gone or empty. Both maps
+/// are gone through once, side by side.
+fn differing<'a>(
+    accepted: &'a Contents,
+    found: &'a Contents,
+) -> Vec<(&'a PathBuf, Option<&'a Arc<str>>)> {
+    let mut differing = Vec::new();
+    let mut accepted = accepted.iter().peekable();
+    for (path, text) in found.iter().filter(|(_, text)| !text.is_empty()) {
+        let mut former = None;
+        while let Some((known, counts)) = accepted.next_if(|(known, _)| *known <= path) {
+            if known == path {
+                former = Some(counts);
+            } else {
+                differing.push((known, None));
+            }
+        }
+        if former != Some(text) {
+            differing.push((path, Some(text)));
+        }
+    }
+    differing.extend(accepted.map(|(gone, _)| (gone, None)));
+    differing
 }
 
 #[cfg(test)]

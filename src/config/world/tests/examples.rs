@@ -167,7 +167,8 @@ fn all_of_them_in_one_folder() {
     assert_eq!((scaling.max_scale, scaling.total_value), (Some(1000), 10.0));
     let logging = loaded.logging.as_ref().unwrap();
     assert_eq!(logging.loggers["serving.knative.dev"], LogLevel::Info);
-    assert_eq!(logging.forwarders, ["fluentd logs.default.svc.cluster.local:24224"]);
+    let forwarders: Vec<String> = logging.forwarders.iter().map(ToString::to_string).collect();
+    assert_eq!(forwarders, ["fluentd logs.default.svc.cluster.local:24224"]);
     let skipped: Vec<&str> =
         loaded.warnings.iter().map(String::as_str).filter(|w| w.contains("skipped")).collect();
     expect![[r#"

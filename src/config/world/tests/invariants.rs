@@ -91,6 +91,23 @@ fn check(loaded: &Loaded) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What a restart makes of the same files. Objects that are not admitted have no former self then.
+fn check_restart(bench: &Bench, loaded: &Loaded) -> Result<(), TestCaseError> {
+    if !loaded.problems.is_empty() {
+        return Ok(());
+    }
+    let stored = serde_json::to_string(bench.loader.stamps()).unwrap();
+    let stamps = serde_json::from_str(&stored).unwrap();
+    let loader = Loader::new(LoaderOptions::default()).with_stamps(stamps);
+    let mut restarted = Bench { loader, files: bench.files.clone(), now: bench.now };
+    let again = restarted.load();
+    prop_assert_eq!(problems(&again), "");
+    prop_assert_eq!(&again.world.services, &loaded.world.services);
+    prop_assert_eq!(&again.world.revisions, &loaded.world.revisions);
+    prop_assert_eq!(serde_json::to_string(restarted.loader.stamps()).unwrap(), stored);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -102,6 +119,7 @@ proptest! {
         for (file, text) in steps {
             let loaded = bench.write(["a.yaml", "b.yaml", "c.yaml"][file], &text);
             check(&loaded)?;
+            check_restart(&bench, &loaded)?;
             // The same files again change nothing.
             let again = bench.load();
             prop_assert_eq!(problems(&loaded), problems(&again));

@@ -135,6 +135,7 @@ fn a_restart_forgets_nothing_and_a_deletion_everything() {
         loader: Loader::new(LoaderOptions::default())
             .with_stamps(serde_json::from_str(text).unwrap()),
         files: BTreeMap::new(),
+        now: 0,
     };
     let canary = "  traffic:\n  - {revisionName: hello-00001, percent: 100}\n";
     let mut second = restarted(&stored);

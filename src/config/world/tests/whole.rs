@@ -172,3 +172,45 @@ fn timed(bench: &mut Bench) -> (Loaded, Duration) {
     let loaded = bench.load();
     (loaded, start.elapsed())
 }
+
+#[test]
+fn an_object_that_moves_within_its_file_is_known_by_its_new_line() {
+    let mut bench = Bench::new();
+    let b = service("b", "serve", "");
+    assert_good(&bench.write("app.yaml", &(service("a", "serve", "") + "---\n" + &b)));
+    let more = service("a", "serve", "").replace("name: a}", "name: a, labels: {tier: web}}");
+    let text = more.replace("spec:\n  template", "# one\n# two\nspec:\n  template") + "---\n" + &b;
+    let loaded = bench.write("app.yaml", &text);
+    assert_good(&loaded);
+    assert_eq!(loaded.world.revisions.len(), 2, "no template changed");
+    let line = 1 + text.lines().position(|line| line == "---").unwrap() + 1;
+    let configuration = b.replace("kind: Service", "kind: Configuration");
+    let loaded = bench.write("z.yaml", &configuration);
+    let expected = format!("the Service default/b at app.yaml:{line} brings");
+    assert!(problems(&loaded).contains(&expected), "{}", problems(&loaded));
+}
+
+#[test]
+fn what_all_revisions_depend_on_reaches_those_that_did_not_change() {
+    let mut bench = Bench::new();
+    assert_good(&bench.write("a.yaml", &service("a", "serve", "")));
+    let target = |loaded: &Loaded| loaded.world.revisions[0].scaling.target_value;
+    let config = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-autoscaler}}\n\
+             data: {{container-concurrency-target-default: '{value}'}}\n"
+        )
+    };
+    let before = target(&bench.load());
+    let halved = bench.write("config.yaml", &config("50"));
+    assert!(target(&halved) < before, "{} and {before}", target(&halved));
+    let scaler = "apiVersion: autoscaling.knative.dev/v1alpha1\nkind: PodAutoscaler\n\
+                  metadata: {name: a}\nspec:\n  minScale: 0\n  maxScale: 5\n  target: 7\n  \
+                  scaleTargetRef: {apiVersion: serving.knative.dev/v1, kind: Service, name: a}\n";
+    let set = bench.write("scaler.yaml", scaler);
+    assert_eq!(set.world.revisions[0].scaling.max_scale, Some(5));
+    let unset = bench.remove("scaler.yaml");
+    assert_eq!(*unset.world.revisions[0], *halved.world.revisions[0]);
+    let again = bench.load();
+    assert!(Arc::ptr_eq(&again.world.revisions[0], &unset.world.revisions[0]));
+}
