@@ -68,7 +68,10 @@ impl Judge {
             // The time for the rest of a refused upload may, too, and its answer be lost with it.
             End::NoAnswer if request.post && weather.jumps.is_some() => true,
             End::NoAnswer => (!patient && took >= timeout) || cut_off(ledger, request),
-            End::Cut => weather.replicas_fail() || took >= timeout || cut_off(ledger, request),
+            End::Cut => {
+                let gone = ledger.history.absent(request.service, request.sent, ledger.now());
+                gone || weather.replicas_fail() || took >= timeout || cut_off(ledger, request)
+            }
         }
     }
 
@@ -87,7 +90,11 @@ impl Judge {
             "queue_timeout" => service.queue_timeout.is_some_and(|timeout| took >= timeout),
             "request_timeout" => took >= service.timeout,
             "start_failed" => weather.start_failures > 0.0,
-            "upstream_connect" | "upstream_broke" => weather.replicas_fail(),
+            // A deleted service's replicas go at once where another program has its name by then.
+            "upstream_connect" | "upstream_broke" => {
+                let gone = ledger.history.absent(request.service, request.sent, now);
+                gone || weather.replicas_fail()
+            }
             "service_removed" | "no_route" => {
                 ledger.history.absent(request.service, request.sent, now)
             }

@@ -424,7 +424,7 @@ impl Platform {
             let fleets = self.fleets.borrow();
             fleets.get(id).map_or(Duration::ZERO, |fleet| fleet.spec.timeouts.request)
         };
-        let ledger = Rc::clone(&self.ledger);
+        let (ledger, serial) = (Rc::clone(&self.ledger), replica.serial);
         tokio::task::spawn_local(async move {
             // What ended this moment is to have ended for the replica, too.
             for _ in 0..50 {
@@ -433,13 +433,13 @@ impl Platform {
             for request in replica.running() {
                 let known = ledger.request(request);
                 // One whose client left may be about to end.
-                let over = known.ended.is_some() || ledger.now() >= known.sent + timeout;
+                let now = ledger.now();
+                let over = known.ended.is_some() || now >= known.sent + timeout;
+                // Another program took the name of the one it was deleted with.
+                let over = over || ledger.history.absent(known.service, known.sent, now);
                 if !over {
-                    let serial = replica.serial;
-                    ledger.violated(
-                        Property::StoppedIdle,
-                        format_args!("replica {serial} is told to stop and works for {request}"),
-                    );
+                    let what = format_args!("replica {serial} is told to stop, runs {request}");
+                    ledger.violated(Property::StoppedIdle, what);
                 }
             }
         });
