@@ -380,6 +380,7 @@ impl Platform {
         if let Some(replica) = &replica
             && stage == Stage::Ready
             && self.is_listed(id, serial)
+            && (self.weather.order_ms.1 == 0 || replica.times() == 1)
         {
             self.must_be_idle(id, Rc::clone(replica));
         }
@@ -409,8 +410,7 @@ impl Platform {
         });
     }
 
-    /// Whether the program knew of a replica when it ordered last. Where orders are late it may not
-    /// have, and where there are too many, one that it did not know of goes first.
+    /// Whether the program knew of a replica when it ordered last, or orders are never late.
     fn is_listed(&self, id: &RevisionId, serial: u64) -> bool {
         let strict = self.weather.order_ms.1 == 0 && self.weather.surpluses.is_none();
         let fleets = self.fleets.borrow();
