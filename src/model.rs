@@ -6,6 +6,8 @@ mod process;
 mod revision;
 mod scaling;
 mod service;
+#[cfg(planted)]
+pub mod planted;
 mod reason;
 mod time;
 

@@ -14,8 +14,6 @@ mod endpoint;
 mod meter;
 mod permit;
 mod picker;
-#[cfg(planted)]
-pub mod planted;
 mod queue;
 mod scale;
 mod slots;
@@ -23,6 +21,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod view;
+
+#[cfg(planted)]
+use crate::model::planted;
 
 pub use eject::DueProbe;
 pub use endpoint::{EndpointSet, EndpointState};

@@ -203,8 +203,9 @@ impl<T: ScaleTarget> Control<T> {
                     let told = live.fail_waiters(&problem);
                     tracing::error!(%revision, waiting = told, "{}: {}", problem.reason,
                         problem.message);
+                    // A late report of one that is forgotten would be listed for ever.
+                    self.live.failures.insert(revision, problem);
                 }
-                self.live.failures.insert(revision, problem);
             }
             Update::ColdStart { revision, spawn, ready } => {
                 if let Some(live) = self.revision(&revision) {
@@ -248,9 +249,20 @@ impl<T: ScaleTarget> Control<T> {
         *self.live.revisions.lock() =
             self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
         *self.live.world.lock() = Arc::clone(world);
+        #[cfg(planted)]
+        if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
+            let problem = Problem::new(crate::model::Reason::ServiceRemoved, "planted");
+            for revision in self.registry.revisions() {
+                revision.fail_waiters(&problem);
+            }
+        }
         let restored = self.take_restored(&changes.added);
         self.announce(world);
         for revision in &changes.removed {
+            #[cfg(planted)]
+            if crate::model::planted::is(crate::model::planted::Bug::ListedForEver) {
+                continue;
+            }
             self.autoscaler.remove(revision.id());
             self.desired.remove(revision.id());
             self.leaving.insert(revision.id().clone(), Arc::clone(revision));

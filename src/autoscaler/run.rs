@@ -251,7 +251,7 @@ impl State {
         if limit.is_none() && !was_short {
             for index in touched {
                 if self.active.contains(&index) {
-                    self.grant(index, self.entries[index].wanted, now);
+                    self.grant(index, want(&self.entries[index], now), now);
                 }
             }
             return;
@@ -267,7 +267,7 @@ impl State {
         let mut grants = grants.map(|grants| bounded.into_iter().zip(grants).peekable());
         for index in active {
             let shared = grants.as_mut().and_then(|grants| grants.next_if(|(i, _)| *i == index));
-            let wanted = self.entries[index].wanted;
+            let wanted = want(&self.entries[index], now);
             self.grant(index, shared.map_or(wanted, |(_, granted)| granted), now);
         }
     }
@@ -308,9 +308,17 @@ impl State {
     }
 }
 
+/// How many replicas a revision is to get. One whose replicas went to others, and that has no load
+/// since, gets none for the sake of a count that is only kept while it starts.
+fn want(entry: &Entry, now: Nanos) -> u32 {
+    let taken = entry.granted == 0 && entry.is_bounded();
+    let kept = taken && entry.is_decided_zero() && !entry.is_busy(now);
+    if kept { 0 } else { entry.wanted }
+}
+
 fn demand(entry: &Entry, now: Nanos) -> Demand {
     Demand {
-        want: entry.wanted,
+        want: want(entry, now),
         held: entry.granted,
         busy: entry.is_busy(now),
         granted_at: entry.granted_at,

@@ -84,6 +84,10 @@ fn giver(demands: &[Demand], grants: &[u32], for_busy: bool, now: Nanos) -> Opti
     if !for_busy {
         return None;
     }
+    #[cfg(planted)]
+    if crate::model::planted::is(crate::model::planted::Bug::NoTurns) {
+        return None;
+    }
     let single = |busy: bool| {
         // Only what was held before: nothing is taken back in the round it was given in.
         let mut held = (0..grants.len()).filter(move |i| grants[*i] == 1 && demands[*i].held > 0);

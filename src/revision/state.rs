@@ -331,7 +331,9 @@ impl Revision {
             });
             match (reported, entry.phase) {
                 #[cfg(planted)]
-                (false, _) if super::planted::is(super::planted::Bug::FlapForgets) => return false,
+                (false, _) if super::planted::is(super::planted::Bug::FlapForgets) => {
+                    return false;
+                }
                 (true, Phase::Draining { .. }) => entry.phase = Phase::Ready,
                 (false, _) if entry.load() == 0 => return false,
                 (false, Phase::Draining { .. }) => {}

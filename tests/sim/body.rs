@@ -46,6 +46,21 @@ impl<G> Drip<G> {
         }
     }
 
+    /// Nothing.
+    pub(crate) fn empty() -> Self {
+        Self {
+            left: 0,
+            fill: 0,
+            piece: 1,
+            pause: Duration::ZERO,
+            sleep: None,
+            break_at: None,
+            drain: None,
+            exact: true,
+            guard: None,
+        }
+    }
+
     /// Does not say how long it is.
     pub(crate) fn chunked(mut self) -> Self {
         self.exact = false;

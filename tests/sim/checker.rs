@@ -1,88 +1,46 @@
 //! What must always hold, and what must hold in the end.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tidegate::app::Live;
-use tidegate::revision::{ProcessQueue, QueueLimits, Revision};
+use tidegate::model::RevisionId;
+use tidegate::revision::Revision;
 
-use crate::ledger::{End, Ledger, Property, Request};
-use crate::platform::Platform;
+use crate::judge::LATE;
+use crate::ledger::{End, Ledger, Manner, Property, Request};
+use crate::life::{Door, Life};
 use crate::weather::Weather;
-use crate::world::revision_id;
+use crate::world::service_of;
 
 /// How often it looks.
 pub(crate) const EVERY: Duration = Duration::from_millis(100);
-/// How late the end of a request may be: sweeps, and the rest of a refused body.
-const LATE: Duration = Duration::from_millis(2_500);
-
-/// Judges answers.
-#[derive(Clone, Debug)]
-pub(crate) struct Judge {
-    weather: Weather,
-}
-
-impl Judge {
-    pub(crate) fn new(weather: &Weather) -> Self {
-        Self { weather: weather.clone() }
-    }
-
-    /// A request ended.
-    pub(crate) fn end(&self, ledger: &Ledger, number: usize, end: &End) {
-        let request = ledger.request(number);
-        let revision = &self.weather.revisions[request.service];
-        let took = ledger.now() - request.sent;
-        if request.patient && took > revision.timeout + LATE {
-            ledger.violated(Property::InTime, format_args!("request {number} took {took:?}"));
-        }
-        let allowed = match end {
-            End::Left => true,
-            End::NoAnswer => !request.patient && took >= revision.timeout,
-            End::Cut => self.weather.replicas_fail() || took >= revision.timeout,
-            End::Answered { status: 200, reason: None } => !request.delivered.is_empty(),
-            End::Answered { reason: Some(reason), .. } => self.allows(reason, &request, took),
-            End::Answered { .. } => false,
-        };
-        if !allowed {
-            ledger.violated(
-                Property::RightAnswer,
-                format_args!("request {number} must not end like this after {took:?}: {end:?}"),
-            );
-        }
-    }
-
-    fn allows(&self, reason: &str, request: &Request, took: Duration) -> bool {
-        let weather = &self.weather;
-        let revision = &weather.revisions[request.service];
-        match reason {
-            "queue_full" => weather.queue.revision < QueueLimits::default().revision,
-            "queue_timeout" => revision.queue_timeout.is_some_and(|timeout| took >= timeout),
-            "request_timeout" => took >= revision.timeout,
-            "start_failed" => weather.start_failures > 0.0,
-            "upstream_connect" | "upstream_broke" => weather.replicas_fail(),
-            "service_removed" | "no_route" => {
-                weather.removal && request.service + 1 == weather.revisions.len()
-            }
-            _ => false,
-        }
-    }
-}
+/// How long a revision under load keeps its only replica while others have none.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Looks at everything ten times a second.
-#[derive(Debug)]
 pub(crate) struct Checker {
-    pub(crate) ledger: Rc<Ledger>,
-    pub(crate) weather: Weather,
-    pub(crate) live: Arc<Live>,
-    pub(crate) platform: Rc<Platform>,
-    pub(crate) process: Arc<ProcessQueue>,
+    ledger: Rc<Ledger>,
+    weather: Weather,
+    door: Rc<Door>,
+    /// Since when requests of a revision wait without a replica.
+    asleep: RefCell<BTreeMap<RevisionId, Duration>>,
 }
 
 impl Checker {
+    pub(crate) fn new(ledger: &Rc<Ledger>, weather: &Weather, door: &Rc<Door>) -> Self {
+        Self {
+            ledger: Rc::clone(ledger),
+            weather: weather.clone(),
+            door: Rc::clone(door),
+            asleep: RefCell::default(),
+        }
+    }
+
     /// Looks for as long as the run goes on.
     pub(crate) async fn run(self: Rc<Self>) {
-        let mut asleep_since = vec![None; self.weather.revisions.len()];
         // The program itself looks ten times a second too, and must not always be the first.
         tokio::time::sleep(EVERY / 2).await;
         loop {
@@ -90,13 +48,19 @@ impl Checker {
             if crate::panicked() {
                 self.ledger.violated(Property::Panic, format_args!("see above"));
             }
-            for (service, since) in asleep_since.iter_mut().enumerate() {
-                let Some(revision) = self.live.revision(&revision_id(service)) else { continue };
-                self.revision(service, &revision);
-                self.woken(service, &revision, since);
+            match self.door.life() {
+                Some(life) => {
+                    for revision in life.live.revisions() {
+                        let Some(service) = service_of(revision.id()) else { continue };
+                        self.revision(service, &revision);
+                        self.woken(&life, &revision);
+                    }
+                    self.counted_now(&life).await;
+                    self.bounds(&life);
+                    self.in_time(&life);
+                }
+                None => self.asleep.borrow_mut().clear(),
             }
-            self.bounds();
-            self.in_time();
         }
     }
 
@@ -114,51 +78,106 @@ impl Checker {
         if waiting as usize > may_wait {
             self.ledger.violated(
                 Property::Waiting,
-                format_args!("{waiting} wait for {}, {may_wait} could", revision.id()),
+                format_args!("{waiting} wait for {}, {may_wait} could", revision.id().name),
             );
         }
     }
 
-    /// A request that waits is not left without a replica.
-    fn woken(&self, service: usize, revision: &Revision, since: &mut Option<Duration>) {
+    /// A request that waits is not left without a replica; where there are too few for all, each
+    /// revision has its turn.
+    fn woken(&self, life: &Life, revision: &Revision) {
         let weather = &self.weather;
         let excused = weather.start_failures > 0.0
             || weather.order_errors > 0.0
             || weather.crashes.is_some()
-            || weather.max_replicas.is_some();
-        let asleep = revision.stats().waiting() > 0 && self.platform.alive(revision.id()) == 0;
+            || weather.surpluses.is_some()
+            || weather.shortages.is_some();
+        let asleep = revision.stats().waiting() > 0 && life.platform.alive(revision.id()) == 0;
+        let mut since = self.asleep.borrow_mut();
         if excused || !asleep {
-            *since = None;
+            since.remove(revision.id());
             return;
         }
         let now = self.ledger.now();
-        let since = *since.get_or_insert(now);
-        let bound = Duration::from_millis(500 + 2 * weather.lag_ms.1);
-        if now - since > bound {
+        let since = *since.entry(revision.id().clone()).or_insert(now);
+        let lag = Duration::from_millis(500 + 2 * (weather.lag_ms.1 + weather.order_ms.1));
+        let (property, bound) = if weather.max_replicas.is_none() {
+            (Property::Woken, lag)
+        } else {
+            let others = u32::try_from(life.live.revisions().len()).expect("few revisions");
+            (Property::Starved, lag + (TURN + Duration::from_secs(3)) * others)
+        };
+        if self.ledger.history.awake(since, now) > bound {
             self.ledger.violated(
-                Property::Woken,
-                format_args!("service {service} has waiting requests and no replica"),
+                property,
+                format_args!("{} has waiting requests and no replica", revision.id().name),
             );
         }
     }
 
+    /// What is in flight is counted, once each.
+    async fn counted_now(&self, life: &Life) {
+        let chances = &self.weather.chances;
+        // Who leaves, and what arrives bit by bit, is known later to the program than here.
+        let strict = self.weather.is_calm()
+            && chances.leavers == 0.0
+            && chances.half_closes == 0.0
+            && chances.drips == 0.0
+            && chances.upgrades == 0.0;
+        if !strict {
+            return;
+        }
+        for service in 0..self.weather.services.len() {
+            if self.counts_right(life, service).is_ok() {
+                continue;
+            }
+            // What happens at this moment is to have happened.
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+            if let Err((counted, all)) = self.counts_right(life, service) {
+                self.ledger.violated(
+                    Property::Counted,
+                    format_args!("{counted} of s{service} count as in flight, {all} are"),
+                );
+            }
+        }
+    }
+
+    /// Whether the count of requests in flight is right; if not, the count and how many are.
+    fn counts_right(&self, life: &Life, service: usize) -> Result<(), (u64, u64)> {
+        let of_service = |r: &&Arc<Revision>| service_of(r.id()) == Some(service);
+        let revisions = life.live.revisions();
+        let counted: u64 = revisions
+            .iter()
+            .filter(of_service)
+            .map(|revision| revision.stats().read(life.clock.now()).in_flight)
+            .sum();
+        let (gets, all) = self.ledger.with_requests(|requests| {
+            let open = requests.iter().filter(|r| r.service == service && r.ended.is_none());
+            open.fold((0, 0), |(gets, all), r| (gets + u64::from(!r.post), all + 1))
+        });
+        if counted > all || counted < gets { Err((counted, all)) } else { Ok(()) }
+    }
+
     /// All counts together stay below the process' bound.
-    fn bounds(&self) {
+    fn bounds(&self, life: &Life) {
         let Some(limit) = self.weather.max_replicas else { return };
-        let ids = (0..self.weather.revisions.len()).map(revision_id);
-        let sum: u32 = ids.map(|id| self.live.counts(&id).0).sum();
+        let revisions = life.live.revisions();
+        let sum: u32 = revisions.iter().map(|revision| life.live.counts(revision.id()).0).sum();
         if sum > limit {
             self.ledger.violated(Property::Bounds, format_args!("{sum} replicas of {limit}"));
         }
     }
 
     /// Nobody waits for ever, and no replica works for nobody.
-    fn in_time(&self) {
+    fn in_time(&self, life: &Life) {
         let now = self.ledger.now();
-        let timeout = |request: &Request| self.weather.revisions[request.service].timeout;
-        for (number, serial) in self.platform.running() {
+        let ran = |request: &Request| self.ledger.history.awake(request.sent, now);
+        for (number, serial) in life.platform.running() {
             let request = self.ledger.request(number);
-            if now > request.sent + timeout(&request) + LATE {
+            let timeout = self.weather.services[request.service].timeout;
+            if ran(&request) > request.bound.max(timeout + LATE) {
                 self.ledger.violated(
                     Property::InTime,
                     format_args!("replica {serial} still works for request {number}"),
@@ -166,11 +185,8 @@ impl Checker {
             }
         }
         let lost = self.ledger.with_requests(|requests| {
-            requests.iter().position(|request| {
-                request.patient
-                    && request.ended.is_none()
-                    && now > request.sent + timeout(request) + LATE
-            })
+            let lost = |r: &Request| r.ended.is_none() && ran(r) > r.bound;
+            requests.iter().position(lost)
         });
         if let Some(number) = lost {
             self.ledger.violated(Property::InTime, format_args!("request {number} never ended"));
@@ -182,7 +198,7 @@ impl Checker {
         if !self.weather.is_calm() {
             return;
         }
-        for service in 0..self.weather.revisions.len() {
+        for service in 0..self.weather.services.len() {
             let requests: Vec<(usize, Request)> = self.ledger.with_requests(|requests| {
                 let of_service = requests.iter().enumerate().filter(|(_, r)| r.service == service);
                 of_service.map(|(number, request)| (number, request.clone())).collect()
@@ -190,7 +206,7 @@ impl Checker {
             for (index, (later, request)) in requests.iter().enumerate() {
                 let Some(served) = request.delivered.first() else { continue };
                 for (earlier, other) in &requests[..index] {
-                    if overtaken(other, request.sent, *served) {
+                    if overtaken(other, (request.sent, &request.revision), *served) {
                         self.ledger.violated(
                             Property::Order,
                             format_args!("request {later} overtook {earlier}"),
@@ -203,19 +219,21 @@ impl Checker {
 
     /// After a steady load for long enough the count is what it needs.
     pub(crate) fn reached(&self, clients: u64) {
-        let revision = &self.weather.revisions[0];
-        let id = revision_id(0);
+        let Some(life) = self.door.life() else { return };
+        let id = RevisionId::new("default", "s0-00001");
+        let Some(revision) = life.live.revision(&id) else { return };
+        let scaling = &revision.spec().scaling;
         #[expect(clippy::cast_possible_truncation, reason = "a small number")]
         #[expect(clippy::cast_sign_loss, reason = "a positive number")]
-        let needed = (clients as f64 / revision.target).ceil() as u32;
-        let expected = needed.max(revision.min).min(revision.max.unwrap_or(u32::MAX));
-        let (desired, counts) = self.live.counts(&id);
+        let needed = (clients as f64 / scaling.target_value).ceil() as u32;
+        let expected = needed.max(scaling.min_scale).min(scaling.max_scale.unwrap_or(u32::MAX));
+        let (desired, counts) = life.live.counts(&id);
         if desired != expected || counts.ready != expected {
             self.ledger.violated(
                 Property::Reached,
                 format_args!(
                     "{clients} clients at {} a replica need {expected}; desired {desired}, {counts:?}",
-                    revision.target
+                    scaling.target_value
                 ),
             );
         }
@@ -223,37 +241,41 @@ impl Checker {
 
     /// Some time after the last request only `min-scale` is left.
     pub(crate) fn zero(&self) {
-        for (service, revision) in self.weather.revisions.iter().enumerate() {
-            let id = revision_id(service);
-            if self.live.revision(&id).is_none() {
-                continue;
-            }
-            let (desired, _) = self.live.counts(&id);
-            let ready = self.platform.ready(&id);
-            if desired != revision.min || ready != revision.min as usize {
+        let Some(life) = self.door.life() else { return };
+        let revisions = life.live.revisions();
+        let wanted: u32 = revisions.iter().map(|r| r.spec().scaling.min_scale).sum();
+        let scarce = self.weather.max_replicas.is_some_and(|most| most < wanted);
+        for revision in &revisions {
+            let min = revision.spec().scaling.min_scale;
+            let (desired, _) = life.live.counts(revision.id());
+            let ready = life.platform.ready(revision.id());
+            let fine = desired == min || scarce && desired < min;
+            if !fine || ready != desired as usize {
                 self.ledger.violated(
                     Property::Zero,
                     format_args!(
-                        "{id} is to be at {}; desired {desired}, {ready} ready",
-                        revision.min
+                        "{} is to be at {min}; desired {desired}, {ready} ready",
+                        revision.id().name
                     ),
                 );
             }
         }
     }
 
-    /// Nothing is left of all requests.
-    pub(crate) fn nothing_left(&self, connections: u32, tunnels: u32) {
+    /// Nothing is left of all requests; `quiet` is how many held the program's parts before.
+    pub(crate) fn nothing_left(&self, quiet: (usize, usize)) {
+        let Some(life) = self.door.life() else { return };
         let left = |what: &str, n: usize| {
             if n > 0 {
                 self.ledger.violated(Property::LeftBehind, format_args!("{n} {what}"));
             }
         };
-        left("connections", connections as usize);
-        left("tunnels", tunnels as usize);
-        left("waiting in the process", self.process.waiting() as usize);
-        left("requests at replicas", self.platform.running().len());
-        for revision in self.live.revisions() {
+        left("connections", life.shared.connections() as usize);
+        left("tunnels", life.shared.tunnels() as usize);
+        left("waiting in the process", life.process.waiting() as usize);
+        left("requests at replicas", life.platform.running().len());
+        left("connections at replicas", life.platform.connections());
+        for revision in life.live.revisions() {
             let stats = revision.stats();
             left("waiting", stats.waiting() as usize);
             let reading = stats.read(stats.clock().now());
@@ -261,7 +283,7 @@ impl Checker {
             let views = revision.endpoints();
             left("held", views.iter().map(|view| view.in_flight as usize).sum());
             left("set aside", views.iter().filter(|view| view.state == "ejected").count());
-            let members = self.platform.members(revision.id());
+            let members = life.platform.members(revision.id());
             let endpoints = revision.endpoints().len();
             if endpoints != members {
                 self.ledger.violated(
@@ -271,6 +293,12 @@ impl Checker {
             }
             self.counted(&revision);
         }
+        if life.holders() != quiet {
+            self.ledger.violated(
+                Property::LeftBehind,
+                format_args!("workers and shared are held by {:?}, not {quiet:?}", life.holders()),
+            );
+        }
     }
 
     /// Every request that arrived has ended once.
@@ -279,22 +307,15 @@ impl Checker {
         let arrived = stats.read(stats.clock().now()).arrivals;
         let codes = stats.codes();
         let ended: u64 = codes.by_code.values().sum::<u64>() + codes.without_response;
-        let answered = self.ledger.with_requests(|requests| {
-            let whole = |r: &&Request| {
-                revision_id(r.service) == *revision.id()
-                    && matches!(r.ended, Some((_, End::Answered { .. })))
-            };
-            requests.iter().filter(whole).count() as u64
-        });
-        if arrived != ended || arrived < answered {
+        if arrived != ended {
             self.ledger.violated(
                 Property::OneEnd,
-                format_args!("{arrived} arrived, {ended} ended, {answered} were answered"),
+                format_args!("{arrived} arrived at {}, {ended} ended", revision.id().name),
             );
         }
     }
 
-    /// What was removed is gone from memory and from the platform.
+    /// What was removed is gone from memory, from every list and from the platform.
     pub(crate) fn gone(&self, revisions: &[Weak<Revision>]) {
         for revision in revisions.iter().filter_map(Weak::upgrade) {
             self.ledger.violated(
@@ -302,12 +323,17 @@ impl Checker {
                 format_args!("{} is held by {}", revision.id(), Arc::strong_count(&revision) - 1),
             );
         }
-        for service in 0..self.weather.revisions.len() {
-            let members = self.platform.members(&revision_id(service));
-            if members > 0 {
+        let Some(life) = self.door.life() else { return };
+        for id in life.platform.revisions() {
+            let members = life.platform.members(&id);
+            let listed = life.live.revision(&id).is_some()
+                || life.live.failure(&id).is_some()
+                || life.live.counts(&id) != Default::default()
+                || life.autoscaler.view(&id).is_some();
+            if members > 0 || listed {
                 self.ledger.violated(
                     Property::LeftBehind,
-                    format_args!("{members} replicas of a removed service"),
+                    format_args!("{} is removed: {members} replicas, listed: {listed}", id.name),
                 );
             }
         }
@@ -326,17 +352,26 @@ pub(crate) fn check_slots(ledger: &Ledger, revision: &Revision) {
 fn may_wait(request: &Request, soon: Duration) -> bool {
     match &request.ended {
         None => true,
-        Some((at, end)) => *at >= soon || (request.post && *end == End::Left),
+        Some((at, end)) => {
+            let unread = request.post || request.manner == Manner::HalfClosed;
+            *at >= soon || (unread && *end == End::Left)
+        }
     }
 }
 
 /// Whether a request was passed over by one that was sent later and served at `served`.
-fn overtaken(request: &Request, sent: Duration, served: Duration) -> bool {
+fn overtaken(
+    request: &Request,
+    (sent, revision): (Duration, &Option<String>),
+    served: Duration,
+) -> bool {
     let waited = request.delivered.first().is_none_or(|at| *at > served);
+    let other = request.revision.is_some() && request.revision != *revision;
     let gone = request.ended.as_ref().is_some_and(|(at, end)| {
         // Its refusal may have waited for the rest of its body.
         let refused = matches!(end, End::Answered { reason: Some(_), .. }) && request.post;
         *at <= served || refused
     });
-    request.sent < sent && waited && !gone
+    let whole = request.manner != Manner::Dripping;
+    whole && request.sent < sent && waited && !gone && !other
 }

@@ -1,114 +1,35 @@
-//! Clients: HTTP/1.1 over duplex pipes. Some leave, some stop reading, most wait for their answer.
+//! All clients of a run: what they do in each phase, and how they see their requests end.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use http::{Method, Request};
+use http::StatusCode;
 use http_body_util::BodyExt as _;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tidegate::proxy::Worker;
-use tidegate::upstream::Socket;
-use tokio::task::AbortHandle;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use crate::body::Drip;
-use crate::checker::Judge;
+use crate::ask::{Ask, Talk};
+use crate::judge::Judge;
 use crate::ledger::{End, Ledger, Property};
-use crate::replica::{PIPE_BYTES, fill};
+use crate::life::Door;
+use crate::lines::{Line, Sending, Unsent};
+use crate::nonsense;
+use crate::replica::fill;
 use crate::weather::{Phase, Weather};
 
-/// What a client does with one request.
-#[derive(Clone, Debug)]
-struct Ask {
-    service: usize,
-    work_ms: u64,
-    reply_bytes: usize,
-    reply_pause_ms: u64,
-    how: &'static str,
-    /// Bytes of a body, pause between its pieces, whether its length is told.
-    upload: Option<(usize, u64, bool)>,
-    leave_after: Option<Duration>,
-    /// Reads nothing of the answer's body for so long.
-    stall: Option<Duration>,
-}
-
-impl Ask {
-    fn plain(service: usize, work_ms: u64) -> Self {
-        Self {
-            service,
-            work_ms,
-            reply_bytes: 100,
-            reply_pause_ms: 0,
-            how: "plain",
-            upload: None,
-            leave_after: None,
-            stall: None,
-        }
-    }
-
-    fn draw(rng: &mut Rng, weather: &Weather, service: usize, work_ms: u64) -> Self {
-        let mut ask = Self::plain(service, rng.u64(1..=work_ms));
-        let chance = |rng: &mut Rng, chance: f64| chance > 0.0 && rng.f64() < chance;
-        ask.reply_bytes = match rng.u8(..10) {
-            0 => 0,
-            1 => rng.usize(20_000..100_000),
-            _ => rng.usize(1..2_000),
-        };
-        if chance(rng, 0.1) {
-            ask.reply_pause_ms = rng.u64(50..1_000);
-        }
-        if chance(rng, 0.3) {
-            ask.how = "chunked";
-        }
-        if chance(rng, weather.uploads) {
-            let slow = chance(rng, 0.1);
-            let pause = if slow { rng.u64(2_000..4_000) } else { rng.u64(0..30) };
-            let bytes = if slow { rng.usize(1..60_000) } else { rng.usize(1..150_000) };
-            ask.upload = Some((bytes, pause, rng.bool()));
-            if chance(rng, 0.3) {
-                ask.how = "early";
-            }
-        }
-        if chance(rng, weather.breaks) {
-            ask.how = if rng.bool() { "break" } else { "cut" };
-            ask.reply_bytes = ask.reply_bytes.max(2);
-        }
-        if chance(rng, weather.leavers) {
-            ask.leave_after = Some(Duration::from_millis(rng.u64(1..work_ms + 2_000)));
-        } else if chance(rng, weather.stalls) {
-            ask.reply_bytes = 300_000;
-            let timeout = weather.revisions[service].timeout;
-            ask.stall = Some(timeout + Duration::from_millis(rng.u64(0..20_000)));
-        }
-        ask
-    }
-}
-
-/// A connection; dropping it closes it.
-struct Line {
-    sender: SendRequest<Drip<()>>,
-    driver: AbortHandle,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
 /// All clients of a run.
-#[derive(Debug)]
 pub(crate) struct Clients {
     ledger: Rc<Ledger>,
     weather: Weather,
     judge: Judge,
-    workers: Vec<(Rc<Worker>, Arc<AtomicU32>)>,
+    door: Rc<Door>,
     rng: RefCell<Rng>,
+    /// A connection that many requests share.
+    shared: RefCell<Option<Line>>,
     busy: Cell<u32>,
 }
 
@@ -126,15 +47,15 @@ impl Clients {
         seed: u64,
         ledger: &Rc<Ledger>,
         weather: &Weather,
-        judge: Judge,
-        workers: Vec<(Rc<Worker>, Arc<AtomicU32>)>,
+        door: &Rc<Door>,
     ) -> Rc<Self> {
         Rc::new(Self {
             ledger: Rc::clone(ledger),
             weather: weather.clone(),
-            judge,
-            workers,
+            judge: Judge::new(weather),
+            door: Rc::clone(door),
             rng: RefCell::new(Rng::with_seed(seed)),
+            shared: RefCell::new(None),
             busy: Cell::new(0),
         })
     }
@@ -144,9 +65,14 @@ impl Clients {
         self.busy.get() > 0
     }
 
+    /// Nobody keeps a connection open.
+    pub(crate) fn hang_up(&self) {
+        *self.shared.borrow_mut() = None;
+    }
+
     /// Lives through one phase. Clients may have something to do after it.
     pub(crate) async fn phase(self: &Rc<Self>, phase: &Phase) {
-        self.ledger.note(format_args!("phase {phase:?}"));
+        self.ledger.note(format_args!("phase: {phase:?}"));
         match *phase {
             Phase::Silence { seconds } => tokio::time::sleep(Duration::from_secs(seconds)).await,
             Phase::Burst { requests, work_ms } => {
@@ -160,7 +86,7 @@ impl Clients {
                 for n in 0..requests {
                     let service = self.service(n);
                     if n % 7 == 3 {
-                        self.spawn_ask(Ask::plain(service, long_ms));
+                        self.spawn_ask(Ask::plain(&self.weather, service, long_ms));
                     } else {
                         self.spawn_one(service, work_ms);
                     }
@@ -200,7 +126,7 @@ impl Clients {
     }
 
     fn service(&self, n: u64) -> usize {
-        usize::try_from(n).expect("few") % self.weather.revisions.len()
+        usize::try_from(n).expect("few") % self.weather.services.len()
     }
 
     fn spawn(self: &Rc<Self>, client: impl Future<Output = ()> + 'static) {
@@ -217,14 +143,18 @@ impl Clients {
     }
 
     fn spawn_one(self: &Rc<Self>, service: usize, work_ms: u64) {
+        let nonsense = self.weather.chances.nonsense;
+        if nonsense > 0.0 && self.rng.borrow_mut().f64() < nonsense {
+            let me = Rc::clone(self);
+            self.spawn(async move { me.talk_nonsense().await });
+        }
         self.spawn_ask(self.draw(service, work_ms));
     }
 
     fn spawn_ask(self: &Rc<Self>, ask: Ask) {
         let me = Rc::clone(self);
         self.spawn(async move {
-            let line = me.connect().await;
-            drop(me.ask(line, ask).await);
+            drop(me.ask_on(None, ask).await);
         });
     }
 
@@ -241,43 +171,59 @@ impl Clients {
     async fn keep_asking_plainly(&self, work_ms: u64, until: Instant) {
         let mut line = None;
         while Instant::now() < until {
-            line = self.ask_on(line, Ask::plain(0, work_ms)).await;
+            line = self.ask_on(line, Ask::plain(&self.weather, 0, work_ms)).await;
         }
     }
 
+    /// Asks on this connection if it is of use, else on another.
     async fn ask_on(&self, line: Option<Line>, ask: Ask) -> Option<Line> {
+        let odd = ask.sending != Sending::default() || ask.talk.is_some();
         let usable = match line {
-            Some(mut line) => line.sender.ready().await.is_ok().then_some(line),
-            None => None,
+            Some(mut line) if !odd && line.is_http2() == ask.http2 => {
+                let ready = line.ready().await;
+                (ready && self.may_go_on(&line)).then_some(line)
+            }
+            _ => None,
         };
         let line = match usable {
             Some(line) => line,
-            None => self.connect().await,
+            None => self.connect(&ask).await,
         };
-        self.ask(line, ask).await
+        let line = self.ask(line, ask).await;
+        line.filter(|_| !odd)
     }
 
-    async fn connect(&self) -> Line {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let (worker, load) = {
-            let n = self.rng.borrow_mut().usize(..self.workers.len());
-            &self.workers[n]
-        };
-        load.fetch_add(1, Ordering::Relaxed);
-        worker.accept(Socket::Memory(theirs), std::net::Ipv4Addr::LOCALHOST.into());
-        let (sender, driver) = handshake(TokioIo::new(ours)).await.expect("nothing is sent yet");
-        let driver = tokio::task::spawn_local(async move {
-            // How a connection ends shows in its requests.
-            drop(driver.await);
-        });
-        Line { sender, driver: driver.abort_handle() }
+    /// Whether a connection may be used for more. One whose server said GOAWAY must not, and hyper's
+    /// client uses it all the same, for requests that the server is to ignore.
+    fn may_go_on(&self, line: &Line) -> bool {
+        !line.is_http2() || self.door.is_open()
+    }
+
+    async fn connect(&self, ask: &Ask) -> Line {
+        let shared = self.shared.borrow().as_ref().filter(|_| ask.shared).and_then(Line::share);
+        let shared = shared.filter(|line| self.may_go_on(line));
+        if let Some(line) = shared {
+            return line;
+        }
+        loop {
+            let stream = self.door.connect(&self.rng).await;
+            if !ask.http2 {
+                return Line::http1(stream, ask.sending).await;
+            }
+            // None: the program ended this moment.
+            let Some(line) = Line::http2(stream).await else { continue };
+            if ask.shared {
+                *self.shared.borrow_mut() = line.share();
+            }
+            return line;
+        }
     }
 
     /// Asks and waits for the end; the connection comes back if it can be used again.
     async fn ask(&self, mut line: Line, ask: Ask) -> Option<Line> {
-        let patient = ask.leave_after.is_none() && ask.stall.is_none();
-        let request = self.ledger.sent(ask.service, ask.upload.is_some(), patient);
-        self.ledger.note(format_args!("request {request} is sent: {ask:?}"));
+        let (post, bound) = (ask.upload.is_some(), ask.bound(&self.weather));
+        let request = self.ledger.sent(ask.service, post, ask.manner(), bound);
+        self.ledger.note(format_args!("request {request} is sent to {ask}"));
         let end = match ask.leave_after {
             None => self.exchange(&mut line, request, &ask).await,
             Some(after) => {
@@ -291,50 +237,101 @@ impl Clients {
     }
 
     async fn exchange(&self, line: &mut Line, request: usize, ask: &Ask) -> End {
-        let path = format!(
-            "/{request}/{}/{}/{}/{}",
-            ask.work_ms, ask.reply_bytes, ask.reply_pause_ms, ask.how
-        );
-        let method = if ask.upload.is_some() { Method::POST } else { Method::GET };
-        let body = match ask.upload {
-            None => Drip::new(0, 0, Duration::ZERO, ()),
-            Some((bytes, pause, told)) => {
-                let body = Drip::new(bytes, b'u', Duration::from_millis(pause), ());
-                if told { body } else { body.chunked() }
+        let mut response = loop {
+            match line.send(ask.request(request)).await {
+                Ok(response) => break response,
+                Err(Unsent(false)) => return End::NoAnswer,
+                Err(Unsent(true)) => {
+                    *line = self.connect(ask).await;
+                    self.ledger.sent_again(request);
+                }
             }
         };
-        let http = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", format!("s{}.default.localhost", ask.service))
-            .body(body)
-            .expect("a request");
-        let Ok(response) = line.sender.send_request(http).await else { return End::NoAnswer };
         let status = response.status().as_u16();
         let reason = response.headers().get("tidegate-reason");
         let reason = reason.map(|value| value.to_str().expect("a token").to_owned());
+        if let Some(talk) = ask.talk
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            let upgraded = hyper::upgrade::on(&mut response);
+            let whole = async {
+                let io = TokioIo::new(upgraded.await.map_err(std::io::Error::other)?);
+                self.talk(io, request, talk).await
+            };
+            return match whole.await {
+                Ok(()) => End::Answered { status, reason },
+                Err(_) => End::Cut,
+            };
+        }
         if let Some(stall) = ask.stall {
             tokio::time::sleep(stall).await;
         }
-        let mut body = response.into_body();
+        let expected = reason.is_none().then_some(ask.reply_bytes);
+        match self.read(response.into_body(), request, expected).await {
+            Ok(()) => End::Answered { status, reason },
+            Err(_) => End::Cut,
+        }
+    }
+
+    /// Reads an answer, which is to be this request's own where the proxy does not say why not.
+    async fn read(
+        &self,
+        mut body: Incoming,
+        request: usize,
+        expected: Option<usize>,
+    ) -> hyper::Result<()> {
         let mut bytes = 0;
         while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return End::Cut };
-            let data = frame.into_data().unwrap_or_default();
+            let data = frame?.into_data().unwrap_or_default();
             bytes += data.len();
-            if reason.is_none() && data.iter().any(|byte| *byte != fill(request)) {
+            if expected.is_some() && data.iter().any(|byte| *byte != fill(request)) {
                 self.ledger.violated(
                     Property::RightAnswer,
                     format_args!("request {request} got another one's answer"),
                 );
             }
         }
-        if reason.is_none() && bytes != ask.reply_bytes {
+        if expected.is_some_and(|expected| expected != bytes) {
             self.ledger.violated(
                 Property::RightAnswer,
-                format_args!("request {request} got {bytes} of {} bytes", ask.reply_bytes),
+                format_args!("request {request} got {bytes} of {expected:?} bytes"),
             );
         }
-        End::Answered { status, reason }
+        Ok(())
+    }
+
+    /// Says something, and is to hear it again.
+    async fn talk(
+        &self,
+        mut io: TokioIo<hyper::upgrade::Upgraded>,
+        request: usize,
+        talk: Talk,
+    ) -> std::io::Result<()> {
+        for message in 0..talk.messages {
+            tokio::time::sleep(Duration::from_millis(talk.pause_ms)).await;
+            let said = format!("{request}:{message};");
+            io.write_all(said.as_bytes()).await?;
+            let mut heard = vec![0; said.len()];
+            io.read_exact(&mut heard).await?;
+            if heard != said.as_bytes() {
+                self.ledger.violated(
+                    Property::RightAnswer,
+                    format_args!("request {request} heard what it did not say"),
+                );
+            }
+        }
+        if talk.says_goodbye {
+            io.shutdown().await?;
+            let mut rest = Vec::new();
+            io.read_to_end(&mut rest).await?;
+        }
+        Ok(())
+    }
+
+    /// Connects and says what is no request.
+    async fn talk_nonsense(&self) {
+        let stream = self.door.connect(&self.rng).await;
+        let kind = self.rng.borrow_mut().usize(..);
+        nonsense::talk(stream, kind, &self.ledger).await;
     }
 }

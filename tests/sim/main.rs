@@ -3,28 +3,45 @@
 //! a seed has it.
 //!
 //! ```text
-//! cargo test --test sim                                   # the usual seeds
-//! SEEDS=5000 cargo test --test sim                        # more of them
-//! SEED=42 cargo test --test sim seeds -- --nocapture      # one, with everything that happened
-//! tests/sim/planted.sh                                    # it must catch bugs planted on purpose
+//! cargo test --test sim                                        # the usual seeds
+//! SEEDS=10000 cargo test --test sim seeds                      # more of them, on all cores
+//! FROM=10000 SEEDS=20000 KEEP_GOING=1 cargo test --test sim seeds -- --nocapture
+//!                                                              # others, and all that fail
+//! SEED=42 cargo test --test sim seeds -- --nocapture           # one, with everything that happened
+//! tests/sim/planted.sh                                         # bugs planted on purpose
 //! ```
+//!
+//! A run is storm, then calm, then nothing: phases of load under the faults of its weather
+//! ([`weather`], most are off in most runs), then no more requests and no more faults, then no
+//! configuration. What must hold is listed in [`ledger::Property`]; [`checker`] looks at it ten times
+//! a second, [`judge`] at the end of every request, [`shadow`] at every decision of the autoscaler.
 
+mod ask;
 mod body;
 mod checker;
 mod clients;
+mod faults;
+mod files;
+mod history;
+mod judge;
 mod ledger;
+mod life;
+mod lines;
+mod nonsense;
 #[cfg(planted)]
 mod planted;
 mod platform;
 mod replica;
+mod shadow;
+#[cfg(not(planted))]
+mod soak;
+mod valve;
 mod weather;
 mod world;
 
 use std::cell::Cell;
-#[cfg(not(planted))]
-use std::fmt::Write as _;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -34,10 +51,14 @@ use world::{Outcome, run};
 
 #[cfg(not(planted))]
 /// Seeds of a usual run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 #[cfg(not(planted))]
 /// Lines shown of a seed that failed; all of them with `SEED`.
 const LINES: usize = 40;
+
+/// What four cycles of the same load may leave: a table that grew because more happened at once.
+#[cfg(not(planted))]
+const KEPT_BYTES: i64 = 16 * 1024;
 
 thread_local! {
     static PANICKED: Cell<bool> = const { Cell::new(false) };
@@ -61,38 +82,53 @@ fn forget_panics() {
     PANICKED.set(false);
 }
 
-/// Runs seeds on all cores until one fails; gives that one, if any, and how many were run.
-fn first_failure(seeds: std::ops::Range<u64>) -> (Option<(u64, Outcome)>, u64) {
+/// Runs seeds on all cores and gives each outcome to `done`, until that says false.
+fn each(seeds: std::ops::Range<u64>, done: impl Fn(u64, Outcome) -> bool + Sync) -> u64 {
     let next = AtomicU64::new(seeds.start);
-    let failed: Mutex<Option<(u64, Outcome)>> = Mutex::new(None);
+    let go_on = AtomicBool::new(true);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while failed.lock().is_none() {
+                while go_on.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(seed);
-                    if outcome.violation.is_some() {
-                        let mut failed = failed.lock();
-                        if failed.as_ref().is_none_or(|(other, _)| seed < *other) {
-                            *failed = Some((seed, outcome));
-                        }
+                    if !done(seed, run(seed)) {
+                        go_on.store(false, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
-    let run = next.into_inner().min(seeds.end) - seeds.start;
-    (failed.into_inner(), run)
+    next.into_inner().min(seeds.end) - seeds.start
 }
 
+/// Runs seeds until one fails; gives that one, if any.
+fn first_failure(seeds: std::ops::Range<u64>) -> Option<(u64, Outcome)> {
+    let failed: Mutex<Option<(u64, Outcome)>> = Mutex::new(None);
+    each(seeds, |seed, outcome| {
+        let fails = outcome.violation.is_some();
+        let mut failed = failed.lock();
+        if fails && failed.as_ref().is_none_or(|(other, _)| seed < *other) {
+            *failed = Some((seed, outcome));
+        }
+        !fails
+    });
+    failed.into_inner()
+}
+
+/// What happened last, what must not have happened, and how to see all of it.
 #[cfg(not(planted))]
-fn tail(text: &str) -> String {
+fn explained(seed: u64, text: &str, violation: &Violation) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let Violation { property, text } = violation;
+    format!(
+        "{tail}\n\nseed {seed}: {property:?}: {text}\n\
+         to see all: SEED={seed} cargo test --locked --test sim seeds -- --nocapture"
+    )
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -104,23 +140,45 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn seeds() {
     if let Some(seed) = number("SEED") {
-        let Outcome { text, violation, lasted, requests } = run(seed);
+        let Outcome { text, violation, lasted, requests, .. } = run(seed);
         println!("{text}\nseed {seed}: {requests} requests in {lasted:?} of virtual time");
         if let Some(Violation { property, text }) = violation {
             panic!("seed {seed}: {property:?}: {text}");
         }
         return;
     }
-    let (failed, _) = first_failure(0..number("SEEDS").unwrap_or(SEEDS));
-    if let Some((seed, Outcome { text, violation: Some(violation), .. })) = failed {
-        let Violation { property, text: what } = violation;
-        let mut message = String::new();
-        writeln!(message, "{}\n\nseed {seed}: {property:?}: {what}", tail(&text))
-            .expect("a String");
-        write!(message, "to see all: SEED={seed} cargo test --test sim seeds -- --nocapture")
-            .expect("a String");
-        panic!("{message}");
+    let seeds = number("FROM").unwrap_or(0)..number("SEEDS").unwrap_or(SEEDS);
+    if number("KEEP_GOING").is_some() {
+        return survey(seeds);
     }
+    if let Some((seed, Outcome { text, violation: Some(violation), .. })) = first_failure(seeds) {
+        panic!("{}", explained(seed, &text, &violation));
+    }
+}
+
+/// Runs all seeds, however many fail, and says which.
+#[cfg(not(planted))]
+#[expect(clippy::print_stdout, reason = "asked for by hand")]
+fn survey(seeds: std::ops::Range<u64>) {
+    let failed = AtomicU64::new(0);
+    let (requests, decisions, lasted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let run = each(seeds, |seed, outcome| {
+        requests.fetch_add(outcome.requests as u64, Ordering::Relaxed);
+        decisions.fetch_add(outcome.decisions, Ordering::Relaxed);
+        lasted.fetch_add(outcome.lasted.as_secs(), Ordering::Relaxed);
+        if let Some(Violation { property, text }) = outcome.violation {
+            failed.fetch_add(1, Ordering::Relaxed);
+            println!("seed {seed}: {property:?}: {text}");
+        }
+        true
+    });
+    println!(
+        "{run} seeds, {} requests, {} decisions compared, {} h of virtual time",
+        requests.into_inner(),
+        decisions.into_inner(),
+        lasted.into_inner() / 3_600
+    );
+    assert_eq!(failed.into_inner(), 0, "seeds that failed");
 }
 
 /// The same seed gives the same run, to the last line.
@@ -133,4 +191,15 @@ fn a_seed_is_a_run() {
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(one.text.len(), other.text.len(), "seed {seed}");
     }
+}
+
+/// After the same load again and again no more memory is in use than after the first times, which
+/// fill what is kept for the next.
+#[cfg(not(planted))]
+#[test]
+fn memory_is_back_when_all_is_quiet() {
+    let (grown, violation) = soak::soak(8);
+    assert!(violation.is_none(), "{violation:?}");
+    let later = &grown[4..];
+    assert!(later.iter().sum::<i64>() < KEPT_BYTES, "bytes more after each cycle: {grown:?}");
 }

@@ -1,7 +1,6 @@
-//! Both seams, faked: orders become replicas after a while, reports come late, and things go wrong
-//! as the weather has it.
+//! Both seams, faked: orders become replicas after a while, and reports come late.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -19,14 +18,15 @@ use tokio::time::Instant;
 use crate::ledger::{Ledger, Property};
 use crate::replica::{Network, Replica};
 use crate::weather::Weather;
+use crate::world::service_of;
 
 /// How long a replica that failed is waited for before it is started again.
-const BACK_OFF: Duration = Duration::from_millis(500);
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(500);
 /// How long a stopped replica may take to end what it does.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Starting,
     Ready,
     /// Ran, and is not ready for now.
@@ -35,33 +35,39 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Member {
-    stage: Stage,
-    replica: Option<Rc<Replica>>,
+pub(crate) struct Member {
+    pub(crate) stage: Stage,
+    pub(crate) replica: Option<Rc<Replica>>,
 }
 
 #[derive(Debug)]
-struct Fleet {
+pub(crate) struct Fleet {
     spec: Arc<RevisionSpec>,
     order: ScaleOrder,
-    members: BTreeMap<u64, Member>,
-    backing_off: bool,
+    pub(crate) members: BTreeMap<u64, Member>,
+    pub(crate) backing_off: bool,
+    /// Replicas that are there although nobody asked for them.
+    pub(crate) surplus: usize,
+    /// No more than so many are started.
+    pub(crate) at_most: Option<usize>,
 }
 
 /// The fake platform.
 #[derive(Debug)]
 pub(crate) struct Platform {
-    ledger: Rc<Ledger>,
-    network: Arc<Network>,
+    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) network: Arc<Network>,
     weather: Weather,
     reports: mpsc::Sender<(Instant, Update)>,
-    fleets: RefCell<BTreeMap<RevisionId, Fleet>>,
-    services: RefCell<BTreeMap<RevisionId, usize>>,
-    rng: RefCell<fastrand::Rng>,
-    next: std::cell::Cell<u64>,
-    due: std::cell::Cell<Instant>,
+    pub(crate) fleets: RefCell<BTreeMap<RevisionId, Fleet>>,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+    /// Serial number of the next replica, also of the next life.
+    serials: Rc<Cell<u64>>,
+    started: Cell<usize>,
+    due: Cell<Instant>,
+    orders_due: Cell<Instant>,
     /// Faults are over.
-    quiet: std::cell::Cell<bool>,
+    pub(crate) quiet: Cell<bool>,
     me: Weak<Self>,
 }
 
@@ -101,44 +107,64 @@ impl Platform {
         ledger: &Rc<Ledger>,
         network: &Arc<Network>,
         weather: &Weather,
+        serials: &Rc<Cell<u64>>,
     ) -> (Rc<Self>, Source) {
-        let (reports, received) = mpsc::channel(16 * 1024);
+        let (reports, received) = mpsc::channel(1024);
         let platform = Rc::new_cyclic(|me| Self {
             ledger: Rc::clone(ledger),
             network: Arc::clone(network),
             weather: weather.clone(),
             reports,
             fleets: RefCell::default(),
-            services: RefCell::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
-            next: std::cell::Cell::new(1),
-            due: std::cell::Cell::new(Instant::now()),
-            quiet: std::cell::Cell::new(false),
+            serials: Rc::clone(serials),
+            started: Cell::new(0),
+            due: Cell::new(Instant::now()),
+            orders_due: Cell::new(Instant::now()),
+            quiet: Cell::new(false),
             me: Weak::clone(me),
         });
         (platform, Source(received))
     }
 
-    /// Which service a revision's replicas answer for.
-    pub(crate) fn belongs(&self, revision: &RevisionId, service: usize) {
-        self.services.borrow_mut().insert(revision.clone(), service);
-    }
-
     /// The configuration changes.
-    pub(crate) fn configure(&self, world: World) {
-        self.ledger.note(format_args!("configuration of {} services", world.services.len()));
-        self.report(Update::World(Arc::new(world)), Duration::ZERO);
+    pub(crate) fn configure(&self, world: Arc<World>) {
+        self.report(Update::World(world), Duration::ZERO);
     }
 
     /// Faults are over; what is amiss is put right.
     pub(crate) fn calm_down(&self) {
         self.quiet.set(true);
-        let fleets = self.fleets.borrow();
-        for replica in
-            fleets.values().flat_map(|f| f.members.values()).filter_map(|m| m.replica.as_ref())
-        {
-            self.network.set_refusing(address(replica.serial), false);
+        let mut fleets = self.fleets.borrow_mut();
+        let ids: Vec<RevisionId> = fleets.keys().cloned().collect();
+        for fleet in fleets.values_mut() {
+            (fleet.surplus, fleet.at_most) = (0, None);
+            for replica in fleet.members.values().filter_map(|m| m.replica.as_ref()) {
+                self.network.set_refusing(address(replica.serial), false);
+                replica.valve.set_hung(false);
+            }
         }
+        drop(fleets);
+        ids.iter().for_each(|id| self.reconcile(id));
+    }
+
+    /// The machine ends: nothing listens any more.
+    pub(crate) fn abandon(&self) {
+        for (_, fleet) in std::mem::take(&mut *self.fleets.borrow_mut()) {
+            for replica in fleet.members.values().filter_map(|member| member.replica.as_ref()) {
+                replica.kill();
+            }
+        }
+    }
+
+    /// Replicas that were started.
+    pub(crate) fn started(&self) -> usize {
+        self.started.get()
+    }
+
+    /// Every revision that it has or had replicas of.
+    pub(crate) fn revisions(&self) -> Vec<RevisionId> {
+        self.fleets.borrow().keys().cloned().collect()
     }
 
     /// Replicas that start, are ready or are not for now.
@@ -162,14 +188,26 @@ impl Platform {
             .map_or(0, |fleet| fleet.members.values().filter(|m| m.stage == Stage::Ready).count())
     }
 
-    /// Every request that a replica works for.
+    /// Every request that a replica works for, but for those that stood still just now.
     pub(crate) fn running(&self) -> Vec<(usize, u64)> {
         let fleets = self.fleets.borrow();
         let replicas = fleets.values().flat_map(|fleet| fleet.members.values());
         replicas
             .filter_map(|member| member.replica.as_ref())
+            .filter(|replica| replica.valve.is_current())
             .flat_map(|replica| replica.running().into_iter().map(|r| (r, replica.serial)))
             .collect()
+    }
+
+    /// Connections that replicas have, beside the one of HTTP/2 that each worker may keep for each
+    /// time that the replica was ready: it goes with the replica.
+    pub(crate) fn connections(&self) -> usize {
+        let fleets = self.fleets.borrow();
+        let replicas = fleets.values().flat_map(|fleet| fleet.members.values());
+        let kept =
+            |r: &Replica| if r.speaks_http2() { self.weather.workers * r.times() } else { 0 };
+        let replicas = replicas.filter_map(|member| member.replica.as_ref());
+        replicas.map(|r| r.valve.connections().saturating_sub(kept(r))).sum()
     }
 
     fn ordered(&self, spec: &Arc<RevisionSpec>, order: ScaleOrder) -> Result<(), ScaleError> {
@@ -178,6 +216,26 @@ impl Platform {
             self.ledger.note(format_args!("order for {} is not taken", spec.id));
             return Err(ScaleError { revision: spec.id.clone(), message: "on purpose".into() });
         }
+        let (low, high) = self.weather.order_ms;
+        if high == 0 {
+            self.obey(spec, order);
+            return Ok(());
+        }
+        // Orders stay in order, however late they take effect.
+        let late = Duration::from_millis(self.rng.borrow_mut().u64(low..=high));
+        let due = self.orders_due.get().max(Instant::now() + late);
+        self.orders_due.set(due);
+        let (me, spec) = (Weak::clone(&self.me), Arc::clone(spec));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep_until(due).await;
+            if let Some(platform) = me.upgrade() {
+                platform.obey(&spec, order);
+            }
+        });
+        Ok(())
+    }
+
+    fn obey(&self, spec: &Arc<RevisionSpec>, order: ScaleOrder) {
         {
             let mut fleets = self.fleets.borrow_mut();
             let fleet = fleets.entry(spec.id.clone()).or_insert_with(|| Fleet {
@@ -185,28 +243,30 @@ impl Platform {
                 order: ScaleOrder { replicas: 0, spare: Vec::new() },
                 members: BTreeMap::new(),
                 backing_off: false,
+                surplus: 0,
+                at_most: None,
             });
             fleet.spec = Arc::clone(spec);
             if fleet.order.replicas != order.replicas {
                 self.ledger.note(format_args!(
                     "order for {}: {} replicas, spare {:?}",
-                    spec.id, order.replicas, order.spare
+                    spec.id.name, order.replicas, order.spare
                 ));
             }
             fleet.order = order;
         }
         self.reconcile(&spec.id);
-        Ok(())
     }
 
     /// Starts what is missing, stops what is too much.
-    fn reconcile(&self, id: &RevisionId) {
+    pub(crate) fn reconcile(&self, id: &RevisionId) {
         let (missing, surplus) = {
             let fleets = self.fleets.borrow();
             let Some(fleet) = fleets.get(id) else { return };
             let alive = fleet.members.values().filter(|m| m.stage != Stage::Stopping).count();
-            let wanted = fleet.order.replicas as usize;
-            let missing = if fleet.backing_off { 0 } else { wanted.saturating_sub(alive) };
+            let wanted = fleet.order.replicas as usize + fleet.surplus;
+            let possible = wanted.min(fleet.at_most.unwrap_or(usize::MAX));
+            let missing = if fleet.backing_off { 0 } else { possible.saturating_sub(alive) };
             (missing, alive.saturating_sub(wanted))
         };
         for _ in 0..missing {
@@ -225,14 +285,16 @@ impl Platform {
     }
 
     fn start(&self, id: &RevisionId) {
-        let serial = self.next.replace(self.next.get() + 1);
+        let serial = self.serials.replace(self.serials.get() + 1);
+        self.started.set(self.started.get() + 1);
         let (delay, fails) = {
             let mut rng = self.rng.borrow_mut();
             let (low, high) = self.weather.start_ms;
             let chance = if self.quiet.get() { 0.0 } else { self.weather.start_failures };
             (Duration::from_millis(rng.u64(low..=high)), rng.f64() < chance)
         };
-        self.ledger.note(format_args!("replica {serial} of {id} starts, ready in {delay:?}"));
+        self.ledger
+            .note(format_args!("replica {serial} of {} starts, ready in {delay:?}", id.name));
         self.member(id, |members| {
             members.insert(serial, Member { stage: Stage::Starting, replica: None });
         });
@@ -246,16 +308,16 @@ impl Platform {
             if fails {
                 platform.start_failed(&id, serial).await;
             } else {
-                platform.started(&id, serial, delay);
+                platform.is_started(&id, serial, delay);
             }
         });
     }
 
-    fn started(&self, id: &RevisionId, serial: u64, took: Duration) {
-        let service = self.services.borrow().get(id).copied().unwrap_or_default();
-        let limit = self.weather.revisions[service].limit;
-        let replica =
-            Replica::start(serial, service, limit, address(serial), &self.ledger, &self.network);
+    fn is_started(&self, id: &RevisionId, serial: u64, took: Duration) {
+        let spec = self.fleets.borrow().get(id).map(|fleet| Arc::clone(&fleet.spec));
+        let (Some(spec), Some(service)) = (spec, service_of(id)) else { return };
+        let what = (service, &*spec);
+        let replica = Replica::start(serial, what, address(serial), &self.ledger, &self.network);
         self.ledger.note(format_args!("replica {serial} is ready"));
         self.member(id, |members| {
             members.insert(serial, Member { stage: Stage::Ready, replica: Some(replica) });
@@ -279,7 +341,7 @@ impl Platform {
         self.reconcile(id);
     }
 
-    fn back_off(&self, id: &RevisionId, on: bool) {
+    pub(crate) fn back_off(&self, id: &RevisionId, on: bool) {
         if let Some(fleet) = self.fleets.borrow_mut().get_mut(id) {
             fleet.backing_off = on;
         }
@@ -315,8 +377,12 @@ impl Platform {
         };
         let running = replica.as_ref().map(|r| r.running()).unwrap_or_default();
         self.ledger.note(format_args!("replica {serial} is told to stop, runs {running:?}"));
-        if stage == Stage::Ready {
-            self.must_be_idle(id, serial, &running);
+        if let Some(replica) = &replica
+            && stage == Stage::Ready
+            && self.is_listed(id, serial)
+            && (self.weather.order_ms.1 == 0 || replica.times() == 1)
+        {
+            self.must_be_idle(id, Rc::clone(replica));
         }
         let Some(replica) = replica else {
             self.member(id, |members| {
@@ -344,26 +410,42 @@ impl Platform {
         });
     }
 
+    /// Whether the program knew of a replica when it ordered last, or orders are never late.
+    fn is_listed(&self, id: &RevisionId, serial: u64) -> bool {
+        let strict = self.weather.order_ms.1 == 0 && self.weather.surpluses.is_none();
+        let fleets = self.fleets.borrow();
+        let listed = |fleet: &Fleet| fleet.order.spare.contains(&identity(serial));
+        strict || fleets.get(id).is_some_and(listed)
+    }
+
     /// A replica is stopped when its last request has ended or that one's time has passed.
-    fn must_be_idle(&self, id: &RevisionId, serial: u64, running: &[usize]) {
+    fn must_be_idle(&self, id: &RevisionId, replica: Rc<Replica>) {
         let timeout = {
             let fleets = self.fleets.borrow();
             fleets.get(id).map_or(Duration::ZERO, |fleet| fleet.spec.timeouts.request)
         };
-        for request in running {
-            let known = self.ledger.request(*request);
-            // One whose client left may be about to end.
-            let over = known.ended.is_some() || self.ledger.now() >= known.sent + timeout;
-            if !over {
-                self.ledger.violated(
-                    Property::StoppedIdle,
-                    format_args!("replica {serial} is told to stop and works for {request}"),
-                );
+        let (ledger, serial) = (Rc::clone(&self.ledger), replica.serial);
+        tokio::task::spawn_local(async move {
+            // What ended this moment is to have ended for the replica, too.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
             }
-        }
+            for request in replica.running() {
+                let known = ledger.request(request);
+                // One whose client left may be about to end.
+                let now = ledger.now();
+                let over = known.ended.is_some() || now >= known.sent + timeout;
+                // Another program took the name of the one it was deleted with.
+                let over = over || ledger.history.absent(known.service, known.sent, now);
+                if !over {
+                    let what = format_args!("replica {serial} is told to stop, runs {request}");
+                    ledger.violated(Property::StoppedIdle, what);
+                }
+            }
+        });
     }
 
-    fn member(&self, id: &RevisionId, f: impl FnOnce(&mut BTreeMap<u64, Member>)) {
+    pub(crate) fn member(&self, id: &RevisionId, f: impl FnOnce(&mut BTreeMap<u64, Member>)) {
         if let Some(fleet) = self.fleets.borrow_mut().get_mut(id) {
             f(&mut fleet.members);
         }
@@ -373,7 +455,7 @@ impl Platform {
         self.fleets.borrow().get(id).is_some_and(|fleet| fleet.members.contains_key(&serial))
     }
 
-    fn report_replicas(&self, id: &RevisionId) {
+    pub(crate) fn report_replicas(&self, id: &RevisionId) {
         let (endpoints, counts) = {
             let fleets = self.fleets.borrow();
             let Some(fleet) = fleets.get(id) else { return };
@@ -407,89 +489,12 @@ impl Platform {
         self.due.set(due);
         self.reports.try_send((due, update)).expect("room for reports");
     }
-
-    fn random_ready(&self) -> Option<(RevisionId, u64, Rc<Replica>)> {
-        let fleets = self.fleets.borrow();
-        let ready: Vec<_> = fleets
-            .iter()
-            .flat_map(|(id, fleet)| fleet.members.iter().map(move |(serial, m)| (id, serial, m)))
-            .filter(|(_, _, member)| member.stage == Stage::Ready)
-            .filter_map(|(id, serial, m)| {
-                Some((id.clone(), *serial, Rc::clone(m.replica.as_ref()?)))
-            })
-            .collect();
-        (!ready.is_empty()).then(|| ready[self.rng.borrow_mut().usize(..ready.len())].clone())
-    }
-
-    /// Now and then a replica crashes.
-    pub(crate) async fn crashes(self: Rc<Self>, every: u64) {
-        while self.pause(every).await {
-            let Some((id, serial, replica)) = self.random_ready() else { continue };
-            self.ledger.note(format_args!("replica {serial} crashes"));
-            replica.kill();
-            self.member(&id, |members| {
-                members.remove(&serial);
-            });
-            self.report_replicas(&id);
-            self.back_off(&id, true);
-            tokio::time::sleep(BACK_OFF).await;
-            self.back_off(&id, false);
-            self.reconcile(&id);
-        }
-    }
-
-    /// Now and then a replica refuses connections for a while.
-    pub(crate) async fn refusals(self: Rc<Self>, every: u64) {
-        while self.pause(every).await {
-            let Some((_, serial, _)) = self.random_ready() else { continue };
-            self.ledger.note(format_args!("replica {serial} refuses connections"));
-            self.network.set_refusing(address(serial), true);
-            let for_ms = self.rng.borrow_mut().u64(100..6_000);
-            tokio::time::sleep(Duration::from_millis(for_ms)).await;
-            self.ledger.note(format_args!("replica {serial} accepts connections again"));
-            self.network.set_refusing(address(serial), false);
-        }
-    }
-
-    /// Now and then a replica is not ready for a while, and goes on working.
-    pub(crate) async fn flaps(self: Rc<Self>, every: u64) {
-        while self.pause(every).await {
-            let Some((id, serial, _)) = self.random_ready() else { continue };
-            self.set_stage(&id, serial, Stage::Ready, Stage::Unready);
-            let for_ms = self.rng.borrow_mut().u64(1..3_000);
-            tokio::time::sleep(Duration::from_millis(for_ms)).await;
-            self.set_stage(&id, serial, Stage::Unready, Stage::Ready);
-        }
-    }
-
-    fn set_stage(&self, id: &RevisionId, serial: u64, from: Stage, to: Stage) {
-        let mut changed = false;
-        self.member(id, |members| {
-            if let Some(member) = members.get_mut(&serial)
-                && member.stage == from
-            {
-                member.stage = to;
-                changed = true;
-            }
-        });
-        if changed {
-            self.ledger.note(format_args!("replica {serial} is {to:?}"));
-            self.report_replicas(id);
-        }
-    }
-
-    /// Waits for the next fault; false when there are to be no more.
-    async fn pause(&self, every: u64) -> bool {
-        let pause = self.rng.borrow_mut().u64(every * 500..every * 1_500);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        !self.quiet.get()
-    }
 }
 
-fn identity(serial: u64) -> EndpointId {
+pub(crate) fn identity(serial: u64) -> EndpointId {
     EndpointId::new(format!("r{serial}"))
 }
 
-fn address(serial: u64) -> SocketAddr {
+pub(crate) fn address(serial: u64) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(serial).expect("few replicas") + 1_024))
 }

@@ -1,31 +1,24 @@
 //! One run: the whole program between a fake platform and fake clients, on virtual time.
 
-use std::num::NonZeroU32;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tidegate::app::{Control, ControlParts, Live};
-use tidegate::autoscaler::{Autoscaler, ProcessLimits, Statement};
-use tidegate::model::{
-    ContainerConcurrency, ObjectName, Probe, ProbeAction, Probes, ProcessSpec, Protocol,
-    QueueSettings, RevisionId, RevisionSpec, ScalingSpec, ServiceSpec, Timeouts, TrafficTarget,
-    Workload, World,
-};
-use tidegate::platform::ConfigSource as _;
-use tidegate::proxy::{DrainState, Message, Settings, Shared, Worker};
-use tidegate::revision::{ProcessQueue, Revision, Setting};
-use tidegate::stats::{Clock, Pokes};
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use fastrand::Rng;
+use tidegate::model::{RevisionId, World};
+use tidegate::revision::Revision;
+use tokio::runtime::Builder;
+use tokio::task::{AbortHandle, LocalSet};
 
-use crate::checker::{Checker, Judge, check_slots};
+use crate::checker::{Checker, check_slots};
 use crate::clients::Clients;
+use crate::files::Files;
 use crate::ledger::{Ledger, Property, Violation};
-use crate::platform::{Platform, Target};
+use crate::life::{Door, Life, Memory};
 use crate::replica::Network;
-use crate::weather::{Phase, Weather};
+use crate::weather::{Phase, Restart, Weather};
 
 /// From the last request to zero: the stable window and two ticks.
 const TO_ZERO: Duration = Duration::from_secs(64);
@@ -36,6 +29,10 @@ const PANIC_LONGER: Duration = Duration::from_secs(8);
 const ACTIVATING_LONGER: Duration = Duration::from_secs(95);
 /// Reports, and replicas on their way out.
 const SETTLE: Duration = Duration::from_secs(15);
+/// A sweep and the turn that tidies.
+pub(crate) const TIDIED: Duration = Duration::from_millis(1_500);
+/// How long a new life is watched before clients come: a tick and some.
+const WATCHED: Duration = Duration::from_millis(2_500);
 
 /// How a run went.
 #[derive(Debug)]
@@ -44,26 +41,42 @@ pub(crate) struct Outcome {
     pub(crate) violation: Option<Violation>,
     pub(crate) lasted: Duration,
     pub(crate) requests: usize,
+    /// Decisions that were compared with the second autoscaler's.
+    pub(crate) decisions: u64,
 }
 
-/// Name of a service's revision.
-pub(crate) fn revision_id(service: usize) -> RevisionId {
-    ObjectName::new("default", format!("s{service}-00001"))
+/// What outlives the program.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) serials: Rc<Cell<u64>>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(ledger: &Rc<Ledger>) -> Self {
+        let (network, serials) = (Arc::default(), Rc::new(Cell::new(1)));
+        Self { ledger: Rc::clone(ledger), network, serials }
+    }
+}
+
+/// Which of the simulated services a revision belongs to.
+pub(crate) fn service_of(revision: &RevisionId) -> Option<usize> {
+    let (service, _) = revision.name.strip_prefix('s')?.split_once('-')?;
+    service.parse().ok()
 }
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Outcome {
     crate::forget_panics();
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build_local(LocalOptions::default())
-        .expect("a runtime");
-    runtime.block_on(async {
+    let runtime =
+        Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
         let weather = Weather::of(seed);
         let ledger = Rc::new(Ledger::new());
-        ledger.note(format_args!("{weather:?}"));
-        let story = story(seed, &weather, &ledger);
+        ledger.note(format_args!("{weather}"));
+        let decisions = Rc::new(Cell::new(0));
+        let story = story(seed, &weather, &ledger, &decisions);
         tokio::select! {
             biased;
             () = ledger.until_violated() => {}
@@ -72,338 +85,311 @@ pub(crate) fn run(seed: u64) -> Outcome {
         let lasted = ledger.now();
         let requests = ledger.with_requests(<[_]>::len);
         let (text, violation) = ledger.close();
-        Outcome { text, violation, lasted, requests }
+        Outcome { text, violation, lasted, requests, decisions: decisions.get() }
     })
 }
 
 /// The program and all around it.
 struct Stage {
+    seed: u64,
     weather: Weather,
     ledger: Rc<Ledger>,
-    platform: Rc<Platform>,
-    shared: Arc<Shared>,
-    autoscaler: Arc<Autoscaler>,
-    live: Arc<Live>,
-    process: Arc<ProcessQueue>,
-    workers: Vec<(Rc<Worker>, Arc<AtomicU32>)>,
+    around: Surroundings,
+    door: Rc<Door>,
+    files: RefCell<Files>,
+    clients: Rc<Clients>,
+    checker: Rc<Checker>,
+    /// Every revision that ever was.
+    seen: RefCell<BTreeMap<(u32, RevisionId), Weak<Revision>>>,
+    lives: Cell<u32>,
+    /// Whether the program is ending or beginning.
+    restarting: Cell<bool>,
+    decisions: Rc<Cell<u64>>,
+}
+
+async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>, decisions: &Rc<Cell<u64>>) {
+    let stage = Rc::new(Stage::set(seed, weather, ledger, decisions));
+    let life = stage.begin(&Memory::default());
+    life.serving().await;
+    let quiet = life.holders();
+    drop(life);
+    stage.door.open();
+    tokio::task::spawn_local(Rc::clone(&stage.checker).run());
+    let door = Rc::downgrade(&stage.door);
+    ledger.on_event(move |ledger| {
+        let life = door.upgrade().and_then(|door| door.life());
+        let revisions = life.map(|life| life.live.revisions()).unwrap_or_default();
+        revisions.iter().for_each(|revision| check_slots(ledger, revision));
+    });
+    let faults = stage.go_wrong();
+    for phase in &weather.phases {
+        stage.clients.phase(phase).await;
+        if let Phase::Settle { clients, .. } = phase {
+            stage.checker.reached(*clients);
+        }
+    }
+    stage.calm_down(&faults).await;
+    while stage.clients.are_busy() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stage.clients.hang_up();
+    // A request whose connection is refused stands in line anew.
+    if stage.around.network.refused() == 0 {
+        stage.checker.order();
+    }
+    stage.silence(quiet).await;
+    stage.removed().await;
 }
 
 impl Stage {
-    fn set(seed: u64, weather: &Weather, ledger: &Rc<Ledger>) -> Self {
-        let network = Arc::new(Network::default());
-        let (platform, source) = Platform::new(seed ^ 1, ledger, &network, weather);
-        for service in 0..weather.revisions.len() {
-            platform.belongs(&revision_id(service), service);
-        }
-        let clock = Clock::start();
-        let settings = Settings { connector: network.connector(), ..Settings::default() };
-        let shared = Shared::new(settings, clock);
-        let pokes = Arc::new(Pokes::default());
-        let limits = ProcessLimits { max_replicas: weather.max_replicas };
-        let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
-        let process = Arc::new(ProcessQueue::new(weather.queue));
-        let setting = Setting {
-            workers: weather.workers,
-            process: Arc::clone(&process),
-            replans: Arc::default(),
-        };
-        let parts = ControlParts {
-            shared: Arc::clone(&shared),
-            setting,
-            pokes,
-            target: Target(Rc::clone(&platform)),
-            seed,
-            shown_at: None,
-        };
-        let mut control = Control::new(parts, Arc::clone(&autoscaler));
-        let live = control.live();
-        let mut workers = Vec::new();
-        let mut senders = Vec::new();
-        for index in 0..weather.workers {
-            let load = Arc::new(AtomicU32::new(0));
-            let worker_seed = seed.wrapping_add(index as u64);
-            let worker = Worker::new(index, Arc::clone(&shared), Arc::clone(&load), worker_seed);
-            let (sender, messages) = mpsc::channel::<Message>(1024);
-            tokio::task::spawn_local(Rc::clone(&worker).run(messages));
-            workers.push((worker, load));
-            senders.push(sender);
-        }
-        let (statements, stated) = mpsc::channel(1024);
-        let sink = sink(weather, ledger, statements);
-        let scaling = Arc::clone(&autoscaler);
-        tokio::task::spawn_local(async move { scaling.run(sink).await });
-        let (updates, received) = mpsc::channel(1024);
-        tokio::task::spawn_local(async move {
-            let refresh = move || {
-                for sender in &senders {
-                    sender.try_send(Message::Refresh).expect("workers keep up");
-                }
-            };
-            control.run(received, stated, refresh).await;
-        });
-        tokio::task::spawn_local(source.run(updates));
+    fn set(seed: u64, weather: &Weather, ledger: &Rc<Ledger>, decisions: &Rc<Cell<u64>>) -> Self {
+        let door = Rc::new(Door::default());
+        let around = Surroundings::new(ledger);
         Self {
+            seed,
             weather: weather.clone(),
             ledger: Rc::clone(ledger),
-            platform,
-            shared,
-            autoscaler,
-            live,
-            process,
-            workers,
+            around,
+            clients: Clients::new(seed ^ 2, ledger, weather, &door),
+            checker: Rc::new(Checker::new(ledger, weather, &door)),
+            door,
+            files: RefCell::new(Files::new(weather)),
+            seen: RefCell::default(),
+            lives: Cell::new(0),
+            restarting: Cell::new(false),
+            decisions: Rc::clone(decisions),
         }
     }
-}
 
-/// Passes statements on, and looks at them on their way.
-fn sink(
-    weather: &Weather,
-    ledger: &Rc<Ledger>,
-    statements: mpsc::Sender<Statement>,
-) -> impl FnMut(Statement) + 'static {
-    let weather = weather.clone();
-    let ledger = Rc::clone(ledger);
-    let mut former = vec![0; weather.revisions.len()];
-    move |statement| {
-        let known = (0..former.len()).find(|s| revision_id(*s) == statement.revision);
-        if let Some(service) = known {
-            let desired = statement.desired;
-            if std::mem::replace(&mut former[service], desired) != desired {
-                ledger.note(format_args!("service {service} is to have {desired} replicas"));
-            }
-            let revision = &weather.revisions[service];
-            let low = if weather.max_replicas.is_some() { 0 } else { revision.min };
-            let high = revision.max.unwrap_or(u32::MAX);
-            if desired < low || desired > high {
-                ledger.violated(
-                    Property::Bounds,
-                    format_args!("{desired} replicas, bounds are {low} and {high}"),
+    /// A life begins, for now without clients.
+    fn begin(&self, memory: &Memory) -> Rc<Life> {
+        let number = self.lives.replace(self.lives.get() + 1);
+        let seed = self.seed ^ u64::from(number).rotate_left(40);
+        let files = self.files.borrow().read();
+        let life = Life::begin(seed, &self.weather, &self.around, memory, &files);
+        self.door.set(Some(Rc::clone(&life)));
+        life
+    }
+
+    /// Remembers which revisions there are, to see them go.
+    fn look(&self, life: &Life) {
+        let mut seen = self.seen.borrow_mut();
+        for revision in life.live.revisions() {
+            let key = (self.lives.get(), revision.id().clone());
+            seen.entry(key).or_insert_with(|| Arc::downgrade(&revision));
+        }
+    }
+
+    /// Everything that the weather has begins.
+    fn go_wrong(self: &Rc<Self>) -> Vec<AbortHandle> {
+        let weather = &self.weather;
+        if let Some(life) = self.door.life() {
+            life.platform.go_wrong(weather);
+        }
+        let mut faults = Vec::new();
+        let mut spawn = |fault: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+            faults.push(tokio::task::spawn_local(fault).abort_handle());
+        };
+        if let Some(every) = weather.edits {
+            spawn(Box::pin(Rc::clone(self).edits(every)));
+        }
+        if let Some(every) = weather.jumps {
+            spawn(Box::pin(Rc::clone(self).jumps(every)));
+        }
+        if !weather.restarts.is_empty() {
+            spawn(Box::pin(Rc::clone(self).restarts()));
+        }
+        faults
+    }
+
+    fn rng(&self, n: u64) -> Rng {
+        Rng::with_seed(self.seed ^ n)
+    }
+
+    /// The files change now and then.
+    async fn edits(self: Rc<Self>, every: u64) {
+        let mut rng = self.rng(3);
+        loop {
+            tokio::time::sleep(Duration::from_millis(rng.u64(every * 500..every * 1_500))).await;
+            let Some(life) = self.door.life().filter(|_| !self.restarting.get()) else { continue };
+            let edit = self.files.borrow_mut().edit(&mut rng, |service| life.stamped(service));
+            self.ledger.note(format_args!("{edit}"));
+            self.reload(&life);
+        }
+    }
+
+    fn reload(&self, life: &Life) {
+        let files = self.files.borrow().read();
+        let world = life.load(&files);
+        for service in self.files.borrow().present() {
+            if !world.services.iter().any(|known| *known.id.name == format!("s{service}")) {
+                self.ledger.violated(
+                    Property::FormerSelf,
+                    format_args!("s{service} is gone, and its file is there"),
                 );
             }
         }
-        statements.try_send(statement).expect("the control loop keeps up");
+        life.platform.configure(world);
     }
-}
 
-async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>) {
-    let stage = Rc::new(Stage::set(seed, weather, ledger));
-    let checker = Rc::new(Checker {
-        ledger: Rc::clone(ledger),
-        weather: weather.clone(),
-        live: Arc::clone(&stage.live),
-        platform: Rc::clone(&stage.platform),
-        process: Arc::clone(&stage.process),
-    });
-    tokio::task::spawn_local(Rc::clone(&checker).run());
-    let (live, services) = (Arc::clone(&stage.live), weather.revisions.len());
-    ledger.on_event(move |ledger| {
-        let revisions = (0..services).filter_map(|service| live.revision(&revision_id(service)));
-        revisions.for_each(|revision| check_slots(ledger, &revision));
-    });
-    let specs = specs(weather);
-    stage.platform.configure(world(&specs, false));
-    while stage.shared.drain_state() < DrainState::Serving {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let revisions: Vec<Weak<Revision>> =
-        stage.live.revisions().iter().map(Arc::downgrade).collect();
-    let clients = Clients::new(
-        seed ^ 2,
-        ledger,
-        weather,
-        Judge::new(weather),
-        stage.workers.iter().map(|(worker, load)| (Rc::clone(worker), Arc::clone(load))).collect(),
-    );
-    let faults = faults(&stage, &specs, seed);
-    for phase in &weather.phases {
-        clients.phase(phase).await;
-        if let Phase::Settle { clients, .. } = phase {
-            checker.reached(*clients);
+    /// Now and then nothing runs for a while.
+    async fn jumps(self: Rc<Self>, every: u64) {
+        let mut rng = self.rng(4);
+        loop {
+            tokio::time::sleep(Duration::from_millis(rng.u64(every * 500..every * 1_500))).await;
+            let by = Duration::from_millis(rng.u64(100..90_000));
+            self.ledger.history.jumped(self.ledger.now() + by, by);
+            self.ledger.note(format_args!("nothing runs for {by:?}"));
+            tokio::time::advance(by).await;
         }
     }
-    faults.iter().for_each(tokio::task::AbortHandle::abort);
-    stage.platform.calm_down();
-    ledger.note(format_args!("no more requests, no more faults"));
-    let quiet = ledger.now();
-    while clients.are_busy() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    checker.order();
-    stage.silence(&checker, quiet).await;
-    stage.removed(&checker, &revisions).await;
-}
 
-impl Stage {
+    async fn restarts(self: Rc<Self>) {
+        let mut rng = self.rng(5);
+        for how in self.weather.restarts.clone() {
+            tokio::time::sleep(Duration::from_millis(rng.u64(1_000..90_000))).await;
+            self.restarting.set(true);
+            self.restart(how, &mut rng).await;
+            self.restarting.set(false);
+        }
+    }
+
+    /// The program ends, and begins again with what it remembers.
+    async fn restart(&self, how: Restart, rng: &mut Rng) {
+        let Some(life) = self.door.life() else { return };
+        if self.files.borrow().are_harmed() {
+            // It would not start with what is wrong, and say so.
+            self.files.borrow_mut().mend();
+            self.ledger.note(format_args!("all files are mended"));
+            self.reload(&life);
+        }
+        if how == Restart::Drained {
+            let delay = Duration::from_millis(rng.u64(0..5_000));
+            life.drain(delay, || self.door.close()).await;
+        }
+        self.door.close();
+        let memory = life.memory();
+        let files = self.files.borrow().read();
+        let before = life.shown(&files);
+        self.look(&life);
+        self.decisions.set(self.decisions.get() + life.shadow.compared());
+        self.door.set(None);
+        life.end().await;
+        tokio::time::sleep(Duration::from_millis(rng.u64(1..3_000))).await;
+        self.ledger.note(format_args!("the program starts again"));
+        let life = self.begin(&memory);
+        life.serving().await;
+        let after = life.shown(&files);
+        if before != after {
+            self.ledger.violated(
+                Property::Restart,
+                format_args!("it was: {before}; after the restart it is: {after}"),
+            );
+        }
+        self.starts_nothing(&life, &memory).await;
+        life.platform.go_wrong(&self.weather);
+        self.door.open();
+    }
+
+    /// Without a request only `min-scale`, or an `initial-scale` not reached before, is started.
+    async fn starts_nothing(&self, life: &Life, memory: &Memory) {
+        tokio::time::sleep(WATCHED).await;
+        let revisions = life.live.revisions();
+        let may: u32 = revisions
+            .iter()
+            .map(|revision| {
+                let scaling = &revision.spec().scaling;
+                let known = memory.restored.get(revision.id()).copied().unwrap_or_default();
+                let reached = memory.reached.contains(revision.id());
+                let initial = if reached { 0 } else { scaling.initial_scale };
+                scaling.min_scale.max(initial).max(known.replicas)
+            })
+            .sum();
+        let failing = self.weather.start_failures > 0.0;
+        if !failing && life.platform.started() > may as usize {
+            self.ledger.violated(
+                Property::Restart,
+                format_args!("{} replicas without a request", life.platform.started()),
+            );
+        }
+    }
+
+    /// No more requests, and no more faults.
+    async fn calm_down(&self, faults: &[AbortHandle]) {
+        while self.restarting.get() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        faults.iter().for_each(AbortHandle::abort);
+        let Some(life) = self.door.life() else { return };
+        self.files.borrow_mut().mend();
+        self.reload(&life);
+        life.platform.calm_down();
+        self.ledger.note(format_args!("no more requests, no more faults"));
+    }
+
     /// After the last request: down to zero, and nothing left.
-    async fn silence(&self, checker: &Checker, quiet: Duration) {
-        let panicking = (0..self.weather.revisions.len())
-            .filter_map(|service| self.autoscaler.view(&revision_id(service)))
+    async fn silence(&self, quiet: (usize, usize)) {
+        let Some(life) = self.door.life() else { return };
+        let weather = &self.weather;
+        let revisions = life.live.revisions();
+        let panicking = revisions
+            .iter()
+            .filter_map(|revision| life.autoscaler.view(revision.id()))
             .any(|view| view.panicking);
-        let slow = self.weather.start_failures > 0.0
-            || self.weather.crashes.is_some()
-            || self.weather.flaps.is_some()
-            || self.weather.start_ms.1 > 3_000
-            || self.weather.order_errors > 0.0;
+        let slow = weather.start_failures > 0.0
+            || weather.crashes.is_some()
+            || weather.flaps.is_some()
+            || weather.hangs.is_some()
+            || weather.surpluses.is_some()
+            || weather.shortages.is_some()
+            || weather.jumps.is_some()
+            || weather.edits.is_some()
+            || !weather.restarts.is_empty()
+            || weather.start_ms.1 > 3_000
+            || weather.order_ms.1 > 0
+            || weather.order_errors > 0.0;
         let (mut since, mut bound) = (self.ledger.last_end(), TO_ZERO);
         if panicking {
             bound += PANIC_LONGER;
         }
         if slow {
-            since = since.max(quiet);
+            since = self.ledger.now();
             bound += ACTIVATING_LONGER;
         }
         let passed = self.ledger.now() - since;
         tokio::time::sleep(bound.saturating_sub(passed)).await;
         self.ledger.note(format_args!("the count is to be as low as it may be"));
         tokio::time::sleep(SETTLE).await;
-        checker.zero();
-        checker.nothing_left(self.shared.connections(), self.shared.tunnels());
+        // Connections to replicas are tidied up while there are clients.
+        let last = life.connect_to_all();
+        tokio::time::sleep(TIDIED).await;
+        drop(last);
+        tokio::time::sleep(TIDIED).await;
+        self.look(&life);
+        self.checker.zero();
+        self.checker.nothing_left(quiet);
     }
 
     /// After the last service was removed nothing is left of it.
-    async fn removed(&self, checker: &Checker, revisions: &[Weak<Revision>]) {
-        self.platform.configure(World::default());
+    async fn removed(&self) {
+        let Some(life) = self.door.life() else { return };
+        self.decisions.set(self.decisions.get() + life.shadow.compared());
+        self.ledger.note(format_args!("all files are removed"));
+        let world: Arc<World> = life.load(&[]);
+        life.platform.configure(world);
         tokio::time::sleep(SETTLE).await;
-        checker.gone(revisions);
-    }
-
-    async fn reloads(self: Rc<Self>, specs: Specs, mut rng: fastrand::Rng) {
-        let mut more = false;
-        loop {
-            tokio::time::sleep(Duration::from_millis(rng.u64(500..20_000))).await;
-            more = !more;
-            self.platform.configure(world(&specs, more));
+        let seen: Vec<Weak<Revision>> = self.seen.borrow().values().cloned().collect();
+        self.checker.gone(&seen);
+        if self.ledger.now() > Duration::ZERO && self.around.network.listeners() > 0 {
+            self.ledger.violated(
+                Property::LeftBehind,
+                format_args!("{} replicas listen", self.around.network.listeners()),
+            );
+        }
+        drop(life);
+        if let Some(life) = self.door.life() {
+            self.door.set(None);
+            life.end().await;
         }
     }
-
-    async fn removal(self: Rc<Self>, mut specs: Specs, mut rng: fastrand::Rng) {
-        tokio::time::sleep(Duration::from_millis(rng.u64(500..60_000))).await;
-        specs.pop();
-        self.platform.configure(world(&specs, false));
-    }
-}
-
-fn faults(stage: &Rc<Stage>, specs: &Specs, seed: u64) -> Vec<tokio::task::AbortHandle> {
-    let weather = &stage.weather;
-    let platform = || Rc::clone(&stage.platform);
-    if let Some(every) = weather.crashes {
-        tokio::task::spawn_local(platform().crashes(every));
-    }
-    if let Some(every) = weather.refusals {
-        tokio::task::spawn_local(platform().refusals(every));
-    }
-    if let Some(every) = weather.flaps {
-        tokio::task::spawn_local(platform().flaps(every));
-    }
-    let rng = fastrand::Rng::with_seed(seed ^ 3);
-    let mut ended = Vec::new();
-    if weather.removal {
-        let removal = Rc::clone(stage).removal(specs.clone(), rng);
-        ended.push(tokio::task::spawn_local(removal).abort_handle());
-    } else if weather.reloads {
-        let reloads = Rc::clone(stage).reloads(specs.clone(), rng);
-        ended.push(tokio::task::spawn_local(reloads).abort_handle());
-    }
-    ended
-}
-
-type Specs = Vec<Arc<RevisionSpec>>;
-
-fn specs(weather: &Weather) -> Specs {
-    weather
-        .revisions
-        .iter()
-        .enumerate()
-        .map(|(service, revision)| Arc::new(spec(service, revision)))
-        .collect()
-}
-
-fn spec(service: usize, revision: &crate::weather::Revision) -> RevisionSpec {
-    RevisionSpec {
-        id: revision_id(service),
-        service: Some(ObjectName::new("default", format!("s{service}"))),
-        configuration: format!("s{service}").into(),
-        container_concurrency: NonZeroU32::new(revision.limit)
-            .map_or(ContainerConcurrency::Unlimited, ContainerConcurrency::AtMost),
-        protocol: Protocol::Http1,
-        timeouts: Timeouts { request: revision.timeout, response_start: None, idle: None },
-        scaling: ScalingSpec {
-            target_value: revision.target,
-            total_value: revision.target / 0.7,
-            min_scale: revision.min,
-            max_scale: revision.max,
-            initial_scale: revision.initial,
-            ..ScalingSpec::default()
-        },
-        queue: QueueSettings {
-            timeout: revision.queue_timeout,
-            eager: revision.eager,
-            ..QueueSettings::default()
-        },
-        workload: Workload::Process(Arc::new(process())),
-    }
-}
-
-/// A program that nobody starts here.
-fn process() -> ProcessSpec {
-    ProcessSpec {
-        command: vec!["replica".into()],
-        directory: None,
-        env: Vec::new(),
-        volumes: Vec::new(),
-        mounts: Vec::new(),
-        probes: Probes {
-            startup: None,
-            readiness: Probe {
-                action: ProbeAction::Tcp { port: None },
-                initial_delay: Duration::ZERO,
-                period: Duration::ZERO,
-                timeout: Duration::from_secs(1),
-                success_threshold: 1,
-                failure_threshold: 3,
-            },
-            liveness: None,
-        },
-        memory_limit_bytes: None,
-        termination_grace: Duration::from_secs(30),
-    }
-}
-
-/// The configuration; with `more` it has a service that nobody asks for.
-fn world(specs: &Specs, more: bool) -> World {
-    let mut revisions = specs.clone();
-    if more {
-        let mut bystander = spec(
-            99,
-            &crate::weather::Revision {
-                limit: 1,
-                target: 0.7,
-                min: 0,
-                max: None,
-                initial: 0,
-                timeout: Duration::from_secs(10),
-                queue_timeout: None,
-                eager: true,
-            },
-        );
-        bystander.id = ObjectName::new("default", "bystander-00001");
-        bystander.service = Some(ObjectName::new("default", "bystander"));
-        revisions.push(Arc::new(bystander));
-    }
-    let services = revisions
-        .iter()
-        .filter_map(|spec| {
-            let id = spec.service.clone()?;
-            Some(Arc::new(ServiceSpec {
-                hosts: vec![format!("{}.{}.localhost", id.name, id.namespace).into()],
-                id,
-                traffic: vec![TrafficTarget { revision: spec.id.clone(), percent: 100 }],
-                tags: Vec::new(),
-                tag_header_routing: false,
-                problem: None,
-                warnings: Vec::new(),
-            }))
-        })
-        .collect();
-    World { services, revisions, ..World::default() }
 }

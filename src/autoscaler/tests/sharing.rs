@@ -54,3 +54,32 @@ async fn singles_take_turns_for_ever() {
     let (least, most) = (shares.iter().min(), shares.iter().max());
     assert!(least >= Some(&20) && most <= Some(&32), "of about 50 ticks: {shares:?}");
 }
+
+/// One whose replica went to another and that has no load since: what keeps a count while replicas
+/// start is not to start one.
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_does_not_come_back_without_load() {
+    let home = Home::new(Some(1));
+    let (a, b) = (home.add(&limited("a", 10)), home.add_instant(&limited("b", 10)));
+    home.until(100).await;
+    let arrived = home.now();
+    wait(&a, arrived);
+    home.until(1_000).await;
+    a.set_waiting(0);
+    a.leave(0, arrived, home.now(), Some(200));
+    let arrived = home.now();
+    wait(&b, arrived);
+    home.until(1_500).await;
+    let counts = |id| home.autoscaler.view(id).expect("known").desired;
+    assert_eq!((counts(a.revision()), counts(b.revision())), (0, 1), "it goes where load is");
+    home.until(5_000).await;
+    home.take();
+    b.leave(0, arrived, home.now(), Some(200));
+    home.until(200_000).await;
+    let again: Vec<_> = home
+        .take()
+        .into_iter()
+        .filter(|(_, statement)| statement.revision == *a.revision() && statement.desired > 0)
+        .collect();
+    assert_eq!(again, [], "nobody asked for it");
+}

@@ -29,6 +29,26 @@ pub enum Bug {
     NoPoke,
     /// An endpoint that was set aside stays so.
     AsideForEver,
+    /// Who has the last replica keeps it, however many have none.
+    NoTurns,
+    /// Every tenth second of load is not recorded.
+    LostSecond,
+    /// Some requests that end stay in flight.
+    StaysInFlight,
+    /// A removed revision is never forgotten.
+    ListedForEver,
+    /// A restart does not use the stamps that it read.
+    StampsLost,
+    /// A restart forgets that `initial-scale` was reached.
+    InitializedLost,
+    /// An object that is not admitted loses its former self.
+    BrokenIsGone,
+    /// New configuration drops what waits.
+    ReloadDropsQueue,
+    /// Connections stay open on the way down.
+    NeverCloses,
+    /// A request is sent again and again until it is answered.
+    SentAgain,
 }
 
 static PLANTED: AtomicU8 = AtomicU8::new(0);
@@ -39,6 +59,6 @@ pub fn plant(bug: Option<Bug>) {
 }
 
 /// Whether this bug is in.
-pub(super) fn is(bug: Bug) -> bool {
+pub fn is(bug: Bug) -> bool {
     PLANTED.load(Ordering::Relaxed) == bug as u8
 }
