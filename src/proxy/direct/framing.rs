@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn ends() {
-        let cases: [(Framing, &[u8], (usize, usize, Then)); 12] = [
+        type Case<'a> = (Framing, &'a [u8], (usize, usize, Then));
+        let cases: [Case<'_>; 12] = [
             (Framing::NONE, b"x", (0, 0, Then::End)),
             (Framing::Length(3), b"ab", (2, 2, Then::More)),
             (Framing::Length(3), b"abcd", (3, 3, Then::End)),
