@@ -39,8 +39,6 @@ pub enum Bug {
     ListedForEver,
     /// A restart does not use the stamps that it read.
     StampsLost,
-    /// A restart forgets that `initial-scale` was reached.
-    InitializedLost,
     /// An object that is not admitted loses its former self.
     BrokenIsGone,
     /// New configuration drops what waits.

@@ -171,14 +171,6 @@ impl Life {
         let stamps = serde_json::to_string(self.loader.borrow().stamps()).expect("a String");
         let restored = |id: &RevisionId| {
             let view = self.autoscaler.view(id)?;
-            #[cfg(planted)]
-            let view = tidegate::autoscaler::ScalerView {
-                initialized: view.initialized
-                    && !tidegate::model::planted::is(
-                        tidegate::model::planted::Bug::InitializedLost,
-                    ),
-                ..view
-            };
             Some(Restored { replicas: view.desired, initialized: view.initialized })
         };
         let revisions = self.live.revisions();

@@ -6,7 +6,7 @@ use crate::ledger::{Property, Violation};
 use crate::world::{Outcome, run};
 
 /// Each bug, what may catch it, and within how many seeds.
-const BUGS: [(Bug, &[Property], u64); 21] = [
+const BUGS: [(Bug, &[Property], u64); 20] = [
     (Bug::LostWakeup, &[Property::Slots], 20),
     (Bug::KeptPlace, &[Property::Waiting, Property::Slots], 40),
     (Bug::KeptSlot, &[Property::LeftBehind, Property::InTime], 100),
@@ -23,7 +23,6 @@ const BUGS: [(Bug, &[Property], u64); 21] = [
     (Bug::StaysInFlight, &[Property::Counted, Property::LeftBehind, Property::Zero], 100),
     (Bug::ListedForEver, &[Property::LeftBehind], 20),
     (Bug::StampsLost, &[Property::Restart], 300),
-    (Bug::InitializedLost, &[Property::Restart], 100),
     (Bug::BrokenIsGone, &[Property::FormerSelf], 100),
     (Bug::ReloadDropsQueue, &[Property::RightAnswer], 100),
     (Bug::NeverCloses, &[Property::Drain], 200),

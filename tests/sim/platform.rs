@@ -63,7 +63,6 @@ pub(crate) struct Platform {
     pub(crate) rng: RefCell<fastrand::Rng>,
     /// Serial number of the next replica, also of the next life.
     serials: Rc<Cell<u64>>,
-    started: Cell<usize>,
     due: Cell<Instant>,
     orders_due: Cell<Instant>,
     /// Faults are over.
@@ -118,7 +117,6 @@ impl Platform {
             fleets: RefCell::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             serials: Rc::clone(serials),
-            started: Cell::new(0),
             due: Cell::new(Instant::now()),
             orders_due: Cell::new(Instant::now()),
             quiet: Cell::new(false),
@@ -155,11 +153,6 @@ impl Platform {
                 replica.kill();
             }
         }
-    }
-
-    /// Replicas that were started.
-    pub(crate) fn started(&self) -> usize {
-        self.started.get()
     }
 
     /// Every revision that it has or had replicas of.
@@ -286,7 +279,6 @@ impl Platform {
 
     fn start(&self, id: &RevisionId) {
         let serial = self.serials.replace(self.serials.get() + 1);
-        self.started.set(self.started.get() + 1);
         let (delay, fails) = {
             let mut rng = self.rng.borrow_mut();
             let (low, high) = self.weather.start_ms;

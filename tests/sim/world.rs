@@ -247,7 +247,9 @@ impl Stage {
     async fn restarts(self: Rc<Self>) {
         let mut rng = self.rng(5);
         for how in self.weather.restarts.clone() {
-            tokio::time::sleep(Duration::from_millis(rng.u64(1_000..90_000))).await;
+            // Also after long enough for revisions to have gone to zero.
+            let latest = if rng.bool() { 90_000 } else { 250_000 };
+            tokio::time::sleep(Duration::from_millis(rng.u64(1_000..latest))).await;
             self.restarting.set(true);
             self.restart(how, &mut rng).await;
             self.restarting.set(false);
@@ -294,23 +296,20 @@ impl Stage {
     /// Without a request only `min-scale`, or an `initial-scale` not reached before, is started.
     async fn starts_nothing(&self, life: &Life, memory: &Memory) {
         tokio::time::sleep(WATCHED).await;
-        let revisions = life.live.revisions();
-        let may: u32 = revisions
-            .iter()
-            .map(|revision| {
-                let scaling = &revision.spec().scaling;
-                let known = memory.restored.get(revision.id()).copied().unwrap_or_default();
-                let reached = memory.reached.contains(revision.id());
-                let initial = if reached { 0 } else { scaling.initial_scale };
-                scaling.min_scale.max(initial).max(known.replicas)
-            })
-            .sum();
         let failing = self.weather.start_failures > 0.0;
-        if !failing && life.platform.started() > may as usize {
-            self.ledger.violated(
-                Property::Restart,
-                format_args!("{} replicas without a request", life.platform.started()),
-            );
+        for revision in life.live.revisions().iter().filter(|_| !failing) {
+            let scaling = &revision.spec().scaling;
+            let known = memory.restored.get(revision.id()).copied().unwrap_or_default();
+            let reached = memory.reached.contains(revision.id());
+            let initial = if reached { 0 } else { scaling.initial_scale };
+            let may = scaling.min_scale.max(initial).max(known.replicas);
+            let started = life.platform.alive(revision.id());
+            if started > may as usize {
+                self.ledger.violated(
+                    Property::Restart,
+                    format_args!("{started} replicas of {} without a request", revision.id().name),
+                );
+            }
         }
     }
 
