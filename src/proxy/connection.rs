@@ -238,9 +238,8 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, ip: IpAddr) {
     let connection = Connection::new(&worker, io, ip, timer);
     let watched = worker.sweeper.watch(connection);
     let connection = &watched.connection;
-    if worker.shared.drain_state() >= DrainState::Closing {
-        return;
-    }
+    // One that the kernel had accepted already: what it has asked is answered.
+    connection.finishing.set(worker.shared.drain_state() >= DrainState::Closing);
     let direct = direct::serve(&worker, connection);
     let next = drive(connection, direct, |_| connection.finishing.set(true)).await;
     let result = match next {

@@ -34,7 +34,6 @@ use super::access_log::Record;
 use super::connection::Connection;
 use super::edge::Checked;
 use super::exchange::Exchange;
-use super::shared::DrainState;
 use super::worker::{LocalRevision, Worker};
 
 pub(super) use buffers::Buffers;
@@ -95,15 +94,28 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>) -> N
     }
 }
 
-/// Reads more; false when the connection has ended, or is to end and nothing has begun.
+/// Reads more; false when the connection has ended, or is to end and nothing has begun. A request
+/// that is on its way already is still read: its client would see a reset.
 async fn read(connection: &Connection, client: &mut Client<'_>) -> bool {
-    std::future::poll_fn(|cx| {
-        if client.input.is_empty() && connection.is_finishing() {
-            return Poll::Ready(false);
+    let mut looked_again = false;
+    loop {
+        let read = std::future::poll_fn(|cx| match client.poll_read(cx) {
+            Poll::Ready(read) => Poll::Ready(Some(matches!(read, Ok(n) if n > 0))),
+            Poll::Pending if client.input.is_empty() && connection.is_finishing() => {
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        });
+        match read.await {
+            Some(read) => return read,
+            None if looked_again => return false,
+            None => {
+                looked_again = true;
+                // One turn of the event loop: what has arrived is known then.
+                tokio::task::yield_now().await;
+            }
         }
-        client.poll_read(cx).map(|read| matches!(read, Ok(n) if n > 0))
-    })
-    .await
+    }
 }
 
 fn hand_over(client: Client<'_>, next: Next) -> Next {
@@ -130,10 +142,7 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
     };
     let end = head.bytes + head.length;
     // Routed last: a share of the traffic is drawn by it.
-    if client.input.len() < end
-        || worker.may_be_health(head.target)
-        || worker.shared.drain_state() >= DrainState::Closing
-    {
+    if client.input.len() < end || worker.may_be_health(head.target) {
         return Begun::Other(Next::Http1);
     }
     let checked = Checked {
