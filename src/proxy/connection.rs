@@ -242,6 +242,10 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, ip: IpAddr) {
     connection.finishing.set(worker.shared.drain_state() >= DrainState::Closing);
     let direct = direct::serve(&worker, connection);
     let next = drive(connection, direct, |_| connection.finishing.set(true)).await;
+    if next == Some(Next::Http2) && connection.is_finishing() {
+        // Told so before anybody knew what it speaks.
+        connection.close();
+    }
     let result = match next {
         // Boxed: a connection on the direct path is not to have room for hyper's.
         Some(Next::Http2) => Box::pin(serve_http2(&worker, connection)).await,
