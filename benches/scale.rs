@@ -175,7 +175,7 @@ impl Tables {
         Self { registry: Registry::default(), setting, clock: Clock::start() }
     }
 
-    fn apply(&mut self, world: &World) {
+    fn apply(&mut self, world: &Arc<World>) {
         let Self { registry, setting, clock } = self;
         let (snapshot, _) = registry.apply(
             world,

@@ -2,14 +2,15 @@
 //! in the revisions and survive a reload.
 
 mod host;
+mod hosts;
 mod registry;
 mod split;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{ServiceId, ServiceSpec};
 use crate::revision::Revision;
+use hosts::Hosts;
 
 pub use host::{HostKind, normalize};
 pub use registry::{Changes, Registry};
@@ -54,7 +55,7 @@ pub struct Route {
 /// The routing table of one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    hosts: HashMap<Arc<str>, Route, foldhash::fast::RandomState>,
+    hosts: Hosts,
     services: Vec<Arc<ServiceRoute>>,
     default: Option<Arc<ServiceRoute>>,
 }
@@ -62,30 +63,31 @@ pub struct Snapshot {
 impl Snapshot {
     /// A table of these services. With no default named, a single service is it.
     pub fn new(services: Vec<Arc<ServiceRoute>>, default: Option<&ServiceId>) -> Self {
-        let mut hosts: HashMap<Arc<str>, Route, _> = HashMap::default();
-        for service in &services {
-            for host in &service.spec.hosts {
-                let route = Route { service: Arc::clone(service), tag: None };
-                hosts.entry(Arc::clone(host)).or_insert(route);
-            }
-            for tag in &service.spec.tags {
-                let live = service.tags.iter().position(|(name, _)| *name == tag.name);
-                let Some(index) = live else { continue };
-                let (service, tag_of) = match service.moving_tag(&tag.name) {
-                    Some(moving) => (moving, None),
-                    None => (service, Some(index)),
-                };
-                for host in &tag.hosts {
-                    let route = Route { service: Arc::clone(service), tag: tag_of };
-                    hosts.entry(Arc::clone(host)).or_insert(route);
-                }
+        let count = services.iter().map(|service| service.spec.hosts.len()).sum();
+        let mut hosts = Hosts::for_about(count);
+        services.iter().for_each(|service| add_hosts(&mut hosts, service));
+        let default = default_of(&services, default);
+        Self { hosts, services, default }
+    }
+
+    /// This table with other services: `gone` are no longer among them, `new` were not before.
+    /// Costs what these cost, and a pointer for each of the others.
+    fn patched(
+        &self,
+        services: Vec<Arc<ServiceRoute>>,
+        gone: &[Arc<ServiceRoute>],
+        new: &[Arc<ServiceRoute>],
+        default: Option<&ServiceId>,
+    ) -> Self {
+        let mut hosts = self.hosts.clone();
+        for service in gone {
+            let of_tags = service.spec.tags.iter().flat_map(|tag| &tag.hosts);
+            for host in service.spec.hosts.iter().chain(of_tags) {
+                hosts.remove(host);
             }
         }
-        let default = match (default, services.as_slice()) {
-            (Some(id), _) => services.iter().find(|s| s.spec.id == *id).map(Arc::clone),
-            (None, [only]) => Some(Arc::clone(only)),
-            (None, _) => None,
-        };
+        new.iter().for_each(|service| add_hosts(&mut hosts, service));
+        let default = default_of(&services, default);
         Self { hosts, services, default }
     }
 
@@ -99,8 +101,36 @@ impl Snapshot {
         self.default.as_ref()
     }
 
-    /// All services, in the configuration's order.
+    /// All services, by name.
     pub fn services(&self) -> &[Arc<ServiceRoute>] {
         &self.services
+    }
+}
+
+fn add_hosts(hosts: &mut Hosts, service: &Arc<ServiceRoute>) {
+    for host in &service.spec.hosts {
+        hosts.add(host, || Route { service: Arc::clone(service), tag: None });
+    }
+    for tag in &service.spec.tags {
+        let live = service.tags.iter().position(|(name, _)| *name == tag.name);
+        let Some(index) = live else { continue };
+        let (service, tag_of) = match service.moving_tag(&tag.name) {
+            Some(moving) => (moving, None),
+            None => (service, Some(index)),
+        };
+        for host in &tag.hosts {
+            hosts.add(host, || Route { service: Arc::clone(service), tag: tag_of });
+        }
+    }
+}
+
+fn default_of(
+    services: &[Arc<ServiceRoute>],
+    default: Option<&ServiceId>,
+) -> Option<Arc<ServiceRoute>> {
+    match (default, services) {
+        (Some(id), _) => services.iter().find(|s| s.spec.id == *id).map(Arc::clone),
+        (None, [only]) => Some(Arc::clone(only)),
+        (None, _) => None,
     }
 }

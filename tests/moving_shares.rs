@@ -42,7 +42,7 @@ fn make(spec: &Arc<RevisionSpec>) -> Arc<Revision> {
 }
 
 /// A world with one service, whose newest revision has so many per cent of it, and of its tag.
-fn world(revisions: &[Arc<RevisionSpec>], newest: u8, of_tag: Option<u8>) -> World {
+fn world(revisions: &[Arc<RevisionSpec>], newest: u8, of_tag: Option<u8>) -> Arc<World> {
     let shares = |newest: u8| {
         let target = |name: &str, percent| TrafficTarget { revision: id(name), percent };
         vec![target("old", 100 - newest), target("new", newest)]
@@ -62,7 +62,11 @@ fn world(revisions: &[Arc<RevisionSpec>], newest: u8, of_tag: Option<u8>) -> Wor
         problem: None,
         warnings: Vec::new(),
     };
-    World { services: vec![Arc::new(service)], revisions: revisions.to_vec(), ..World::default() }
+    Arc::new(World {
+        services: vec![Arc::new(service)],
+        revisions: revisions.to_vec(),
+        ..World::default()
+    })
 }
 
 /// Draws go on where they were, so that shares that change all the time are met all the same.

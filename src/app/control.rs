@@ -10,11 +10,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::autoscaler::{Autoscaler, Restored, Statement};
-use crate::model::{EndpointId, Problem, RevisionId, RevisionSpec, ServiceId, Workload, World};
+use crate::model::{EndpointId, Problem, RevisionId, RevisionSpec, ServiceSpec, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::{Revision, Setting};
-use crate::snapshot::Registry;
+use crate::snapshot::{Changes, Registry};
 use crate::stats::{Pokes, RevisionStats};
 
 use super::refusals::RefusalLog;
@@ -55,7 +55,6 @@ pub struct Control<T> {
     foreign: BTreeMap<RevisionId, BTreeSet<EndpointId>>,
     /// Revisions that have endpoints: only they have meters, ejections and slots to hand out.
     occupied: BTreeMap<RevisionId, Arc<Revision>>,
-    announced: BTreeSet<ServiceId>,
     /// Counts from before a restart, until the first configuration.
     restored: BTreeMap<RevisionId, Restored>,
     refusals: RefusalLog,
@@ -78,6 +77,16 @@ impl Live {
     /// Changes after every update that took effect.
     pub fn updated(&self) -> watch::Receiver<()> {
         self.updated.subscribe()
+    }
+
+    fn take_changes(&self, changes: &Changes) {
+        let mut revisions = self.revisions.lock();
+        for gone in &changes.removed {
+            revisions.remove(gone.id());
+        }
+        for new in &changes.added {
+            revisions.insert(new.id().clone(), Arc::clone(new));
+        }
     }
 
     /// Live revisions, by name.
@@ -131,7 +140,6 @@ impl<T: ScaleTarget> Control<T> {
             working: BTreeSet::new(),
             foreign: BTreeMap::new(),
             occupied: BTreeMap::new(),
-            announced: BTreeSet::new(),
             restored: BTreeMap::new(),
             refusals: RefusalLog::default(),
             live: Arc::default(),
@@ -242,12 +250,11 @@ impl<T: ScaleTarget> Control<T> {
             Revision::new(Arc::clone(spec), stats, &parts.setting, seed)
         };
         let (snapshot, changes) = self.registry.apply(world, make, parts.seed);
-        parts.shared.snapshot.store(Arc::new(snapshot));
+        parts.shared.snapshot.store(snapshot);
         for former in replaced {
             self.replace(&former).await;
         }
-        *self.live.revisions.lock() =
-            self.registry.revisions().map(|r| (r.id().clone(), Arc::clone(r))).collect();
+        self.live.take_changes(&changes);
         *self.live.world.lock() = Arc::clone(world);
         #[cfg(planted)]
         if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
@@ -257,7 +264,7 @@ impl<T: ScaleTarget> Control<T> {
             }
         }
         let restored = self.take_restored(&changes.added);
-        self.announce(world);
+        self.announce(&changes.services);
         for revision in &changes.removed {
             #[cfg(planted)]
             if crate::model::planted::is(crate::model::planted::Bug::ListedForEver) {
@@ -307,17 +314,10 @@ impl<T: ScaleTarget> Control<T> {
         self.order(&former.spec(), ScaleOrder { replicas: 0, spare: Vec::new() }).await;
     }
 
-    /// Says how to call services that were not there before, and which revisions are new.
-    fn announce(&mut self, world: &World) {
+    /// Says how to call services that were not there before.
+    fn announce(&self, services: &[Arc<ServiceSpec>]) {
         let Some(address) = self.parts.shown_at else { return };
-        let former = std::mem::replace(
-            &mut self.announced,
-            world.services.iter().map(|service| service.id.clone()).collect(),
-        );
-        for service in &world.services {
-            if former.contains(&service.id) {
-                continue;
-            }
+        for service in services {
             let Some(host) = service.hosts.first() else { continue };
             tracing::info!(service = %service.id, "curl http://{host}:{}/", address.port());
             if let Some(problem) = &service.problem {

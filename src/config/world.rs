@@ -18,6 +18,7 @@ mod identity;
 mod memo;
 mod objects;
 mod own;
+mod patch;
 mod probes;
 mod retention;
 mod revisions;
@@ -51,10 +52,11 @@ use super::rollout::UnixNanos;
 use super::settings::LoggingSettings;
 use crate::model::{ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
-use build::Build;
+use build::{Build, Built, data_set, default_service};
 use identity::{Kind, ObjectKey};
 use memo::Memo;
 use objects::{Collected, FileCache, collect};
+use patch::Ground;
 use run::RunCommands;
 use settings::{KnativeConfigMaps, Settings};
 
@@ -133,7 +135,7 @@ pub struct Loaded {
 pub struct Loader {
     options: LoaderOptions,
     run: RunCommands,
-    memo: RefCell<Memo>,
+    memo: Memo,
     cache: FileCache,
     config_maps: KnativeConfigMaps,
     settings: Arc<Settings>,
@@ -144,6 +146,8 @@ pub struct Loader {
     world: Arc<World>,
     /// Services whose traffic moves, and how long that is to take.
     rolling: BTreeMap<ServiceId, Duration>,
+    /// What the next load can build on, if it can.
+    ground: Option<Ground>,
     /// Whether this is the first load, and whether something was missing in it.
     is_first: bool,
     misses: bool,
@@ -157,7 +161,7 @@ impl Loader {
             run: RunCommands::new(&options.run),
             settings: Arc::new(config_maps.settings(&options)),
             options,
-            memo: RefCell::default(),
+            memo: Memo::default(),
             cache: FileCache::default(),
             config_maps,
             settings_count: 0,
@@ -165,6 +169,7 @@ impl Loader {
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
             rolling: BTreeMap::new(),
+            ground: None,
             is_first: true,
             misses: false,
         }
@@ -196,20 +201,32 @@ impl Loader {
         self.load_at(files, &Moment::default())
     }
 
-    /// Loads all files. What is bad keeps its former self, what is good takes effect.
+    /// Loads all files. What is bad keeps its former self, what is good takes effect. A change of
+    /// some services costs what they cost; without any change everything is looked at anew.
     pub fn load_at(&mut self, files: &[SourceFile], moment: &Moment<'_>) -> Loaded {
-        let mut collected = collect(&mut self.cache, files, self.options.strict);
+        let changed = self.cache.parse(files);
+        if !changed.is_empty()
+            && let Some(loaded) = self.patch(&changed, moment)
+        {
+            return loaded;
+        }
+        self.load_whole(moment)
+    }
+
+    fn load_whole(&mut self, moment: &Moment<'_>) -> Loaded {
+        self.ground = None;
+        let mut collected = collect(&self.cache, self.options.strict);
         let mut problems = std::mem::take(&mut collected.problems);
-        let mut warnings = std::mem::take(&mut collected.warnings);
+        let skipped = std::mem::take(&mut collected.warnings);
         if self.config_maps.update(&collected, &self.options, &mut problems) {
             self.settings = Arc::new(self.config_maps.settings(&self.options));
             self.settings_count += 1;
-            self.memo.get_mut().forget_settings();
+            self.memo.forget_settings();
         }
         self.admit(&collected, &mut problems);
         self.forget_stamps(&collected);
         let build = Build {
-            memo: &self.memo,
+            round: RefCell::new(self.memo.round(data_set(&self.objects))),
             objects: &self.objects,
             settings: &self.settings,
             options: &self.options,
@@ -217,26 +234,53 @@ impl Loader {
             former: &self.world,
             moment,
         };
-        let built = build.build(&mut self.stamps, &mut problems, &mut warnings);
+        let Built { world, logging, collected, rolling, warnings, is_entangled, round } =
+            build.build(&mut self.stamps, &mut problems);
+        self.memo.keep(round);
         problems.extend(self.run.problems());
-        warnings.extend(self.config_maps.warnings().cloned());
-        for admitted in self.objects.values() {
-            warnings.extend(admitted.warnings.iter().cloned());
-        }
+        let mut general = warnings.general;
+        let default_service = default_service(&self.options, &world.services, &mut general);
         problems.sort_by(|a, b| {
             (&a.file, a.document, a.line, &a.path).cmp(&(&b.file, b.document, b.line, &b.path))
         });
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
-        self.world = Arc::new(World { rejected, ..built.world });
-        self.rolling = built.rolling;
-        Loaded {
+        self.world = Arc::new(World { rejected, default_service, ..world });
+        self.rolling = rolling;
+        let loaded = Loaded {
             world: Arc::clone(&self.world),
+            warnings: self.warnings(&skipped, &general, &warnings.of),
+            logging: logging.clone(),
+            collected,
             problems,
-            warnings,
-            logging: built.logging,
-            collected: built.collected,
+        };
+        let stand_alone = loaded.problems.is_empty() && general.is_empty() && !is_entangled;
+        if stand_alone && self.run.is_empty() && self.stamps_have_owners() {
+            self.ground = Some(Ground::new(skipped, warnings.of, logging, &self.world));
         }
+        loaded
+    }
+
+    /// Whether each stamp is of an object there is: one without may have to be forgotten later.
+    fn stamps_have_owners(&self) -> bool {
+        let owners = [Kind::Service, Kind::Configuration, Kind::Route];
+        let names = self.objects.keys().filter(|key| owners.contains(&key.kind));
+        let names: BTreeSet<String> = names.map(|key| key.name.to_string()).collect();
+        self.stamps.owners().all(|name| names.contains(name))
+    }
+
+    /// All warnings.
+    fn warnings(
+        &self,
+        skipped: &[String],
+        general: &[String],
+        of: &BTreeMap<ObjectName, Vec<String>>,
+    ) -> Vec<String> {
+        let mut warnings = [skipped, general].concat();
+        warnings.extend(of.values().flatten().cloned());
+        warnings.extend(self.config_maps.warnings().cloned());
+        warnings.extend(self.objects.values().flat_map(|admitted| &admitted.warnings).cloned());
+        warnings
     }
 
     /// Admits what the files hold; what cannot be admitted keeps its former self.

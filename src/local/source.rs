@@ -210,6 +210,7 @@ impl FileSource {
             Wake::Rollout => match self.loader.advance(&moment) {
                 Advance::Still => return true,
                 Advance::Moved(world) => return self.send(world, updates).await,
+                Advance::Loaded(loaded) => *loaded,
                 Advance::Reload => self.loader.load_at(&self.files.files(), &moment),
             },
             Wake::Collect => {

@@ -49,7 +49,7 @@ pub struct ServiceSpec {
 
 /// Everything one configuration says: replaced as a whole. Unchanged parts keep their `Arc`, so
 /// that a change is found by comparing pointers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
     /// Services by name.
     pub services: Vec<Arc<ServiceSpec>>,

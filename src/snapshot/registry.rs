@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{RevisionId, RevisionSpec, ServiceId, ServiceSpec, TrafficTarget, World};
+use crate::model::{
+    ObjectName, RevisionId, RevisionSpec, ServiceId, ServiceSpec, TrafficTarget, World,
+};
 use crate::revision::Revision;
 
 use super::{ServiceRoute, Snapshot, Split};
@@ -17,14 +19,16 @@ pub struct Changes {
     pub changed: Vec<Arc<Revision>>,
     /// Revisions that are gone; they were told so.
     pub removed: Vec<Arc<Revision>>,
+    /// Services that are new.
+    pub services: Vec<Arc<ServiceSpec>>,
 }
 
 /// The live revisions and routes of the newest world. Only the control side uses it.
 #[derive(Debug, Default)]
 pub struct Registry {
+    world: Arc<World>,
     revisions: BTreeMap<RevisionId, Arc<Revision>>,
-    specs: BTreeMap<RevisionId, Arc<RevisionSpec>>,
-    routes: BTreeMap<ServiceId, Arc<ServiceRoute>>,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Registry {
@@ -39,66 +43,91 @@ impl Registry {
     }
 
     /// Takes a new world: `make` makes a live revision for a new spec. Routes of services that did
-    /// not change are kept, with their split's counter.
+    /// not change are kept, with their split's counter. Costs what changed, and a comparison for
+    /// each of the rest.
     pub fn apply(
         &mut self,
-        world: &World,
+        world: &Arc<World>,
         mut make: impl FnMut(&Arc<RevisionSpec>) -> Arc<Revision>,
         seed: u64,
-    ) -> (Snapshot, Changes) {
+    ) -> (Arc<Snapshot>, Changes) {
+        let former = std::mem::replace(&mut self.world, Arc::clone(world));
         let mut changes = Changes::default();
-        let mut revisions = BTreeMap::new();
-        let mut specs = BTreeMap::new();
-        for spec in &world.revisions {
-            let old = self.specs.get(&spec.id);
-            let live = match (self.revisions.remove(&spec.id), old) {
-                (Some(live), Some(old)) if Arc::ptr_eq(old, spec) => live,
-                (Some(live), Some(old)) if same_template(old, spec) => {
-                    live.set_spec(Arc::clone(spec));
-                    changes.changed.push(Arc::clone(&live));
-                    live
-                }
-                (former, _) => {
-                    if let Some(former) = former {
-                        former.remove();
-                        changes.removed.push(former);
-                    }
-                    let live = make(spec);
-                    changes.added.push(Arc::clone(&live));
-                    live
-                }
-            };
-            revisions.insert(spec.id.clone(), live);
-            specs.insert(spec.id.clone(), Arc::clone(spec));
+        let mut is_remade = false;
+        for (old, new) in differences(&former.revisions, &world.revisions, |spec| &spec.id) {
+            if let (Some(old), Some(new)) = (old, new)
+                && same_template(old, new)
+                && let Some(live) = self.revisions.get(&new.id)
+            {
+                live.set_spec(Arc::clone(new));
+                changes.changed.push(Arc::clone(live));
+                continue;
+            }
+            if let Some(gone) = old.and_then(|old| self.revisions.remove(&old.id)) {
+                gone.remove();
+                changes.removed.push(gone);
+                is_remade |= new.is_some();
+            }
+            if let Some(new) = new {
+                let live = make(new);
+                changes.added.push(Arc::clone(&live));
+                self.revisions.insert(new.id.clone(), live);
+            }
         }
-        for (_, gone) in std::mem::take(&mut self.revisions) {
-            gone.remove();
-            changes.removed.push(gone);
-        }
-        self.revisions = revisions;
-        self.specs = specs;
-        let snapshot = self.routes(world, seed);
-        (snapshot, changes)
+        let services = differences(&former.services, &world.services, |spec| &spec.id);
+        let new = services.iter().filter(|(old, _)| old.is_none());
+        changes.services.extend(new.filter_map(|(_, new)| new.map(Arc::clone)));
+        let few = world.services.len() / 8;
+        let snapshot = if is_remade || services.len() > few {
+            self.all_routes(seed)
+        } else {
+            self.patched_routes(&services, seed)
+        };
+        self.snapshot = Arc::new(snapshot);
+        (Arc::clone(&self.snapshot), changes)
     }
 
-    fn routes(&mut self, world: &World, seed: u64) -> Snapshot {
-        let mut routes = BTreeMap::new();
-        let mut services = Vec::with_capacity(world.services.len());
-        for (number, spec) in (0_u64..).zip(&world.services) {
-            let route = match self.routes.get(&spec.id) {
+    /// The table of the new world, where any service may lead elsewhere.
+    fn all_routes(&self, seed: u64) -> Snapshot {
+        let mut services = Vec::with_capacity(self.world.services.len());
+        for (number, spec) in self.world.services.iter().enumerate() {
+            services.push(match self.route_before(&spec.id) {
                 Some(route) if Arc::ptr_eq(&route.spec, spec) && self.is_current(route) => {
                     Arc::clone(route)
                 }
-                former => {
-                    let seed = seed ^ number.rotate_left(32);
-                    Arc::new(self.route(spec, former.map(|former| &**former), seed))
-                }
-            };
-            routes.insert(spec.id.clone(), Arc::clone(&route));
-            services.push(route);
+                former => Arc::new(self.route(spec, former, seed, number)),
+            });
         }
-        self.routes = routes;
-        Snapshot::new(services, world.default_service.as_ref())
+        Snapshot::new(services, self.world.default_service.as_ref())
+    }
+
+    /// The table of the new world, where only these services are other ones.
+    fn patched_routes(&self, differences: &[Difference<'_, ServiceSpec>], seed: u64) -> Snapshot {
+        let mut services = self.snapshot.services().to_vec();
+        let (mut gone, mut added) = (Vec::new(), Vec::new());
+        for (old, new) in differences {
+            let place = |services: &[Arc<ServiceRoute>], spec: &ServiceSpec| {
+                services.binary_search_by(|route| route.spec.id.cmp(&spec.id))
+            };
+            let former = old.and_then(|old| place(&services, old).ok()).map(|i| services.remove(i));
+            if let Some(new) = new {
+                // Its number is its place among all services, as if all were made anew.
+                let number = self.world.services.binary_search_by(|spec| spec.id.cmp(&new.id));
+                let number = number.unwrap_or_else(|place| place);
+                let route = Arc::new(self.route(new, former.as_ref(), seed, number));
+                let index = place(&services, new).unwrap_or_else(|place| place);
+                services.insert(index, Arc::clone(&route));
+                added.push(route);
+            }
+            gone.extend(former);
+        }
+        self.snapshot.patched(services, &gone, &added, self.world.default_service.as_ref())
+    }
+
+    fn route_before(&self, id: &ServiceId) -> Option<&Arc<ServiceRoute>> {
+        let services = self.snapshot.services();
+        let found = services.binary_search_by(|route| route.spec.id.cmp(id));
+        found.ok().map(|index| &services[index])
     }
 
     /// The route of a new or changed service. Its draws go on where those of the former one are, so
@@ -106,9 +135,11 @@ impl Registry {
     fn route(
         &self,
         spec: &Arc<ServiceSpec>,
-        former: Option<&ServiceRoute>,
+        former: Option<&Arc<ServiceRoute>>,
         seed: u64,
+        number: usize,
     ) -> ServiceRoute {
+        let seed = seed ^ u64::try_from(number).unwrap_or(u64::MAX).rotate_left(32);
         let live = |id: &RevisionId| self.revisions.get(id).map(Arc::clone);
         let split = |shares: &[TrafficTarget], former: Option<&Split>| {
             let shares = shares.iter().filter_map(|t| Some((t.percent, live(&t.revision)?)));
@@ -144,6 +175,34 @@ impl Registry {
             && route.tags.iter().all(|(_, r)| current(r))
             && route.moving_tags.iter().all(|(_, tag)| tag.split.revisions().all(current))
     }
+}
+
+/// Something as it was and as it is; none where it was not there, or is not any more.
+type Difference<'a, T> = (Option<&'a Arc<T>>, Option<&'a Arc<T>>);
+
+/// What differs between two lists in the order of names. What is the same object is not looked at.
+fn differences<'a, T>(
+    former: &'a [Arc<T>],
+    now: &'a [Arc<T>],
+    id_of: impl Fn(&T) -> &ObjectName,
+) -> Vec<Difference<'a, T>> {
+    debug_assert!(now.is_sorted_by(|a, b| id_of(a) < id_of(b)), "a world is in the order of names");
+    let mut differing = Vec::new();
+    let mut former = former.iter().peekable();
+    for new in now {
+        if former.next_if(|old| Arc::ptr_eq(old, new)).is_some() {
+            continue;
+        }
+        while let Some(gone) = former.next_if(|old| id_of(old) < id_of(new)) {
+            differing.push((Some(gone), None));
+        }
+        let old = former.next_if(|old| id_of(old) == id_of(new));
+        if !old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+            differing.push((old, Some(new)));
+        }
+    }
+    differing.extend(former.map(|gone| (Some(gone), None)));
+    differing
 }
 
 /// Whether two specs differ at most in what is live: queue and slots stay. The workload is live

@@ -39,6 +39,11 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
+    /// Whether the other one is this one, if at another place of its file.
+    pub(super) fn says(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.object, &other.object) && Arc::ptr_eq(&self.template, &other.template)
+    }
+
     /// The same object at another place of its file.
     fn moved_to(&self, source: &Source) -> Self {
         Self {
@@ -104,10 +109,7 @@ impl<'a> Admitter<'a> {
                 return Ok(Arc::clone(former));
             }
             // Another object of its file changed. Warnings name lines, which may be others now.
-            if former.warnings.is_empty()
-                && former.source.file == source.file
-                && former.source.node().is_same(source.node())
-            {
+            if former.warnings.is_empty() && source.is_moved_from(&former.source) {
                 return Ok(Arc::new(former.moved_to(source)));
             }
         }

@@ -1,7 +1,7 @@
 //! Builds the world from the objects in effect.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
 use super::identity::Kind;
-use super::memo::{Basis, Memo};
+use super::memo::{Basis, Round};
 use super::own::own_settings;
 use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
@@ -32,7 +32,7 @@ use crate::model::{
 /// What a world is built from.
 pub(super) struct Build<'a> {
     /// What the build before made, and of what.
-    pub(super) memo: &'a RefCell<Memo>,
+    pub(super) round: RefCell<Round>,
     pub(super) objects: &'a Objects,
     pub(super) settings: &'a Settings,
     pub(super) options: &'a LoaderOptions,
@@ -44,25 +44,45 @@ pub(super) struct Build<'a> {
 
 /// What is built.
 pub(super) struct Built {
+    /// Without a default service.
     pub(super) world: World,
     pub(super) logging: Option<LoggingSettings>,
     /// Revisions that were past the retention limits and are forgotten.
     pub(super) collected: Vec<RevisionId>,
     /// Services whose traffic moves, and how long that is to take.
     pub(super) rolling: BTreeMap<ServiceId, Duration>,
+    pub(super) warnings: Warnings,
+    /// Whether services depend on each other: two have revisions of one name or want one host, or
+    /// one names revisions that are not there, which may be meant to come with others.
+    pub(super) is_entangled: bool,
+    /// What was made, for the next build.
+    pub(super) round: Round,
+}
+
+/// What is not wrong and still worth saying.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    /// What is about no one service.
+    pub(super) general: Vec<String>,
+    /// What is about a service, or a configuration given apart.
+    pub(super) of: BTreeMap<ObjectName, Vec<String>>,
+}
+
+impl Warnings {
+    /// Adds one about a service.
+    pub(super) fn add(&mut self, service: &ServiceId, text: &str) {
+        let texts = self.of.entry(service.clone()).or_default();
+        texts.push(format!("service {service}: {text}"));
+    }
 }
 
 impl Build<'_> {
-    /// Builds the world; problems between objects and warnings are added.
-    pub(super) fn build(
-        &self,
-        stamps: &mut Stamps,
-        problems: &mut Vec<ConfigProblem>,
-        warnings: &mut Vec<String>,
-    ) -> Built {
+    /// Builds the world; problems between objects are added.
+    pub(super) fn build(self, stamps: &mut Stamps, problems: &mut Vec<ConfigProblem>) -> Built {
+        let mut warnings = Warnings::default();
         let configurations = configurations(self.objects, problems);
         stamp_all(&configurations, self.objects, stamps, problems);
-        let mut drafts = drafts(&configurations, self.objects, stamps, problems);
+        let (mut drafts, is_ambiguous) = drafts(&configurations, self.objects, stamps, problems);
         let pace = Pace {
             moment: self.moment,
             default: self.settings.hosts.network.rollout_duration,
@@ -73,13 +93,13 @@ impl Build<'_> {
         let expired = usage.expired(stamps, &self.settings.retention);
         drafts.retain(|id, _| !expired.contains(id));
         let scalers = scalers(self.objects, &drafts, problems);
-        warnings.extend(scalers.warnings.iter().cloned());
+        warnings.general.extend(scalers.warnings.iter().cloned());
         let revisions = self.revisions(&drafts, &routes, &usage.routed, &scalers);
         let mut conditions = workload_conditions(&revisions);
         if self.options.one_machine {
             conditions.extend(ignored_conditions(&configurations));
         }
-        self.warn_of_run(&configurations, &drafts, warnings);
+        self.warn_of_run(&configurations, &drafts, &mut warnings.general);
         usage.note(stamps, &expired);
         let mut rolling = BTreeMap::new();
         for route in routes.iter().filter(|route| route.is_resolved) {
@@ -88,25 +108,33 @@ impl Build<'_> {
                 rolling.insert(route.id.clone(), pace.duration(&route.admitted.object));
             }
         }
-        let mut services = service_specs(
+        let is_unsettled = routes.iter().any(|route| !route.is_resolved);
+        let (mut services, is_contested) = service_specs(
             routes,
             self.objects,
             &self.settings.hosts,
             self.settings.features.tag_header_based_routing(),
-            warnings,
+            &mut warnings,
         );
         for (owner, condition) in conditions {
-            warnings.push(format!("service {owner}: {condition}"));
+            warnings.add(&owner, &condition);
             if let Ok(index) = services.binary_search_by(|service| service.id.cmp(&owner)) {
                 let service = &mut services[index];
                 service.warnings.push(condition.lines().next().unwrap_or_default().into());
             }
         }
         let services = self.reused_services(services);
-        let default_service = self.default_service(&services, warnings);
-        let logging = self.logging(warnings);
-        let world = World { services, revisions, default_service, rejected: Vec::new() };
-        Built { world, logging, collected: expired.into_iter().collect(), rolling }
+        let logging = self.logging(&mut warnings.general);
+        let world = World { services, revisions, ..World::default() };
+        Built {
+            world,
+            logging,
+            collected: expired.into_iter().collect(),
+            rolling,
+            warnings,
+            is_entangled: is_contested || is_unsettled || is_ambiguous,
+            round: self.round.into_inner(),
+        }
     }
 
     /// All revisions, resolved; those that did not change are the former ones.
@@ -121,8 +149,7 @@ impl Build<'_> {
         let own = routes.iter().filter(|route| route.of_service).map(|route| route.id.clone());
         let routed_to = routed.iter().filter_map(|id| Some(configuration(id, drafts.get(id)?)));
         let configured: HashSet<ObjectName> = own.chain(routed_to).collect();
-        let mut memo = self.memo.borrow_mut();
-        let mut round = memo.round(data_set(self.objects));
+        let mut round = self.round.borrow_mut();
         drafts
             .iter()
             .map(|(id, draft)| {
@@ -182,34 +209,17 @@ impl Build<'_> {
     }
 
     fn reused_services(&self, services: Vec<ServiceSpec>) -> Vec<Arc<ServiceSpec>> {
-        let former: HashMap<&ServiceId, &Arc<ServiceSpec>> =
-            self.former.services.iter().map(|service| (&service.id, service)).collect();
+        let former = |id: &ServiceId| {
+            let found = self.former.services.binary_search_by(|service| service.id.cmp(id));
+            found.ok().map(|index| &self.former.services[index])
+        };
         services
             .into_iter()
-            .map(|service| match former.get(&service.id) {
-                Some(former) if ***former == service => Arc::clone(former),
+            .map(|service| match former(&service.id) {
+                Some(former) if **former == service => Arc::clone(former),
                 _ => Arc::new(service),
             })
             .collect()
-    }
-
-    fn default_service(
-        &self,
-        services: &[Arc<ServiceSpec>],
-        warnings: &mut Vec<String>,
-    ) -> Option<ServiceId> {
-        let Some(text) = &self.options.default_service else {
-            return match services {
-                [only] => Some(only.id.clone()),
-                _ => None,
-            };
-        };
-        let name = object_name(text);
-        let found = services.iter().any(|service| service.id == name);
-        if !found {
-            warnings.push(format!("--default-service {name}: there is no such service yet"));
-        }
-        found.then_some(name)
     }
 
     /// What `LoggingConfig` says on top of `config-logging`.
@@ -244,6 +254,26 @@ impl Build<'_> {
             warnings.push(format!("--run {name}: there is no such service yet; known: {names}"));
         }
     }
+}
+
+/// The service for requests that name none.
+pub(super) fn default_service(
+    options: &LoaderOptions,
+    services: &[Arc<ServiceSpec>],
+    warnings: &mut Vec<String>,
+) -> Option<ServiceId> {
+    let Some(text) = &options.default_service else {
+        return match services {
+            [only] => Some(only.id.clone()),
+            _ => None,
+        };
+    };
+    let name = object_name(text);
+    let found = services.binary_search_by(|service| service.id.cmp(&name)).is_ok();
+    if !found {
+        warnings.push(format!("--default-service {name}: there is no such service yet"));
+    }
+    found.then_some(name)
 }
 
 /// Routed revisions that cannot be started: one text a service and reason.
@@ -299,7 +329,7 @@ fn add_own_labels(
 }
 
 /// The ConfigMaps and Secrets in effect.
-fn data_set(objects: &Objects) -> DataSet {
+pub(super) fn data_set(objects: &Objects) -> DataSet {
     let mut set = DataSet::default();
     for (key, admitted) in objects {
         let Some(data) = &admitted.data else { continue };

@@ -15,14 +15,16 @@ use crate::model::{ObjectName, RevisionId, RevisionSpec};
 /// The revisions of the last build.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
-    made: HashMap<RevisionId, Made, foldhash::fast::FixedState>,
-    data: DataSet,
+    made: MadeOf,
+    data: Arc<DataSet>,
     /// Something that any revision may depend on has changed.
     is_stale: bool,
 }
 
+type MadeOf = HashMap<RevisionId, Made, foldhash::fast::FixedState>;
+
 /// A revision, and what it was made of beside what all are made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Made {
     template: Arc<Value>,
     directory: PathBuf,
@@ -45,25 +47,51 @@ impl Memo {
         self.is_stale = true;
     }
 
-    /// Begins a build with these ConfigMaps and Secrets. What it does not ask for is forgotten.
-    pub(super) fn round(&mut self, data: DataSet) -> Round<'_> {
+    /// Begins a build of everything with these ConfigMaps and Secrets.
+    pub(super) fn round(&mut self, data: DataSet) -> Round {
         let is_stale = std::mem::take(&mut self.is_stale) || !is_same_data(&self.data, &data);
-        self.data = data;
+        self.data = Arc::new(data);
         let former = std::mem::take(&mut self.made);
-        self.made.reserve(former.len());
-        Round { memo: self, former, is_stale }
+        let made =
+            MadeOf::with_capacity_and_hasher(former.len(), foldhash::fast::FixedState::default());
+        Round { made, former, data: Arc::clone(&self.data), is_stale }
+    }
+
+    /// Begins a build that may make only these revisions and new ones, while settings, ConfigMaps
+    /// and Secrets are what they were.
+    pub(super) fn part<'a>(&self, ids: impl Iterator<Item = &'a RevisionId>) -> Round {
+        let known = ids.filter_map(|id| Some((id.clone(), self.made.get(id)?.clone())));
+        let data = Arc::clone(&self.data);
+        Round { made: MadeOf::default(), former: known.collect(), data, is_stale: self.is_stale }
+    }
+
+    /// Keeps what a build made: after one of everything, that alone.
+    pub(super) fn keep(&mut self, round: Round) {
+        if self.made.is_empty() {
+            self.made = round.made;
+        } else {
+            self.made.extend(round.made);
+        }
+    }
+
+    /// Forgets revisions.
+    pub(super) fn forget<'a>(&mut self, ids: impl Iterator<Item = &'a RevisionId>) {
+        for id in ids {
+            self.made.remove(id);
+        }
     }
 }
 
-/// One build.
+/// One build. What it does not ask for is forgotten.
 #[derive(Debug)]
-pub(super) struct Round<'a> {
-    memo: &'a mut Memo,
-    former: HashMap<RevisionId, Made, foldhash::fast::FixedState>,
+pub(super) struct Round {
+    made: MadeOf,
+    former: MadeOf,
+    data: Arc<DataSet>,
     is_stale: bool,
 }
 
-impl Round<'_> {
+impl Round {
     /// The revision: the former one unless it is made of other things and comes out differently.
     pub(super) fn revision(
         &mut self,
@@ -74,12 +102,12 @@ impl Round<'_> {
         let former = match self.former.remove_entry(id) {
             Some((id, former)) if !self.is_stale && former.is_made_of(basis) => {
                 let spec = Arc::clone(&former.spec);
-                self.memo.made.insert(id, former);
+                self.made.insert(id, former);
                 return spec;
             }
             former => former.map(|(_, former)| former.spec),
         };
-        let spec = make(&self.memo.data);
+        let spec = make(&self.data);
         let spec = match former {
             Some(former) if *former == spec => former,
             _ => Arc::new(spec),
@@ -91,7 +119,7 @@ impl Round<'_> {
             scaler: basis.scaler.cloned(),
             spec: Arc::clone(&spec),
         };
-        self.memo.made.insert(id.clone(), made);
+        self.made.insert(id.clone(), made);
         spec
     }
 }

@@ -31,6 +31,11 @@ impl Source {
         Arc::ptr_eq(&self.document, &other.document) && self.item == other.item
     }
 
+    /// Whether this says the same as `other` in the same file, if at other lines.
+    pub(super) fn is_moved_from(&self, other: &Self) -> bool {
+        self.file == other.file && self.node().is_same(other.node())
+    }
+
     /// The folder that relative paths of this object start from.
     pub(super) fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
@@ -69,36 +74,78 @@ impl fmt::Display for Source {
 /// of one that only others changed in.
 #[derive(Default)]
 pub(super) struct FileCache {
-    files: HashMap<Arc<Path>, Arc<ParsedFile>, foldhash::fast::FixedState>,
+    files: Vec<(Arc<Path>, Arc<ParsedFile>)>,
 }
 
 impl fmt::Debug for FileCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The texts are left out: they may hold Secrets.
-        f.debug_list().entries(self.files.keys()).finish()
+        f.debug_list().entries(self.files.iter().map(|(path, _)| path)).finish()
     }
 }
 
 impl FileCache {
-    /// The parsed files, in the order given; what is no longer given is forgotten.
-    fn parse(&mut self, files: &[SourceFile]) -> Vec<(Arc<Path>, Arc<ParsedFile>)> {
-        let mut former = std::mem::take(&mut self.files);
+    /// Takes the files as they are now; answers those that are not what they were.
+    pub(super) fn parse(&mut self, files: &[SourceFile]) -> Vec<ChangedFile> {
+        let mut former = std::mem::take(&mut self.files).into_iter().peekable();
+        let mut others: HashMap<Arc<Path>, Arc<ParsedFile>> = HashMap::new();
+        let mut changed = Vec::new();
         self.files.reserve(files.len());
-        let mut parsed_files = Vec::with_capacity(files.len());
         for file in files {
-            let parse = |former: Option<&ParsedFile>| {
-                Arc::new(ParsedFile::parse(Arc::clone(&file.text), former))
+            // Mostly the same files come in the same order.
+            let known = former
+                .next_if(|(path, _)| **path == *file.path)
+                .or_else(|| others.remove_entry(file.path.as_path()))
+                .or_else(|| {
+                    others.extend(former.by_ref());
+                    others.remove_entry(file.path.as_path())
+                });
+            let (path, known) = match known {
+                Some((path, known)) if known.is_of(&file.text) => {
+                    self.files.push((path, known));
+                    continue;
+                }
+                Some((path, known)) => (path, Some(known)),
+                None => (Arc::from(file.path.as_path()), None),
             };
-            let (path, parsed) = match former.remove_entry(file.path.as_path()) {
-                Some((path, known)) if known.is_of(&file.text) => (path, known),
-                Some((path, known)) => (path, parse(Some(&known))),
-                None => (Arc::from(file.path.as_path()), parse(None)),
-            };
-            self.files.insert(Arc::clone(&path), Arc::clone(&parsed));
-            parsed_files.push((path, parsed));
+            let now = ParsedFile::parse(Arc::clone(&file.text), known.as_deref());
+            let now = Arc::new(now);
+            self.files.push((Arc::clone(&path), Arc::clone(&now)));
+            changed.push(ChangedFile { path, former: known, now: Some(now) });
         }
-        parsed_files
+        changed.extend(former.chain(others).map(|(path, gone)| ChangedFile {
+            path,
+            former: Some(gone),
+            now: None,
+        }));
+        changed
     }
+}
+
+/// A file that is not what it was.
+pub(super) struct ChangedFile {
+    pub(super) path: Arc<Path>,
+    /// None: it is new.
+    pub(super) former: Option<Arc<ParsedFile>>,
+    /// None: it is gone.
+    pub(super) now: Option<Arc<ParsedFile>>,
+}
+
+/// The documents and items of lists of a file.
+pub(super) fn sources<'a>(
+    file: &'a Arc<Path>,
+    parsed: &'a ParsedFile,
+) -> impl Iterator<Item = Source> + 'a {
+    parsed.documents.iter().flat_map(move |document| {
+        let node = &document.node;
+        let is_list = node.get("kind").and_then(Node::as_str) == Some("List");
+        let items = node.get("items").and_then(Node::as_list).map(<[_]>::len);
+        let items = items.filter(|_| is_list);
+        let source =
+            move |item| Source { file: Arc::clone(file), document: Arc::clone(document), item };
+        let whole = items.is_none().then(|| source(None));
+        whole.into_iter().chain((0..items.unwrap_or(0)).map(move |item| source(Some(item))))
+    })
 }
 
 /// What the files hold.
@@ -117,18 +164,16 @@ pub(super) struct Collected {
 }
 
 /// Collects the objects of all files.
-pub(super) fn collect(cache: &mut FileCache, files: &[SourceFile], strict: bool) -> Collected {
+pub(super) fn collect(cache: &FileCache, strict: bool) -> Collected {
     let mut collected = Collected::default();
-    for (file, parsed) in cache.parse(files) {
-        for document in &parsed.documents {
-            let document = Arc::clone(document);
-            let source = Source { file: Arc::clone(&file), document, item: None };
-            collected.take_document(source, strict);
+    for (file, parsed) in &cache.files {
+        for source in sources(file, parsed) {
+            collected.take_object(source, strict);
         }
         if let Some(error) = &parsed.error {
             let problem = ConfigProblem::error("", error.message.clone()).at_line(error.line);
-            collected.problems.push(problem.in_file(&*file, error.document));
-            collected.broken_files.insert(file);
+            collected.problems.push(problem.in_file(&**file, error.document));
+            collected.broken_files.insert(Arc::clone(file));
         }
     }
     for (kind, (place, count)) in std::mem::take(&mut collected.skipped) {
@@ -141,19 +186,6 @@ pub(super) fn collect(cache: &mut FileCache, files: &[SourceFile], strict: bool)
 const NOT_READ: &str = "tidegate does not read this kind";
 
 impl Collected {
-    fn take_document(&mut self, source: Source, strict: bool) {
-        let node = source.node();
-        let is_list = node.get("kind").and_then(Node::as_str) == Some("List");
-        let items = node.get("items").and_then(Node::as_list).map(<[_]>::len);
-        if let Some(items) = items.filter(|_| is_list) {
-            for item in 0..items {
-                self.take_object(Source { item: Some(item), ..source.clone() }, strict);
-            }
-        } else {
-            self.take_object(source, strict);
-        }
-    }
-
     fn take_object(&mut self, source: Source, strict: bool) {
         match identify(source.node()) {
             Identity::Object(key) => self.insert(key, source),

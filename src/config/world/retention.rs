@@ -28,7 +28,7 @@ pub(super) struct Usage {
     now: u64,
     /// Configurations that are there, as `NAMESPACE/NAME`: of others nothing is known, for a file
     /// cannot be read.
-    present: HashSet<String>,
+    present: BTreeSet<String>,
     /// Revisions that traffic or a tag names.
     pub(super) routed: HashSet<RevisionId>,
     /// Namespaces where some traffic names what is not there: what it will name, nobody knows.
@@ -62,8 +62,9 @@ impl Usage {
         limits: &RetentionConfig,
     ) -> BTreeSet<RevisionId> {
         let mut expired = BTreeSet::new();
-        for (name, configuration) in &stamps.configurations {
-            let Some(namespace) = self.namespace_of(name) else { continue };
+        for name in &self.present {
+            let Some(configuration) = stamps.configurations.get(name) else { continue };
+            let namespace = namespace_of(name);
             if self.unsettled.contains(namespace) {
                 continue;
             }
@@ -79,8 +80,9 @@ impl Usage {
 
     /// Notes in the stamps what is in use, and forgets the expired ones.
     pub(super) fn note(&self, stamps: &mut Stamps, expired: &BTreeSet<RevisionId>) {
-        for (name, configuration) in &mut stamps.configurations {
-            let Some(namespace) = self.namespace_of(name) else { continue };
+        for name in &self.present {
+            let Some(configuration) = stamps.configurations.get_mut(name) else { continue };
+            let namespace = namespace_of(name);
             configuration.revisions.retain_mut(|revision| {
                 let id = RevisionId::new(namespace, &*revision.name);
                 if revision.created == 0 {
@@ -95,12 +97,11 @@ impl Usage {
             });
         }
     }
+}
 
-    /// Namespace of a configuration, `NAMESPACE/NAME`, that is there.
-    fn namespace_of<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let present = self.present.contains(name);
-        name.split_once('/').filter(|_| present).map(|(namespace, _)| namespace)
-    }
+/// Namespace of `NAMESPACE/NAME`.
+fn namespace_of(name: &str) -> &str {
+    name.split_once('/').map_or("", |(namespace, _)| namespace)
 }
 
 impl ConfigurationStamps {

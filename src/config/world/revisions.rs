@@ -199,27 +199,27 @@ fn is_same_spec(left: &Value, right: &Value) -> bool {
     fields(left) == fields(right)
 }
 
-/// All revisions: those stamped from the configurations, and those that documents bring.
+/// All revisions: those stamped from the configurations, and those that documents bring. With
+/// them: whether two configurations have one of the same name.
 pub(super) fn drafts<'a>(
     configurations: &[Configuration<'a>],
     objects: &'a Objects,
     stamps: &'a Stamps,
     problems: &mut Vec<ConfigProblem>,
-) -> RevisionDrafts<'a> {
+) -> (RevisionDrafts<'a>, bool) {
     let mut drafts = RevisionDrafts::new();
+    let mut is_ambiguous = false;
     for configuration in configurations {
         for stamped in stamps.revisions(configuration.id) {
             let namespace = Arc::clone(&configuration.id.namespace);
             let id = ObjectName::new(namespace, stamped.name.as_str());
-            drafts.insert(
-                id,
-                RevisionDraft {
-                    service: configuration.of_service.then_some(configuration.id),
-                    configuration: &configuration.id.name,
-                    template: &stamped.admitted,
-                    directory: &stamped.directory,
-                },
-            );
+            let draft = RevisionDraft {
+                service: configuration.of_service.then_some(configuration.id),
+                configuration: &configuration.id.name,
+                template: &stamped.admitted,
+                directory: &stamped.directory,
+            };
+            is_ambiguous |= drafts.insert(id, draft).is_some();
         }
     }
     for (key, document) in objects.iter().filter(|(key, _)| key.kind == Kind::Revision) {
@@ -247,5 +247,5 @@ pub(super) fn drafts<'a>(
             },
         );
     }
-    drafts
+    (drafts, is_ambiguous)
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Loader;
 use super::admitted::metadata_map;
 use super::stamp::TrafficStamp;
+use super::{Loaded, Loader};
 use crate::config::rollout::{ConfigurationRollout, Rollout, Stand, Standing, UnixNanos};
 use crate::config::text::parse_duration;
 use crate::model::{
@@ -51,6 +51,8 @@ pub enum Advance {
     Still,
     /// Shares moved, or what is said of them changed; all else is the same.
     Moved(Arc<World>),
+    /// A revision has lost its last share.
+    Loaded(Box<Loaded>),
     /// A revision has lost its last share: the files are to be loaded again, at this moment.
     Reload,
 }
@@ -159,7 +161,8 @@ impl Loader {
             let before = &traffic.rollout;
             let rollout = before.target().advanced(Some(before), *duration, moment.now, &stand);
             if !rollout.revisions().eq(before.revisions()) {
-                return Advance::Reload;
+                let patched = self.patch(&[], moment);
+                return patched.map_or(Advance::Reload, |l| Advance::Loaded(Box::new(l)));
             }
             let traffic = TrafficStamp { rollout, ..traffic.clone() };
             let mut service = ServiceSpec::clone(&self.world.services[index]);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::admitted::{Admitted, Objects, metadata_map};
+use super::build::Warnings;
 use super::env::text;
 use super::hosts::{Claims, HostOwner, HostRules};
-use super::identity::Kind;
+use super::identity::{Kind, ObjectKey};
 use super::revisions::{RevisionDrafts, shadowed};
 use super::rolling::{Pace, conditions, set_shares};
 use super::stamp::{Stamps, TrafficStamp};
@@ -185,23 +186,29 @@ fn mappings(objects: &Objects) -> Vec<Mapping<'_>> {
         .iter()
         .filter(|(key, _)| key.kind == Kind::DomainMapping)
         .map(|(key, admitted)| {
-            let reference = admitted.object.pointer("/spec/ref").unwrap_or(&Value::Null);
-            let namespace = text(reference, "namespace").unwrap_or(&key.name.namespace);
-            let target = text(reference, "name").map(|name| ObjectName::new(namespace, name));
+            let target = mapping_target(key, &admitted.object);
             let host = key.name.name.trim_end_matches('.').to_ascii_lowercase().into();
             Mapping { host, admitted, target }
         })
         .collect()
 }
 
+/// The service or route that a `DomainMapping` leads to.
+pub(super) fn mapping_target(key: &ObjectKey, mapping: &Value) -> Option<ObjectName> {
+    let reference = mapping.pointer("/spec/ref").unwrap_or(&Value::Null);
+    let namespace = text(reference, "namespace").unwrap_or(&key.name.namespace);
+    text(reference, "name").map(|name| ObjectName::new(namespace, name))
+}
+
 /// Gives every service its hosts: services and routes first, then tags, then `DomainMapping`s.
+/// With them: whether any was asked for twice.
 pub(super) fn service_specs(
     routes: Vec<RouteDraft<'_>>,
     objects: &Objects,
     rules: &HostRules,
     tag_header_routing: bool,
-    warnings: &mut Vec<String>,
-) -> Vec<ServiceSpec> {
+    warnings: &mut Warnings,
+) -> (Vec<ServiceSpec>, bool) {
     let mut claims = Claims::default();
     let mut specs: Vec<ServiceSpec> = Vec::with_capacity(routes.len());
     let mut refusals: Vec<Vec<String>> = Vec::with_capacity(routes.len());
@@ -236,7 +243,7 @@ pub(super) fn service_specs(
     for mapping in mappings(objects) {
         let index = mapping.target.as_ref().and_then(|target| by_id.get(target));
         let Some(index) = index else {
-            warnings.push(format!(
+            warnings.general.push(format!(
                 "DomainMapping {} at {}: the service it refers to is not there yet; it takes \
                  effect when it appears",
                 mapping.host, mapping.admitted.source
@@ -249,18 +256,19 @@ pub(super) fn service_specs(
         hosts.retain(|host| !specs[*index].hosts.contains(host));
         specs[*index].hosts.extend(hosts);
     }
+    let is_contested = refusals.iter().any(|refused| !refused.is_empty());
     for ((spec, refused), route) in specs.iter_mut().zip(refusals).zip(routes) {
         let texts = route.warnings.into_iter().chain(refused);
         for text in texts {
             spec.warnings.push(text.as_str().into());
-            warnings.push(format!("service {}: {text}", spec.id));
+            warnings.add(&spec.id, &text);
         }
         spec.warnings.extend(route.conditions.iter().map(|text| Arc::from(text.as_str())));
         if let Some(problem) = &spec.problem {
-            warnings.push(format!("service {}: RevisionMissing: {}", spec.id, problem.message));
+            warnings.add(&spec.id, &format!("RevisionMissing: {}", problem.message));
         }
     }
-    specs
+    (specs, is_contested)
 }
 
 fn service_spec(

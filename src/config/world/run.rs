@@ -37,6 +37,11 @@ impl RunCommands {
         run
     }
 
+    /// Whether none is given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.problems.is_empty()
+    }
+
     /// Command of a revision: its own, else its service's or configuration's.
     pub(super) fn command(
         &self,

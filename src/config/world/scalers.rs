@@ -36,6 +36,15 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The service or configuration whose revisions a `PodAutoscaler` scales. `owner` tells that of a
+/// revision. None if that cannot be told.
+pub(super) fn scaled(object: &Value, owner: impl Fn(&str) -> Option<Arc<str>>) -> Option<Arc<str>> {
+    match Target::of(object)? {
+        Target::Configuration(name) => Some(name.into()),
+        Target::Revision(name) => owner(name),
+    }
+}
+
 /// What all `PodAutoscaler`s say.
 #[derive(Debug, Default)]
 pub(super) struct Scalers {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::rollout::{RevisionShare, Rollout};
-use crate::model::ObjectName;
+use crate::model::{ObjectName, RevisionId, ServiceId};
 
 /// Every stamp of one set of files. Holds templates as written and as admitted, never a value of a
 /// ConfigMap or Secret.
@@ -272,6 +272,44 @@ impl Stamps {
     /// Every configuration that was stamped, as `NAMESPACE/NAME`.
     pub(super) fn configurations(&self) -> impl Iterator<Item = &str> {
         self.configurations.keys().map(String::as_str)
+    }
+
+    /// Every configuration, service and route that something is noted of, as `NAMESPACE/NAME`.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
+        self.configurations.keys().chain(self.traffic.keys()).map(String::as_str)
+    }
+
+    /// The stamps of these services alone.
+    pub(super) fn part<'a>(&self, services: impl Iterator<Item = &'a ServiceId>) -> Self {
+        let mut part = Self::default();
+        for name in services.map(ObjectName::to_string) {
+            if let Some(stamps) = self.configurations.get(&name) {
+                part.configurations.insert(name.clone(), stamps.clone());
+            }
+            if let Some(traffic) = self.traffic.get(&name) {
+                part.traffic.insert(name, traffic.clone());
+            }
+        }
+        part
+    }
+
+    /// Puts the stamps of these services in the place of those there were.
+    pub(super) fn put<'a>(&mut self, services: impl Iterator<Item = &'a ServiceId>, part: Self) {
+        for name in services.map(ObjectName::to_string) {
+            self.configurations.remove(&name);
+            self.traffic.remove(&name);
+        }
+        self.configurations.extend(part.configurations);
+        self.traffic.extend(part.traffic);
+    }
+
+    /// Every revision, as its name and that of its configuration's namespace.
+    pub(super) fn revision_ids(&self) -> impl Iterator<Item = RevisionId> + '_ {
+        self.configurations.iter().flat_map(|(name, stamps)| {
+            let namespace: Arc<str> = name.split_once('/').map_or("", |(space, _)| space).into();
+            let names = stamps.revisions.iter();
+            names.map(move |known| RevisionId::new(Arc::clone(&namespace), known.name.as_str()))
+        })
     }
 
     /// Forgets every configuration and service for which `keep_*` says no: as in Knative,

@@ -43,6 +43,7 @@ impl Slow {
         match self.bench.loader.advance(&moment) {
             Advance::Still => "still".to_owned(),
             Advance::Moved(world) => shown(&world),
+            Advance::Loaded(loaded) => format!("loaded: {}", shown(&loaded.world)),
             Advance::Reload => format!("reload: {}", self.write(text)),
         }
     }
@@ -88,7 +89,7 @@ fn a_restart_goes_on_where_it_was() {
     // Late steps are not caught up.
     assert_eq!(slow.write(&b), "1 77% 2 23%");
     let steps: Vec<String> = (0..8).map(|_| slow.after(1, &b)).collect();
-    expect!["1 66% 2 34%, 1 55% 2 45%, 1 44% 2 56%, 1 33% 2 67%, 1 22% 2 78%, 1 11% 2 89%, reload: 2 100%, still"]
+    expect!["1 66% 2 34%, 1 55% 2 45%, 1 44% 2 56%, 1 33% 2 67%, 1 22% 2 78%, 1 11% 2 89%, loaded: 2 100%, still"]
         .assert_eq(&steps.join(", "));
     assert_eq!(slow.bench.loader.rolling().count(), 0);
 }
@@ -120,7 +121,7 @@ fn a_tag_moves_too_and_pinned_traffic_does_not() {
         1 51% 2 49%
         1 43% 2 57%
         1 35% 2 65%
-        reload: 1 30% 2 70%
+        loaded: 1 30% 2 70%
         1 30% 2 69% 3 1% next: 2 99% 3 1%
         1 30% 2 69% 3 1% next: 2 99% 3 1%
         1 30% 2 61% 3 9% next: 2 88% 3 12%
@@ -131,7 +132,7 @@ fn a_tag_moves_too_and_pinned_traffic_does_not() {
         1 30% 2 21% 3 49% next: 2 33% 3 67%
         1 30% 2 13% 3 57% next: 2 22% 3 78%
         1 30% 2 5% 3 65% next: 2 11% 3 89%
-        reload: 1 30% 3 70%"#]]
+        loaded: 1 30% 3 70%"#]]
     .assert_eq(&steps.join("\n"));
 }
 
