@@ -17,6 +17,10 @@ use crate::stats::{Nanos, Reading, RevisionStats};
 /// Extra decisions of one revision are at least this far apart.
 pub(super) const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long after the first request at 0 the requests that came with it are counted. That first
+/// decision is no extra one: a burst would otherwise wait an interval for all but its first replica.
+pub(super) const BURST_WINDOW: Duration = Duration::from_millis(10);
+
 /// A moment as the pure code wants it.
 pub(super) fn time(now: Nanos) -> Duration {
     Duration::from_nanos(now.0)
@@ -224,6 +228,7 @@ impl Entry {
         let reading = self.stats.read(now);
         let busy = reading.in_flight > 0 || self.stats.waiting() > 0;
         let ready = self.stats.ready();
+        let was_at_zero = self.wanted == 0;
         let Some(awake) = &mut self.awake else { return };
         let outcome = if awake.scaler.wants_poke(f64::from(u8::from(busy))) {
             // What the original's activator reports of a first request, before it is measured.
@@ -234,16 +239,21 @@ impl Entry {
             None
         };
         self.step(outcome.map(|outcome| (outcome, Cause::Poke)), now);
-        if self.wants_eager(now) {
+        // A first request is no burst: what comes with it is counted by the next look.
+        let is_enough = was_at_zero && !self.exceeds(u64::from(self.wanted));
+        if !is_enough && self.wants_eager(now) {
             self.eager(&reading, now);
         }
     }
 
     /// Whether more requests wait than ready and starting replicas have slots.
     fn is_short(&self) -> bool {
-        let replicas = u64::from(self.stats.ready()) + u64::from(self.stats.starting());
-        let slots = u64::from(self.spec.slots_per_replica()) * replicas;
-        u64::from(self.stats.waiting()) > slots
+        self.exceeds(u64::from(self.stats.ready()) + u64::from(self.stats.starting()))
+    }
+
+    /// Whether more requests wait than so many replicas have slots.
+    fn exceeds(&self, replicas: u64) -> bool {
+        u64::from(self.stats.waiting()) > u64::from(self.spec.slots_per_replica()) * replicas
     }
 
     fn wants_eager(&self, now: Nanos) -> bool {
@@ -253,6 +263,11 @@ impl Entry {
             && self.is_short()
             && at_most.is_none_or(|max| self.wanted < max)
             && awake.eager_at.is_none_or(|at| now.since(at) >= EAGER_INTERVAL)
+    }
+
+    /// Whether the last extra decision was made at this moment.
+    pub(super) fn is_eager_at(&self, now: Nanos) -> bool {
+        self.awake.as_ref().is_some_and(|awake| awake.eager_at == Some(now))
     }
 
     /// An extra decision. It never lowers, and leaves no sample behind.

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 
-use super::entry::{EAGER_INTERVAL, Entry, second};
+use super::entry::{BURST_WINDOW, EAGER_INTERVAL, Entry, second};
 use super::share::{Demand, share};
 use super::{ProcessLimits, Restored, Statement};
 use crate::model::{RevisionId, RevisionSpec};
@@ -171,8 +172,12 @@ impl State {
             // wake this task for each of its requests.
             return;
         }
+        let was_at_zero = entry.wanted == 0;
         self.look(index, now);
-        let held_back = self.entries[index].wanted > 0 && self.schedule_recheck(index, now);
+        let is_first = was_at_zero && !self.entries[index].is_eager_at(now);
+        let interval = if is_first { BURST_WINDOW } else { EAGER_INTERVAL };
+        let held_back =
+            self.entries[index].wanted > 0 && self.schedule_recheck(index, interval, now);
         if !held_back {
             self.entries[index].stats.take_poke();
         }
@@ -188,7 +193,7 @@ impl State {
         self.look(index, now);
         let entry = &self.entries[index];
         if entry.wanted > 0 && entry.stats.waiting() > 0 {
-            self.schedule_recheck(index, now);
+            self.schedule_recheck(index, EAGER_INTERVAL, now);
         }
     }
 
@@ -205,9 +210,9 @@ impl State {
         }
     }
 
-    fn schedule_recheck(&mut self, index: usize, now: Nanos) -> bool {
+    fn schedule_recheck(&mut self, index: usize, interval: Duration, now: Nanos) -> bool {
         let Some(awake) = &mut self.entries[index].awake else { return false };
-        let due = now.plus(EAGER_INTERVAL);
+        let due = now.plus(interval);
         awake.recheck = Some(due);
         self.rechecks.insert((due, index));
         true

@@ -31,15 +31,15 @@ async fn eager_decisions_are_bounded_in_time_and_never_lower() {
         wait(&stats, home.now());
         sleep(Duration::from_millis(1)).await;
     }
-    settle().await;
+    home.until(725).await;
     let counts = home.counts();
     assert_eq!(counts[0], (310, 1));
-    // 401 requests, 7 each: the fifth raise sees the first 400.
-    assert_eq!(counts.iter().map(|c| c.0).collect::<Vec<_>>(), [310, 410, 510, 610, 710]);
+    // The first 10 ms are those of a burst.
+    assert_eq!(counts.iter().map(|c| c.0).collect::<Vec<_>>(), [310, 320, 420, 520, 620, 720]);
     assert!(counts.is_sorted_by_key(|c| c.1), "{counts:?}");
-    assert_eq!(counts[4].1, 58, "400 in flight / 7, in panic");
+    assert_eq!(counts[5].1, 58, "400 in flight / 7, in panic");
     let eager = home.autoscaler.recent(&spec.id);
-    assert_eq!(eager.iter().filter(|d| d.cause == Cause::Eager).count(), 4);
+    assert_eq!(eager.iter().filter(|d| d.cause == Cause::Eager).count(), 5);
     // Half of them go: the running second would ask for less, but it never lowers.
     stats.set_waiting(200);
     for _ in 0..200 {
@@ -76,6 +76,28 @@ async fn eager_can_be_off_and_ends_with_the_shortage() {
     stats.set_replicas(0, 10);
     home.until(1_900).await;
     assert_eq!(home.counts(), [], "ten starting replicas have a slot for each");
+}
+
+/// The first request of a burst is decided on alone; the rest must not wait an interval for it.
+#[tokio::test(start_paused = true)]
+async fn what_comes_with_the_first_request_is_decided_on_soon() {
+    let home = Home::new(None);
+    let stats = home.add(&limited("a", 10));
+    home.until(310).await;
+    wait(&stats, home.now());
+    settle().await;
+    home.until(313).await;
+    for _ in 0..99 {
+        wait(&stats, home.now());
+    }
+    home.until(400).await;
+    assert_eq!(home.counts(), [(310, 1), (320, 15)], "100 in flight / 7, in panic");
+    // The next ones are counted an interval after that.
+    for _ in 0..100 {
+        wait(&stats, home.now());
+    }
+    home.until(500).await;
+    assert_eq!(home.counts(), [(420, 29)]);
 }
 
 /// A request before the revision is known, and one while everything stood still for an hour.
