@@ -1,7 +1,9 @@
 //! The composition root: what starts in which order, and what ends in which.
 
 mod control;
+mod https;
 mod levels;
+mod listeners;
 mod refusals;
 mod rollouts;
 mod serve;
@@ -11,6 +13,7 @@ mod validate;
 mod views;
 
 pub use control::{Control, ControlParts, Live};
+pub use https::ShownAt;
 pub use serve::serve;
 pub use threads::{Workers, start_workers};
 pub use validate::validate;

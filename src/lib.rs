@@ -36,6 +36,7 @@ pub mod revision;
 pub mod snapshot;
 pub mod proxy;
 pub mod upstream;
+pub mod tls;
 pub mod autoscaler;
 pub mod local;
 pub mod admin;

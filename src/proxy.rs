@@ -27,9 +27,10 @@ mod scan;
 mod shared;
 mod sweep;
 mod upgrade;
+mod welcome;
 mod worker;
 
 pub use access_log::{AccessLog, LineSink};
-pub use listen::{Acceptor, Door};
+pub use listen::{Acceptor, Door, Entry};
 pub use shared::{DrainState, Settings, Shared};
 pub use worker::{Message, Worker};

@@ -17,6 +17,7 @@ use crate::revision::{Revision, Setting};
 use crate::snapshot::{Changes, Registry};
 use crate::stats::{Pokes, RevisionStats};
 
+use super::https::ShownAt;
 use super::refusals::RefusalLog;
 
 /// How often victims, meters and ejections are looked after.
@@ -35,8 +36,8 @@ pub struct ControlParts<T> {
     pub target: T,
     /// Makes choices reproducible.
     pub seed: u64,
-    /// The address shown in the line that says how to call a service.
-    pub shown_at: Option<std::net::SocketAddr>,
+    /// The listener in the line that says how to call a service.
+    pub shown_at: Option<ShownAt>,
 }
 
 /// The control loop's state.
@@ -316,10 +317,10 @@ impl<T: ScaleTarget> Control<T> {
 
     /// Says how to call services that were not there before.
     fn announce(&self, services: &[Arc<ServiceSpec>]) {
-        let Some(address) = self.parts.shown_at else { return };
+        let Some(shown_at) = self.parts.shown_at else { return };
         for service in services {
             let Some(host) = service.hosts.first() else { continue };
-            tracing::info!(service = %service.id, "curl http://{host}:{}/", address.port());
+            tracing::info!(service = %service.id, "curl {}/", shown_at.url(host));
             if let Some(problem) = &service.problem {
                 tracing::warn!(service = %service.id, "{}: {}", problem.reason, problem.message);
             }

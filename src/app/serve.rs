@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,16 +15,18 @@ use crate::admin::server::{AdminServer, Config as AdminConfig};
 use crate::autoscaler::{Autoscaler, ProcessLimits, Statement};
 use crate::cli::args::ServeArgs;
 use crate::cli::logging::{self, LogHandle};
-use crate::cli::{complain, exit, say};
+use crate::cli::{complain, exit};
 use crate::config::settings::LoggingSettings;
 use crate::local::source::{FileSource, OpenError, TakeLogging};
-use crate::local::{Supervisor, SupervisorSettings, port_holder, raise_descriptor_limit};
+use crate::local::{Supervisor, SupervisorSettings, raise_descriptor_limit};
 use crate::platform::ConfigSource;
-use crate::proxy::{AccessLog, Door, DrainState, Settings, Shared};
+use crate::proxy::{AccessLog, DrainState, Settings, Shared};
 use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts};
+use super::https::ShownAt;
+use super::listeners::{ListenError, Listeners, announce};
 use super::rollouts::outcome;
 use super::state::{Keeping, place, restored};
 use super::threads::{Workers, start_workers};
@@ -46,7 +47,7 @@ enum StartError {
     #[error("{0}")]
     Log(#[from] logging::LogError),
     #[error("{0}")]
-    Bind(String),
+    Listen(#[from] ListenError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -75,9 +76,9 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
         Err(error) => {
             complain(&error);
             ExitCode::from(match error {
-                StartError::Config(_) => exit::CONFIG,
+                StartError::Config(_) | StartError::Listen(ListenError::Tls(_)) => exit::CONFIG,
                 StartError::Log(_) => exit::USAGE,
-                StartError::Bind(_) | StartError::Io(_) => exit::FAILURE,
+                StartError::Listen(ListenError::Bind(_)) | StartError::Io(_) => exit::FAILURE,
             })
         }
     }
@@ -94,14 +95,13 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it was");
     }
-    let doors = open_doors(args)?;
-    let admin = bind_admin(args.admin)?;
+    let Listeners { doors, http, https, admin, tls } = Listeners::open(args)?;
     let clock = Clock::start();
     let shared = Shared::new(proxy_settings(args, log), clock);
     let pokes = Arc::new(Pokes::default());
     let limits = ProcessLimits { max_replicas: Some(args.max_replicas) };
     let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
-    let addresses: Vec<SocketAddr> = doors.iter().map(Door::address).collect();
+    let shown_at = ShownAt::new(&http, &https);
     let seed = fastrand::u64(..);
     let workers = Rc::new(start_workers(args.worker_count(), &shared, doors, seed)?);
     let parts = ControlParts {
@@ -110,7 +110,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         pokes,
         target: supervisor.handle(),
         seed,
-        shown_at: addresses.first().copied(),
+        shown_at,
     };
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
     control.restore(restored(source.take_replicas()));
@@ -120,10 +120,11 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
-        port: addresses.first().map_or(80, SocketAddr::port),
+        shown_at: shown_at.unwrap_or(ShownAt { secure: false, port: 80 }),
         instance: instance().into(),
         memory: memory.clone(),
         log: Arc::clone(log),
+        tls,
     };
     let config = AdminConfig { listener: admin, hosts: args.admin_host.clone() };
     let admin = AdminServer::start(config, views(sources))?;
@@ -136,7 +137,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let sourcing = tokio::task::spawn_local(source.run(updates));
     let keeping = Keeping::start(memory, &live, &autoscaler);
     wait_until_serving(&shared).await;
-    announce(&addresses, admin.address());
+    announce(&http, &https, admin.address());
     stop_signal(&mut terminate, &mut interrupt).await;
     keeping.as_ref().inspect(|keeping| keeping.freeze());
     tokio::select! {
@@ -215,41 +216,6 @@ fn supervisor_settings(args: &ServeArgs) -> io::Result<SupervisorSettings> {
     })
 }
 
-fn open_doors(args: &ServeArgs) -> Result<Vec<Door>, StartError> {
-    let (addresses, given) = args.http_addresses();
-    let mut doors = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        match Door::bind(address) {
-            Ok(door) => doors.push(door),
-            // A machine without IPv6 is no reason to fail.
-            Err(error)
-                if !given
-                    && !doors.is_empty()
-                    && error.kind() == io::ErrorKind::AddrNotAvailable =>
-            {
-                tracing::info!(%address, "not listened on: this machine does not have it");
-            }
-            Err(error) => return Err(StartError::Bind(taken(address, "--http", &error))),
-        }
-    }
-    Ok(doors)
-}
-
-fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    std::net::TcpListener::bind(address)
-        .map_err(|error| StartError::Bind(taken(address, "--admin", &error)))
-}
-
-/// Why an address cannot be listened on, who has it, and what to do.
-fn taken(address: SocketAddr, flag: &str, error: &io::Error) -> String {
-    let holder = (error.kind() == io::ErrorKind::AddrInUse)
-        .then(|| port_holder(address.port()))
-        .flatten()
-        .map(|holder| format!("; {holder} has it"))
-        .unwrap_or_default();
-    format!("cannot listen on {address}: {error}{holder}; choose another with {flag} ADDR")
-}
-
 /// Levels and collectors change as the configuration does.
 fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
     let log = Arc::clone(log);
@@ -266,12 +232,6 @@ fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
             said.replace(levels.unknown);
         }
     })
-}
-
-/// The one line on standard output that says where everything is.
-fn announce(http: &[SocketAddr], admin: SocketAddr) {
-    let http: String = http.iter().map(|address| format!("http={address} ")).collect();
-    say(format_args!("listening {http}admin={admin}"));
 }
 
 fn instance() -> String {

@@ -16,8 +16,10 @@ use crate::local::state::{Health, Memory};
 use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::Revision;
+use crate::tls::TlsServer;
 
 use super::control::Live;
+use super::https::{ShownAt, tls_families};
 use super::state::{conditions, families};
 
 /// What the views look at.
@@ -25,12 +27,14 @@ pub(super) struct Sources {
     pub(super) live: Arc<Live>,
     pub(super) autoscaler: Arc<Autoscaler>,
     pub(super) shared: Arc<Shared>,
-    /// Port of the data listener that is shown in URLs.
-    pub(super) port: u16,
+    /// The data listener that is shown in URLs.
+    pub(super) shown_at: ShownAt,
     pub(super) instance: Arc<str>,
     /// None where no state is kept.
     pub(super) memory: Option<Memory>,
     pub(super) log: Arc<LogHandle>,
+    /// TLS of the data listeners.
+    pub(super) tls: Option<Arc<TlsServer>>,
 }
 
 /// Closures for the admin listener.
@@ -102,11 +106,12 @@ impl Sources {
     fn extra(&self) -> Vec<Family> {
         let mut extra = self.state().as_ref().map(families).unwrap_or_default();
         extra.extend(forwarding(&self.log.forwarded()));
+        extra.extend(self.tls.iter().flat_map(|tls| tls_families(tls, "https")));
         extra
     }
 
     fn url(&self, host: &str) -> String {
-        format!("http://{host}:{}", self.port)
+        self.shown_at.url(host)
     }
 
     fn state(&self) -> Option<Health> {
@@ -242,16 +247,23 @@ impl Sources {
             instance: Arc::clone(&self.instance),
             revisions,
             refused: self.shared.refusals(),
-            connections: vec![ConnectionMetrics {
-                listener: "http".into(),
-                open: u64::from(self.shared.connections()),
-                accepted: self.shared.accepted(),
-            }],
+            connections: self.connections(),
             services: world.services.len() as u64,
             rejected_objects: world.rejected.len() as u64,
             log_lines_dropped: self.log.dropped(),
             extra: self.extra(),
         }
+    }
+
+    fn connections(&self) -> Vec<ConnectionMetrics> {
+        let of = |secure, listener: &str| ConnectionMetrics {
+            listener: listener.into(),
+            open: u64::from(self.shared.connections_of(secure)),
+            accepted: self.shared.accepted_of(secure),
+        };
+        let mut connections = vec![of(false, "http")];
+        connections.extend(self.tls.is_some().then(|| of(true, "https")));
+        connections
     }
 
     fn revision_metrics(&self, revision: &Arc<Revision>) -> RevisionMetrics {

@@ -1,6 +1,7 @@
 //! Command line arguments. Every option can be given by a variable `TIDEGATE_…` as well; the
 //! command line wins.
 
+mod https;
 mod parse;
 
 use std::ffi::OsString;
@@ -10,12 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::model::ServiceId;
 use parse::{duration, health_path, listen_address, network, object_name, run_command, sample};
 
+pub use https::HttpsArgs;
 pub use parse::{RunCommand, StateDir};
 
 /// Port of the data listeners when none is given.
@@ -38,6 +41,7 @@ Examples:
   tidegate serve -f hello.yaml
   tidegate serve -f a.yaml -f b/ --http 0.0.0.0:80 --domain example.com
   tidegate serve -f hello.yaml --run hello='node server.js' --run shop/cart='./cart'
+  tidegate serve -f hello.yaml --https :8443 --tls-cert tls.crt --tls-key tls.key
   TIDEGATE_HTTP=127.0.0.1:0 tidegate serve -f hello.yaml     any free port; see the line
                                                              `listening` on standard output
 Each replica is a process that finds its port in the variable PORT. A service without replicas
@@ -148,6 +152,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTP", value_delimiter = ',')]
     #[arg(value_parser = listen_address)]
     pub http: Vec<SocketAddr>,
+
+    /// HTTPS.
+    #[command(flatten)]
+    pub https: HttpsArgs,
 
     /// Where metrics, health and the JSON API are
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:9095")]
@@ -330,7 +338,12 @@ pub fn parse_from(mut arguments: Vec<OsString>) -> Result<Command, clap::Error> 
         Some(first) if first.starts_with('-') => arguments.insert(1, "serve".into()),
         _ => {}
     }
-    Cli::try_parse_from(arguments).map(|cli| cli.command)
+    let command = Cli::try_parse_from(arguments)?.command;
+    if let Command::Serve(serve) = &command {
+        let usage = |text| Cli::command().error(ErrorKind::ArgumentConflict, text);
+        serve.https.check().map_err(usage)?;
+    }
+    Ok(command)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub enum Reason {
     NoRoute,
     /// The request is malformed or ambiguous.
     BadRequest,
+    /// HTTP without TLS came to a listener that speaks TLS.
+    PlainHttp,
     /// The request's head is larger than 64 KiB.
     HeadTooLarge,
     /// The request's head did not arrive in time.
@@ -49,9 +51,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoRoute,
         Self::BadRequest,
+        Self::PlainHttp,
         Self::HeadTooLarge,
         Self::HeadTimeout,
         Self::QueueFull,
@@ -76,6 +79,7 @@ impl Reason {
         match self {
             Self::NoRoute => "no_route",
             Self::BadRequest => "bad_request",
+            Self::PlainHttp => "plain_http",
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::QueueFull => "queue_full",
@@ -100,7 +104,7 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::NoRoute | Self::ServiceRemoved => 404,
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::PlainHttp => 400,
             Self::HeadTooLarge => 431,
             Self::HeadTimeout => 408,
             Self::QueueFull

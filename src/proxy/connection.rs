@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -17,12 +16,13 @@ use hyper_util::rt::TokioIo;
 
 use crate::model::Reason;
 use crate::stats::Nanos;
-use crate::upstream::{SharedIo, Socket};
+use crate::upstream::SharedIo;
 
 use super::answer::{Gone, answer};
 use super::direct::{self, Next};
 use super::exchange::Clockwork;
 use super::forwarded::Client;
+use super::listen::Guest;
 use super::shared::{DrainState, Shared};
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalRevision, Worker};
@@ -39,8 +39,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 << 20;
 const _: () = assert!(CONNECTION_WINDOW >= STREAMS_MAX * STREAM_WINDOW);
 /// What is read of an upload after it was refused, so that the client sees why.
-const DISCARD_BYTES: u64 = 64 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(5);
+pub(super) const DISCARD_BYTES: u64 = 64 << 20;
+pub(super) const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// What the sweep tells a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +114,10 @@ impl Drop for Active {
 }
 
 impl Connection {
-    fn new(worker: &Worker, io: SharedIo, ip: IpAddr, timer: Swept<Self>) -> Rc<Self> {
+    fn new(worker: &Worker, guest: Guest, timer: Swept<Self>) -> Rc<Self> {
         let settings = &worker.shared.settings;
-        let client = Client::new(ip, &settings.trusted_proxies);
+        let io = SharedIo::new(guest.socket);
+        let client = Client::new(guest.ip, guest.secure, &settings.trusted_proxies);
         let keep_alive =
             if client.trusted { settings.keep_alive_trusted } else { settings.keep_alive };
         Rc::new(Self {
@@ -231,11 +232,9 @@ impl Connection {
 }
 
 /// Serves a client connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, ip: IpAddr) {
-    let _counted = worker.shared.count_connection();
-    let io = SharedIo::new(socket);
+pub(super) async fn serve(worker: Rc<Worker>, guest: Guest) {
     let timer = worker.sweeper.timer();
-    let connection = Connection::new(&worker, io, ip, timer);
+    let connection = Connection::new(&worker, guest, timer);
     let watched = worker.sweeper.watch(connection);
     let connection = &watched.connection;
     // One that the kernel had accepted already: what it has asked is answered.
@@ -250,8 +249,14 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, ip: IpAddr) {
         // Boxed: a connection on the direct path is not to have room for hyper's.
         Some(Next::Http2) => Box::pin(serve_http2(&worker, connection)).await,
         Some(Next::Http1) => Box::pin(serve_http1(&worker, connection)).await,
-        Some(Next::Nobody) | None => return,
+        Some(Next::Nobody) | None => {
+            connection.io.say_goodbye();
+            return;
+        }
     };
+    if result.is_none() {
+        connection.io.say_goodbye();
+    }
     if let Some(Err(error)) = result {
         note_error(&worker.shared, &error);
     }

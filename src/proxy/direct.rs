@@ -48,6 +48,9 @@ use transfer::{After, Outgoing, transfer};
 /// How HTTP/2 begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How TLS begins (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 0x16;
+
 /// Who serves a connection on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -71,7 +74,12 @@ enum Begun {
 
 /// Serves a connection from its first byte, for as long as its requests are plain.
 pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Next {
-    let mut client = Client { io: &connection.io, buffers: &worker.buffers, input: Vec::new() };
+    let mut client = Client {
+        io: &connection.io,
+        secure: connection.client.secure,
+        buffers: &worker.buffers,
+        input: Vec::new(),
+    };
     loop {
         if client.input.is_empty() && !read(connection, &mut client).await {
             return Next::Nobody;
@@ -127,6 +135,9 @@ fn hand_over(client: Client<'_>, next: Next) -> Next {
 
 /// Looks at the bytes at hand; a whole plain request is taken from them.
 fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'_>) -> Begun {
+    if !connection.was_served() && client.input[0] == HANDSHAKE_RECORD {
+        worker.shared.note_tls_on_http(connection.client.ip);
+    }
     if !connection.was_served() && client.input[0] == PREFACE[0] {
         let length = PREFACE.len().min(client.input.len());
         if client.input[..length] == PREFACE[..length] {

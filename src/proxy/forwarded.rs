@@ -20,6 +20,8 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 pub(super) struct Client {
     pub(super) ip: IpAddr,
     pub(super) trusted: bool,
+    /// Whether it speaks TLS with us.
+    pub(super) secure: bool,
     ip_text: HeaderValue,
     /// `Forwarded` for the host that was asked for last: clients rarely change it.
     last: RefCell<Option<(HeaderValue, HeaderValue)>>,
@@ -28,22 +30,28 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(ip: IpAddr, trusted_proxies: &[IpNet]) -> Self {
+    pub(super) fn new(ip: IpAddr, secure: bool, trusted_proxies: &[IpNet]) -> Self {
         let ip = ip.to_canonical();
         let trusted = trusted_proxies.iter().any(|net| net.contains(&ip));
         let ip_text = HeaderValue::from_str(&ip.to_string())
             .unwrap_or_else(|_never| HeaderValue::from_static("unknown"));
-        Self { ip, trusted, ip_text, last: RefCell::new(None), lines: RefCell::default() }
+        Self { ip, trusted, secure, ip_text, last: RefCell::new(None), lines: RefCell::default() }
+    }
+
+    /// The scheme of its requests.
+    pub(super) const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// Writes the headers for a request to `host`.
     pub(super) fn write(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
         let forwarded = self.forwarded(host);
+        let scheme = HeaderValue::from_static(self.scheme());
         if self.trusted {
             append(headers, &X_FORWARDED_FOR, &self.ip_text);
             append(headers, &FORWARDED, &forwarded);
             if !headers.contains_key(&X_FORWARDED_PROTO) {
-                headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+                headers.insert(X_FORWARDED_PROTO.clone(), scheme);
             }
             if let Some(host) = host
                 && !headers.contains_key(&X_FORWARDED_HOST)
@@ -53,7 +61,7 @@ impl Client {
             return;
         }
         headers.insert(X_FORWARDED_FOR.clone(), self.ip_text.clone());
-        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO.clone(), scheme);
         match host {
             Some(host) => drop(headers.insert(X_FORWARDED_HOST.clone(), host.clone())),
             None => drop(headers.remove(&X_FORWARDED_HOST)),
@@ -80,7 +88,7 @@ impl Client {
     }
 
     fn lines_after<'a>(&self, host: &str, given: impl Fn(&str) -> Vec<&'a [u8]>) -> Vec<u8> {
-        let forwarded = element(self.ip, host);
+        let forwarded = element(self.ip, host, self.scheme());
         let mut out = Vec::new();
         let mut line = |name: &HeaderName, values: &[&[u8]], separator: &[u8]| {
             out.extend_from_slice(name.as_str().as_bytes());
@@ -93,7 +101,7 @@ impl Client {
             values.push(ours.as_bytes());
             line(name, &values, b", ");
         }
-        for (name, ours) in [(&X_FORWARDED_PROTO, "http"), (&X_FORWARDED_HOST, host)] {
+        for (name, ours) in [(&X_FORWARDED_PROTO, self.scheme()), (&X_FORWARDED_HOST, host)] {
             let values = given(name.as_str());
             if values.is_empty() {
                 line(name, &[ours.as_bytes()], b"");
@@ -114,14 +122,14 @@ impl Client {
         {
             return value.clone();
         }
-        let value = element(self.ip, host.to_str().unwrap_or_default());
+        let value = element(self.ip, host.to_str().unwrap_or_default(), self.scheme());
         *last = Some((host.clone(), value.clone()));
         value
     }
 }
 
 /// One element of `Forwarded`; IPv6 addresses and hosts with a port are quoted (RFC 7239 §4, §6).
-fn element(ip: IpAddr, host: &str) -> HeaderValue {
+fn element(ip: IpAddr, host: &str, scheme: &str) -> HeaderValue {
     let mut text = match ip {
         IpAddr::V4(ip) => format!("for={ip}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
@@ -131,8 +139,9 @@ fn element(ip: IpAddr, host: &str) -> HeaderValue {
         let quote = if token { "" } else { "\"" };
         text.push_str(&format!(";host={quote}{host}{quote}"));
     }
-    text.push_str(";proto=http");
-    HeaderValue::from_str(&text).unwrap_or_else(|_never| HeaderValue::from_static("proto=http"))
+    text.push_str(";proto=");
+    text.push_str(scheme);
+    HeaderValue::from_str(&text).unwrap_or_else(|_never| HeaderValue::from_static("for=unknown"))
 }
 
 /// Appends to a list header, in one line.
@@ -185,12 +194,21 @@ mod tests {
     use super::*;
 
     fn seen(ip: &str, trusted: bool, given: &[(&'static str, &'static str)]) -> Vec<String> {
+        seen_by(ip, trusted, false, given)
+    }
+
+    fn seen_by(
+        ip: &str,
+        trusted: bool,
+        secure: bool,
+        given: &[(&'static str, &'static str)],
+    ) -> Vec<String> {
         let nets: Vec<IpNet> = if trusted {
             vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]
         } else {
             vec![]
         };
-        let client = Client::new(ip.parse().unwrap(), &nets);
+        let client = Client::new(ip.parse().unwrap(), secure, &nets);
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             headers.append(*name, HeaderValue::from_static(value));
@@ -212,6 +230,20 @@ mod tests {
                 "x-forwarded-for: ::1",
                 "x-forwarded-host: hello.example:8080",
                 "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn over_tls_the_scheme_is_https() {
+        let given = [("x-forwarded-proto", "http"), ("forwarded", "proto=http")];
+        assert_eq!(
+            seen_by("10.0.0.1", false, true, &given),
+            [
+                "forwarded: for=10.0.0.1;host=\"hello.example:8080\";proto=https",
+                "x-forwarded-for: 10.0.0.1",
+                "x-forwarded-host: hello.example:8080",
+                "x-forwarded-proto: https",
             ]
         );
     }

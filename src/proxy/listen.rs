@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::tls::TlsServer;
 use crate::upstream::Socket;
 
 use super::worker::{Message, Worker};
@@ -18,11 +19,36 @@ use super::worker::{Message, Worker};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: i32 = 4096;
 
+/// What comes before a connection's first request.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// A TLS handshake.
+    pub tls: Option<Arc<TlsServer>>,
+}
+
+impl Entry {
+    /// Whether the first byte is a request's.
+    pub(super) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+}
+
+/// A client's connection from its first request on.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) socket: Socket,
+    /// The client's address.
+    pub(super) ip: IpAddr,
+    /// Whether it came by TLS.
+    pub(super) secure: bool,
+}
+
 /// One listening socket.
 #[derive(Debug)]
 pub struct Door {
     listener: std::net::TcpListener,
     address: SocketAddr,
+    entry: Arc<Entry>,
 }
 
 impl Door {
@@ -40,7 +66,13 @@ impl Door {
         socket.set_nonblocking(true)?;
         let listener = std::net::TcpListener::from(socket);
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, entry: Arc::default() })
+    }
+
+    /// The same for connections that begin with something else than a request.
+    pub fn with(mut self, entry: Arc<Entry>) -> Self {
+        self.entry = entry;
+        self
     }
 
     /// Where it listens.
@@ -83,7 +115,7 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => {
                     complained = false;
-                    self.hand_out(stream, peer.ip(), &worker).await;
+                    self.hand_out(stream, peer.ip(), &door.entry, &worker).await;
                 }
                 Err(error) => {
                     if !complained {
@@ -97,12 +129,18 @@ impl Acceptor {
         while let Ok(Ok((stream, peer))) =
             tokio::time::timeout(Duration::ZERO, listener.accept()).await
         {
-            self.hand_out(stream, peer.ip(), &worker).await;
+            self.hand_out(stream, peer.ip(), &door.entry, &worker).await;
         }
         Ok(())
     }
 
-    async fn hand_out(&self, stream: tokio::net::TcpStream, peer: IpAddr, worker: &Rc<Worker>) {
+    async fn hand_out(
+        &self,
+        stream: tokio::net::TcpStream,
+        peer: IpAddr,
+        entry: &Arc<Entry>,
+        worker: &Rc<Worker>,
+    ) {
         if stream.set_nodelay(true).is_err() {
             // Gone already.
             return;
@@ -112,11 +150,15 @@ impl Acceptor {
             .unwrap_or_default();
         self.counts[least].fetch_add(1, Ordering::Relaxed);
         if least == 0 {
-            worker.accept(Socket::Tcp(stream), peer);
+            worker.accept_at(entry, stream, peer);
             return;
         }
         let Ok(stream) = stream.into_std() else { return };
-        if self.others[least - 1].send(Message::Serve(stream, peer)).await.is_err() {
+        if self.others[least - 1]
+            .send(Message::Serve(stream, peer, Arc::clone(entry)))
+            .await
+            .is_err()
+        {
             tracing::error!(worker = least, "a worker has ended");
         }
     }

@@ -60,7 +60,7 @@ fn grpc_response(problem: &Problem) -> Response<ResponseBody> {
 fn grpc_code(reason: Reason) -> &'static str {
     match reason {
         Reason::NoRoute | Reason::ServiceRemoved => "12",
-        Reason::BadRequest | Reason::HeadTooLarge | Reason::HeadTimeout => "13",
+        Reason::BadRequest | Reason::PlainHttp | Reason::HeadTooLarge | Reason::HeadTimeout => "13",
         Reason::QueueTimeout
         | Reason::RequestTimeout
         | Reason::ResponseStartTimeout

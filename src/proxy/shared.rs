@@ -1,7 +1,8 @@
 //! What all workers of a process share; written rarely.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -88,9 +89,11 @@ pub struct Shared {
     pub clock: Clock,
     drain: AtomicU8,
     refused: [AtomicU64; Reason::ALL.len()],
-    connections: AtomicU32,
+    /// Without and with TLS.
+    connections: [AtomicU32; 2],
+    accepted: [AtomicU64; 2],
     tunnels: AtomicU32,
-    accepted: AtomicU64,
+    tls_on_http: AtomicBool,
 }
 
 impl Shared {
@@ -102,9 +105,10 @@ impl Shared {
             clock,
             drain: AtomicU8::new(DrainState::Starting as u8),
             refused: Default::default(),
-            connections: AtomicU32::new(0),
+            connections: Default::default(),
+            accepted: Default::default(),
             tunnels: AtomicU32::new(0),
-            accepted: AtomicU64::new(0),
+            tls_on_http: AtomicBool::new(false),
         })
     }
 
@@ -134,7 +138,12 @@ impl Shared {
 
     /// Client connections that are open, tunnels not included.
     pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Those of the listeners without or with TLS.
+    pub fn connections_of(&self, secure: bool) -> u32 {
+        self.connections[usize::from(secure)].load(Ordering::Relaxed)
     }
 
     /// Upgraded connections that are open.
@@ -142,14 +151,22 @@ impl Shared {
         self.tunnels.load(Ordering::Relaxed)
     }
 
-    /// Client connections accepted since the start.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+    /// Client connections accepted since the start by the listeners without or with TLS.
+    pub fn accepted_of(&self, secure: bool) -> u64 {
+        self.accepted[usize::from(secure)].load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_connection(self: &Arc<Self>) -> Counted {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        Counted::new(self, |shared| &shared.connections)
+    /// A client began a TLS handshake where none is made; said once.
+    pub(super) fn note_tls_on_http(&self, client: IpAddr) {
+        if !self.tls_on_http.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%client, "a client speaks TLS to a listener without it: its URL must \
+                begin with http://, or be that of a listener given with --https");
+        }
+    }
+
+    pub(super) fn count_connection(self: &Arc<Self>, secure: bool) -> Counted {
+        self.accepted[usize::from(secure)].fetch_add(1, Ordering::Relaxed);
+        Counted::new(self, if secure { |s| &s.connections[1] } else { |s| &s.connections[0] })
     }
 
     pub(super) fn count_tunnel(self: &Arc<Self>) -> Counted {

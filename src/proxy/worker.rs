@@ -7,6 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
 use crate::model::{RevisionSpec, Workload};
 use crate::revision::{EndpointState, Revision};
 use crate::snapshot::Snapshot;
@@ -16,9 +19,11 @@ use crate::upstream::{EndpointPool, Socket};
 use super::answer::HEALTH_PATH;
 use super::connection::{Connection, serve};
 use super::direct::{Buffers, DateLine};
+use super::listen::{Entry, Guest};
 use super::retry::RetryBudget;
 use super::shared::{DrainState, Shared};
 use super::sweep::Sweeper;
+use super::welcome::welcome;
 
 /// How often pools and views of revisions are tidied.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -26,8 +31,8 @@ const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Message {
-    /// A client connection to serve, and its other end's address.
-    Serve(std::net::TcpStream, IpAddr),
+    /// A client connection to serve, its other end's address, and what it begins with.
+    Serve(std::net::TcpStream, IpAddr, Arc<Entry>),
     /// Something shared changed: look at the snapshot, the endpoints, the drain state.
     Refresh,
 }
@@ -62,6 +67,7 @@ pub struct Worker {
     pub(super) buffers: Buffers,
     pub(super) date: DateLine,
     tidied: Cell<Nanos>,
+    closing: Notify,
     load: Arc<AtomicU32>,
 }
 
@@ -83,6 +89,7 @@ impl Worker {
             buffers: Buffers::default(),
             date: DateLine::default(),
             tidied: Cell::new(Nanos(0)),
+            closing: Notify::new(),
             load,
             shared,
         })
@@ -104,8 +111,8 @@ impl Worker {
         let sweep = tokio::task::spawn_local(sweep);
         while let Some(message) = messages.recv().await {
             match message {
-                Message::Serve(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
-                    Ok(stream) => self.accept(Socket::Tcp(stream), peer),
+                Message::Serve(stream, peer, entry) => match TcpStream::from_std(stream) {
+                    Ok(stream) => self.accept_at(&entry, stream, peer),
                     Err(error) => tracing::error!(%error, "cannot take an accepted connection"),
                 },
                 Message::Refresh => self.refresh(),
@@ -118,9 +125,39 @@ impl Worker {
     pub fn accept(self: &Rc<Self>, socket: Socket, peer: IpAddr) {
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            serve(Rc::clone(&worker), socket, peer).await;
+            let counted = worker.shared.count_connection(false);
+            serve(Rc::clone(&worker), Guest { socket, ip: peer, secure: false }).await;
+            drop(counted);
             worker.load.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+
+    /// The same for a connection whose requests may come after something else.
+    pub(super) fn accept_at(self: &Rc<Self>, entry: &Arc<Entry>, stream: TcpStream, peer: IpAddr) {
+        if entry.is_plain() {
+            return self.accept(Socket::Tcp(stream), peer);
+        }
+        let (worker, entry) = (Rc::clone(self), Arc::clone(entry));
+        tokio::task::spawn_local(async move {
+            let counted = worker.shared.count_connection(entry.tls.is_some());
+            // Boxed: a connection is not to have room for its handshake all its life.
+            if let Some(guest) = Box::pin(welcome(&worker, &entry, stream, peer)).await {
+                serve(Rc::clone(&worker), guest).await;
+            }
+            drop(counted);
+            worker.load.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Returns when no new connections or requests are taken.
+    pub(super) async fn closing(&self) {
+        loop {
+            let told = self.closing.notified();
+            if self.shared.drain_state() >= DrainState::Closing {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Gives up what is no longer current, also when no request comes.
@@ -134,6 +171,7 @@ impl Worker {
                 return;
             }
             self.sweeper.each_connection(|connection| connection.close());
+            self.closing.notify_waiters();
         }
     }
 

@@ -15,14 +15,28 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// A connection of either kind.
 #[derive(Debug)]
 pub enum Socket {
     /// A real one.
     Tcp(TcpStream),
+    /// A real one of a client that speaks TLS. Bytes are counted as they are inside.
+    Tls(Box<TlsStream<TcpStream>>),
     /// In memory, for tests and simulation on paused time.
     Memory(DuplexStream),
+}
+
+impl Socket {
+    /// The connection below, if there is one.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Memory(_) => None,
+        }
+    }
 }
 
 /// What went over a socket.
@@ -86,6 +100,8 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     socket: Socket,
+    /// Closing is to be a reset: nothing is said any more.
+    reset: bool,
     /// Read by one who handed the connection on; it comes first. Mostly empty.
     unread: Vec<u8>,
 }
@@ -97,7 +113,7 @@ pub struct SharedIo(Arc<Shared>);
 impl SharedIo {
     /// Shares a socket.
     pub fn new(socket: Socket) -> Self {
-        let inner = Mutex::new(Inner { socket, unread: Vec::new() });
+        let inner = Mutex::new(Inner { socket, reset: false, unread: Vec::new() });
         Self(Arc::new(Shared { inner, traffic: Traffic::default() }))
     }
 
@@ -110,6 +126,11 @@ impl SharedIo {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0.inner.lock().socket {
             Socket::Tcp(stream) => stream.poll_read_ready(cx),
+            Socket::Tls(stream) => match stream.get_ref() {
+                (tcp, session) if session.wants_read() => tcp.poll_read_ready(cx),
+                // Something is decrypted already.
+                _ => Poll::Ready(Ok(())),
+            },
             Socket::Memory(_) => Poll::Ready(Ok(())),
         }
     }
@@ -119,6 +140,7 @@ impl SharedIo {
     pub fn poll_fill(&self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         let result = match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
+            Socket::Tls(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
             Socket::Memory(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
         };
         if let Poll::Ready(Ok(n)) = &result {
@@ -131,6 +153,7 @@ impl SharedIo {
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
         self.0.traffic.wrote(&result);
@@ -145,6 +168,7 @@ impl SharedIo {
     ) -> Poll<io::Result<usize>> {
         let result = match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Socket::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
         };
         self.0.traffic.wrote(&result);
@@ -159,11 +183,8 @@ impl SharedIo {
             Socket::Tcp(stream) => {
                 matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
             }
-            Socket::Memory(stream) => {
-                let mut buf = ReadBuf::new(&mut byte);
-                let mut cx = Context::from_waker(Waker::noop());
-                Pin::new(stream).poll_read(&mut cx, &mut buf).is_pending()
-            }
+            Socket::Tls(stream) => is_pending(stream, &mut byte),
+            Socket::Memory(stream) => is_pending(stream, &mut byte),
         };
         quiet && !self.0.traffic.has_ended()
     }
@@ -179,24 +200,43 @@ impl SharedIo {
         if self.0.traffic.has_ended() {
             return true;
         }
-        match &self.0.inner.lock().socket {
-            Socket::Tcp(stream) => {
-                let mut ready = std::pin::pin!(stream.ready(Interest::READABLE));
-                match ready.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(Ok(ready)) => ready.is_read_closed(),
-                    Poll::Ready(Err(_)) => true,
-                    Poll::Pending => false,
-                }
-            }
-            Socket::Memory(_) => false,
+        let inner = self.0.inner.lock();
+        let Some(stream) = inner.socket.tcp() else { return false };
+        let mut ready = std::pin::pin!(stream.ready(Interest::READABLE));
+        match ready.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
         }
     }
 
     /// Closing will reset the connection, so that a cut response cannot look complete.
     pub fn reset_on_close(&self) {
-        if let Socket::Tcp(stream) = &self.0.inner.lock().socket {
+        let mut inner = self.0.inner.lock();
+        inner.reset = true;
+        if let Some(stream) = inner.socket.tcp() {
             // A socket that refuses it is gone already.
             drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+        }
+    }
+
+    /// Sends what was written and is not on its way yet: encrypted bytes that found no room.
+    pub fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0.inner.lock().socket {
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tcp(_) | Socket::Memory(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Tells the peer of a TLS connection that this is its end (RFC 8446 §6.1), as far as that
+    /// goes without waiting; not where the connection is to look cut.
+    pub fn say_goodbye(&self) {
+        let inner = &mut *self.0.inner.lock();
+        if let Socket::Tls(stream) = &mut inner.socket
+            && !inner.reset
+        {
+            // A peer that has no room for it, or is gone, will not miss it.
+            drop(Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop())));
         }
     }
 
@@ -242,6 +282,7 @@ impl AsyncRead for SharedIo {
         }
         let result = match &mut inner.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if let Poll::Ready(Ok(())) = &result {
@@ -278,6 +319,7 @@ impl AsyncWrite for SharedIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -285,9 +327,16 @@ impl AsyncWrite for SharedIo {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0.inner.lock().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// Whether there is nothing to read, and no end.
+fn is_pending(stream: &mut (impl AsyncRead + Unpin), byte: &mut [u8]) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(byte)).is_pending()
 }
 
 /// Single writer: the task that drives the socket.

@@ -22,6 +22,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct Tidegate {
     child: Child,
     pub(crate) http: Vec<SocketAddr>,
+    pub(crate) https: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     folder: TempDir,
     log: Arc<Mutex<String>>,
@@ -109,9 +110,9 @@ impl Tidegate {
             let addresses = addresses.split(' ');
             addresses.filter_map(|a| a.strip_prefix(name)?.parse().ok()).collect()
         };
-        let (http, admin) = (of("http="), of("admin=")[0]);
+        let (http, https, admin) = (of("http="), of("https="), of("admin=")[0]);
         assert!(!http.is_empty(), "{line}");
-        Self { child, http, admin, folder, log }
+        Self { child, http, https, admin, folder, log }
     }
 
     /// The first data listener.

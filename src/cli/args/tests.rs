@@ -1,5 +1,4 @@
 use super::*;
-use clap::CommandFactory as _;
 
 fn parse(line: &[&str]) -> Result<Command, clap::Error> {
     let line = std::iter::once("tidegate").chain(line.iter().copied());
@@ -41,6 +40,7 @@ fn every_option_of_serve_is_understood() {
                 --domain example.com --default-service shop/cart --run hello=x,y \
                 --state-dir none --workers 3 --max-replicas 5 --drain-timeout 500ms \
                 --health-path /healthz --trusted-proxies 10.0.0.0/8,::1 --strict \
+                --https :8443 --tls-cert a.crt,b.crt --tls-key a.key --tls-key b.key \
                 --log-format json --log-level debug --access-log --access-log-sample 0.5";
     let serve = serve(&line.split_whitespace().collect::<Vec<_>>());
     let expected = ["127.0.0.1:0", "[::1]:0", "[::]:9"].map(|a| a.parse().unwrap());
@@ -54,6 +54,11 @@ fn every_option_of_serve_is_understood() {
     assert_eq!(serve.drain_timeout, Duration::from_millis(500));
     let networks = ["10.0.0.0/8", "::1/128"].map(|n| n.parse().unwrap());
     assert_eq!(serve.trusted_proxies, networks);
+    assert_eq!(serve.https.https, ["[::]:8443".parse().unwrap()]);
+    let pair = |name: &str| (PathBuf::from(format!("{name}.crt")), format!("{name}.key").into());
+    let pairs: Vec<(PathBuf, PathBuf)> =
+        serve.https.pairs().map(|(cert, key)| (cert.into(), key.into())).collect();
+    assert_eq!(pairs, ["a", "b"].map(pair));
     assert_eq!(serve.log_format, LogFormat::Json);
     assert!(serve.manifests.strict && serve.access_log);
 }
@@ -71,6 +76,9 @@ fn wrong_values_say_what_to_write() {
         (&["-f", "a", "--access-log-sample", "2"], "0.01"),
         (&["-f", "a", "--default-service", "a/b/c"], "NAMESPACE/NAME"),
         (&["-f", "a", "--workers", "0"], "workers"),
+        (&["-f", "a", "--https", ":8443"], "--tls-cert FILE --tls-key FILE"),
+        (&["-f", "a", "--tls-cert", "c", "--tls-key", "k"], "add --https ADDR"),
+        (&["-f", "a", "--https", ":1", "--tls-cert", "c"], "each certificate its key"),
         (&["serve"], "--filename <PATH>"),
         (&["sevre"], "serve"),
     ] {

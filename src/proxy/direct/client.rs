@@ -13,6 +13,8 @@ use super::buffers::{Buffers, SMALL_BYTES};
 /// A client's socket, and what was read from it.
 pub(super) struct Client<'a> {
     pub(super) io: &'a SharedIo,
+    /// Whether what was written may have to be sent on by us.
+    pub(super) secure: bool,
     pub(super) buffers: &'a Buffers,
     /// Bytes of requests to come; has no memory when there are none.
     pub(super) input: Vec<u8>,
@@ -91,9 +93,26 @@ impl Client<'_> {
                     }
                 }
             }
+            if self.secure {
+                return self.poll_sent(timer, cx);
+            }
             Poll::Ready(Ok(()))
         })
         .await
+    }
+
+    /// Ready when encrypted bytes are on their way, too.
+    fn poll_sent(&self, timer: Option<&Timer>, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if let Some(fired) = timer.and_then(Timer::fired) {
+            return Poll::Ready(Err(End::from(fired)));
+        }
+        if let Poll::Ready(sent) = self.io.poll_sent(cx) {
+            return Poll::Ready(sent.map_err(|_gone| End::Gone));
+        }
+        if let Some(timer) = timer {
+            timer.register(cx.waker());
+        }
+        Poll::Pending
     }
 }
 

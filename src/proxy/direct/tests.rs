@@ -82,7 +82,7 @@ fn direct_sends(bytes: &[u8], trusted: bool) -> Option<(String, Read)> {
     let request::Parsed::Plain(head) = request::parse(bytes, &mut room) else { return None };
     let body = bytes.get(head.bytes..head.bytes + head.length)?;
     let nets: Vec<ipnet::IpNet> = if trusted { vec!["::/0".parse().unwrap()] } else { vec![] };
-    let client = Client::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), &nets);
+    let client = Client::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), false, &nets);
     let mut out = Vec::new();
     let id = head.write(&mut out, &client, &mut fastrand::Rng::with_seed(1));
     let id = String::from_utf8(out[id].to_vec()).unwrap();
@@ -193,7 +193,7 @@ fn expected(read: &Read, trusted: bool) -> Vec<(String, Vec<u8>)> {
     let seen = scan(&map).seen;
     crate::proxy::headers::strip_request(&mut map, seen, false);
     let nets: Vec<ipnet::IpNet> = if trusted { vec!["::/0".parse().unwrap()] } else { vec![] };
-    let client = Client::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), &nets);
+    let client = Client::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), false, &nets);
     let host = map.get("host").cloned();
     client.write(&mut map, host.as_ref());
     map.remove("x-request-id");

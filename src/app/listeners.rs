@@ -1,0 +1,105 @@
+//! The listening sockets: opened all before anything is started, and told on standard output.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::cli::args::ServeArgs;
+use crate::cli::say;
+use crate::local::port_holder;
+use crate::proxy::{Door, Entry};
+use crate::tls::{TlsError, TlsServer};
+
+use super::https::open_tls;
+
+/// Why there is nothing to serve on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListenError {
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Bind(String),
+}
+
+/// All sockets, open.
+pub(super) struct Listeners {
+    /// Data listeners, those with TLS last.
+    pub(super) doors: Vec<Door>,
+    /// Their addresses.
+    pub(super) http: Vec<SocketAddr>,
+    pub(super) https: Vec<SocketAddr>,
+    pub(super) admin: std::net::TcpListener,
+    /// TLS of the data listeners.
+    pub(super) tls: Option<Arc<TlsServer>>,
+}
+
+impl Listeners {
+    /// Opens what the command line asks for.
+    ///
+    /// # Errors
+    /// An address that cannot be had, or certificates that cannot be used.
+    pub(super) fn open(args: &ServeArgs) -> Result<Self, ListenError> {
+        let tls = open_tls(&args.https)?;
+        let (mut doors, secure) = (open_doors(args)?, open_secure_doors(args, tls.as_ref())?);
+        let admin = bind_admin(args.admin)?;
+        let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
+        let (http, https) = (of(&doors), of(&secure));
+        doors.extend(secure);
+        Ok(Self { doors, http, https, admin, tls })
+    }
+}
+
+fn open_doors(args: &ServeArgs) -> Result<Vec<Door>, ListenError> {
+    let (addresses, given) = args.http_addresses();
+    let mut doors = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match Door::bind(address) {
+            Ok(door) => doors.push(door),
+            // A machine without IPv6 is no reason to fail.
+            Err(error)
+                if !given
+                    && !doors.is_empty()
+                    && error.kind() == io::ErrorKind::AddrNotAvailable =>
+            {
+                tracing::info!(%address, "not listened on: this machine does not have it");
+            }
+            Err(error) => return Err(ListenError::Bind(taken(address, "--http", &error))),
+        }
+    }
+    Ok(doors)
+}
+
+fn open_secure_doors(
+    args: &ServeArgs,
+    tls: Option<&Arc<TlsServer>>,
+) -> Result<Vec<Door>, ListenError> {
+    let entry = Arc::new(Entry { tls: tls.map(Arc::clone) });
+    let bind = |address: &SocketAddr| match Door::bind(*address) {
+        Ok(door) => Ok(door.with(Arc::clone(&entry))),
+        Err(error) => Err(ListenError::Bind(taken(*address, "--https", &error))),
+    };
+    args.https.https.iter().map(bind).collect()
+}
+
+fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    std::net::TcpListener::bind(address)
+        .map_err(|error| ListenError::Bind(taken(address, "--admin", &error)))
+}
+
+/// Why an address cannot be listened on, who has it, and what to do.
+fn taken(address: SocketAddr, flag: &str, error: &io::Error) -> String {
+    let holder = (error.kind() == io::ErrorKind::AddrInUse)
+        .then(|| port_holder(address.port()))
+        .flatten()
+        .map(|holder| format!("; {holder} has it"))
+        .unwrap_or_default();
+    format!("cannot listen on {address}: {error}{holder}; choose another with {flag} ADDR")
+}
+
+/// The one line on standard output that says where everything is.
+pub(super) fn announce(http: &[SocketAddr], https: &[SocketAddr], admin: SocketAddr) {
+    let all = |name: &str, addresses: &[SocketAddr]| -> String {
+        addresses.iter().map(|address| format!("{name}={address} ")).collect()
+    };
+    say(format_args!("listening {}{}admin={admin}", all("http", http), all("https", https)));
+}

@@ -1,0 +1,115 @@
+//! The server side of TLS for one set of listeners.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::ServerSessionMemoryCache;
+use rustls::version::{TLS12, TLS13};
+
+use super::certificate::{Pair, PairError, PairFiles};
+use super::choice::{Choices, Resolver};
+use super::handshake::Counts;
+
+/// TLS 1.2 sessions that are remembered for clients that take no tickets.
+const SESSIONS: usize = 4096;
+/// A certificate that is valid for less than this is worth a warning.
+const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why a listener cannot speak TLS: every pair with a problem, one a line.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Pairs that cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Pairs(Vec<PairError>),
+    /// The library's own.
+    #[error("TLS cannot be set up: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// What metrics say of one certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateState {
+    /// Its file.
+    pub file: String,
+    /// DNS names it is for.
+    pub names: Vec<String>,
+    /// End of its validity, in seconds since 1970.
+    pub not_after: u64,
+}
+
+/// TLS for one set of listeners.
+#[derive(Debug)]
+pub struct TlsServer {
+    pub(super) config: Arc<ServerConfig>,
+    files: Vec<PairFiles>,
+    choices: Arc<ArcSwap<Choices>>,
+    pub(super) counts: Counts,
+}
+
+impl TlsServer {
+    /// Reads all pairs; the first is for clients that name nothing known. `protocols` are offered
+    /// by ALPN (RFC 7301), the preferred one first.
+    ///
+    /// # Errors
+    /// Every pair that cannot be used as of `now`.
+    pub fn open(
+        files: Vec<PairFiles>,
+        protocols: &[&str],
+        now: SystemTime,
+    ) -> Result<Arc<Self>, TlsError> {
+        let (mut pairs, mut problems) = (Vec::new(), Vec::new());
+        for files in &files {
+            match Pair::load(files, now) {
+                Ok(pair) => {
+                    announce(files, &pair, now);
+                    pairs.push(Arc::new(pair));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(TlsError::Pairs(problems));
+        }
+        let choices = Arc::new(ArcSwap::from_pointee(Choices::new(pairs)));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&choices))));
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config.ticketer = ring::Ticketer::new()?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        Ok(Arc::new(Self { config: Arc::new(config), files, choices, counts: Counts::default() }))
+    }
+
+    /// Certificates in use, in the order given.
+    pub fn certificates(&self) -> Vec<CertificateState> {
+        let choices = self.choices.load_full();
+        let pairs = self.files.iter().zip(&choices.pairs);
+        pairs
+            .map(|(files, pair)| CertificateState {
+                file: files.cert.display().to_string(),
+                names: pair.names.clone(),
+                not_after: pair.expires(),
+            })
+            .collect()
+    }
+}
+
+/// Says what a certificate is for.
+fn announce(files: &PairFiles, pair: &Pair, now: SystemTime) {
+    let (file, names) = (files.cert.display(), pair.names.join(" "));
+    let left = pair.left(now);
+    let days = left.as_secs() / (24 * 3600);
+    if left < SOON {
+        tracing::warn!(%file, %names, days, "certificate expires soon: have it renewed");
+    } else {
+        tracing::info!(%file, %names, days, "certificate in use");
+    }
+    if pair.names.is_empty() {
+        tracing::warn!(%file, "the certificate has no DNS name (subjectAltName): clients that ask \
+            by name refuse it");
+    }
+}
