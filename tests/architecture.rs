@@ -121,15 +121,16 @@ fn the_import_rules_have_no_circle() {
 #[test]
 fn every_source_file_is_compiled() {
     let mut reached = BTreeSet::new();
-    let roots = ["src/lib.rs", "src/main.rs"]
+    let roots = ["src/lib.rs", "src/main.rs", "loadtest/src/lib.rs", "loadtest/src/main.rs"]
         .into_iter()
         .map(str::to_owned)
         .chain(targets("tests"))
-        .chain(targets("benches"));
+        .chain(targets("benches"))
+        .chain(targets("loadtest/tests"));
     for root in roots {
         reach(&root, &mut reached);
     }
-    let problems: Vec<_> = ["src", "tests", "benches"]
+    let problems: Vec<_> = ["src", "tests", "benches", "loadtest"]
         .into_iter()
         .flat_map(rust_files)
         .filter(|file| !reached.contains(file))
@@ -270,7 +271,7 @@ fn files(folder: &str) -> Vec<String> {
         for entry in entries.map(|entry| entry.expect("folder is readable")) {
             let (path, kind) = (entry.path(), entry.file_type().expect("file has a type"));
             if kind.is_dir() {
-                if !path.ends_with("target") && !path.ends_with(".git") {
+                if !["target", ".git", "loadtest-results"].iter().any(|name| path.ends_with(name)) {
                     folders.push(path);
                 }
             } else {
@@ -294,16 +295,17 @@ fn rust_files(folder: &str) -> Vec<String> {
 /// Files that cargo takes for targets of their own: those that lie in the folder itself, and a
 /// `main.rs` one folder deeper.
 fn targets(folder: &str) -> Vec<String> {
-    let is_target = |file: &String| match file.split('/').collect::<Vec<_>>()[..] {
-        [_, _] => true,
-        [_, _, name] => name == "main.rs",
+    let is_target = |file: &String| match file[folder.len() + 1..].split('/').collect::<Vec<_>>()[..]
+    {
+        [_] => true,
+        [_, name] => name == "main.rs",
         _ => false,
     };
     rust_files(folder).into_iter().filter(is_target).collect()
 }
 
 /// What is kept under version control: everything but what `.gitignore` names, which is folders
-/// called `target`, and `.git`, which is a file in a second work tree.
+/// called `target` or `loadtest-results`, and `.git`, which is a file in a second work tree.
 fn kept_files() -> Vec<String> {
     files("").into_iter().filter(|file| file != ".git").collect()
 }

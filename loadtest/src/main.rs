@@ -1,4 +1,7 @@
-//! `loadtest`: an open-loop load generator for any URL, and scenarios, each named by the question
-//! that it answers about tidegate.
+//! The door.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadtest::cli::main()
+}

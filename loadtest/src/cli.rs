@@ -1,0 +1,158 @@
+//! The command line: one subcommand a question, and the generator as a tool of its own.
+
+mod run;
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::results::{Machine, Outcome};
+use crate::tidegate;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo build --release --workspace
+  target/release/loadtest run http://127.0.0.1:8080/ --rate 1000 --duration 10s
+
+Exit codes: 0 fine, 1 something failed or did not hold, 64 wrong usage, 130 interrupted.";
+
+/// Load for tidegate: an open-loop generator for any server, and scenarios that each answer one
+/// question with a table, JSON and a plot.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send requests to a URL and tell latencies
+    #[command(after_help = run::EXAMPLES)]
+    Run(Box<run::RunArgs>),
+}
+
+/// Options that all scenarios have.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// The tidegate to measure [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub tidegate: Option<PathBuf>,
+
+    /// Folder for results
+    #[arg(long, value_name = "DIR", default_value = "loadtest-results")]
+    pub results: PathBuf,
+
+    /// The same seed draws the same arrivals
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What a scenario works with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The tidegate to measure.
+    pub tidegate: PathBuf,
+    /// What it says of itself and where it runs.
+    pub machine: Machine,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+}
+
+/// A failure of a scenario; told to the user as it is.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Common {
+    /// Finds tidegate.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn context(&self) -> Result<Context, Failure> {
+        let binary = tidegate::binary(self.tidegate.as_deref())?;
+        let machine = Machine::this(tidegate::version(&binary).await);
+        Ok(Context { tidegate: binary, machine, seed: self.seed })
+    }
+}
+
+/// Understands the command line and does what it says; the exit code tells how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed output is no reason to fail.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    crate::process::raise_file_limit();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    // Whatever was started is stopped where its owner is dropped: here, when a signal ends it.
+    let code = runtime.block_on(async {
+        tokio::select! {
+            result = dispatch(cli.command) => match result {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => failed(&*error),
+            },
+            () = interrupted() => {
+                progress("interrupted");
+                ExitCode::from(130)
+            }
+        }
+    });
+    runtime.shutdown_background();
+    code
+}
+
+async fn dispatch(command: Command) -> Result<bool, Failure> {
+    match command {
+        Command::Run(args) => run::run(&args).await,
+    }
+}
+
+/// Prints and keeps what a scenario found; returns whether all held that must.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn finish(common: &Common, outcome: &Outcome) -> Result<bool, Failure> {
+    say(outcome.text().trim_end());
+    for path in outcome.write(&common.results)? {
+        say(format!("wrote {}", path.display()));
+    }
+    Ok(outcome.holds())
+}
+
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn failed(error: &dyn Display) -> ExitCode {
+    progress(format!("loadtest: {error}"));
+    ExitCode::FAILURE
+}
+
+/// Prints to standard output.
+pub fn say(text: impl Display) {
+    // A closed output is no reason to fail.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Tells how far it is, on standard error.
+pub fn progress(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
