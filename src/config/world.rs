@@ -29,6 +29,7 @@ mod scalers;
 mod settings;
 mod shell;
 mod stamp;
+mod stamp_changes;
 mod traffic;
 mod volumes;
 mod workload;
@@ -39,6 +40,7 @@ mod tests;
 pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
+pub use stamp_changes::StampChanges;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

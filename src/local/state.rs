@@ -4,12 +4,14 @@
 //! ```text
 //! lock             held by the running tidegate; its process id
 //! revisions.json   stamps: written before the revision they name gets traffic
+//! revisions.log    what changed in them since, where they are many
 //! replicas.json    counts: written after they changed, at most once a second
 //! *.former         the version before, taken if the present one is damaged
 //! *.new            being written
 //! ```
 
 mod file;
+mod journal;
 mod lock;
 mod memory;
 mod place;
@@ -188,7 +190,7 @@ impl StateFolder {
     ///
     /// A file is damaged with no version before it, or from a later version of tidegate.
     pub fn read(&self) -> Result<Remembered, StateError> {
-        let revisions: RevisionsIn = self.read_file(REVISIONS)?.unwrap_or_default();
+        let revisions = self.read_revisions()?;
         let replicas = match self.read_file(REPLICAS) {
             Ok(replicas) => replicas.unwrap_or_default(),
             // Without them revisions start from nothing, as their load asks for.
@@ -213,6 +215,52 @@ impl StateFolder {
         Ok(Remembered { stamps, replicas })
     }
 
+    fn read_revisions(&self) -> Result<RevisionsIn, StateError> {
+        let path = self.path.join(REVISIONS);
+        let unusable = |error: io::Error| unusable(&path, &error);
+        let damaged = match read_parts(&path) {
+            Ok(None) => return Ok(RevisionsIn::default()),
+            Ok(Some((mut revisions, digest))) => {
+                let log = journal::log(&path);
+                apply_log(&mut revisions.stamps, &log, &digest).map_err(unusable)?;
+                return Ok(revisions);
+            }
+            Err(error) => self.only_damage(&path, error)?,
+        };
+        let Ok(Some((mut revisions, digest))) = read_parts(&file::former(&path)) else {
+            return Err(StateError::Damaged { path, error: damaged });
+        };
+        // The log of the version before leads to the damaged one, and that one's log on from there.
+        let stamps = &mut revisions.stamps;
+        let (former_log, log) = (journal::former_log(&path), journal::log(&path));
+        apply_log(stamps, &former_log, &digest).map_err(unusable)?;
+        apply_log(stamps, &log, &digest).map_err(unusable)?;
+        let present = std::fs::read(&path).ok().and_then(|bytes| file::stated_digest(&bytes));
+        if let Some(present) = present {
+            apply_log(stamps, &log, &present).map_err(unusable)?;
+        }
+        let bytes = file::encode(&RevisionsOut {
+            files: &revisions.files,
+            working_directory: revisions.working_directory.to_string_lossy().into_owned(),
+            stamps: &revisions.stamps,
+        });
+        let aside = bytes.map_err(io::Error::from).and_then(|b| file::mend(&path, &b, now()));
+        say_damaged(&path, &aside.map_err(unusable)?, &damaged);
+        Ok(revisions)
+    }
+
+    /// What is wrong with a file, if it can be helped.
+    fn only_damage(&self, path: &Path, error: ReadError) -> Result<String, StateError> {
+        let path = path.to_owned();
+        match error {
+            error @ ReadError::Newer { .. } => {
+                Err(StateError::Newer { path, error: error.to_string() })
+            }
+            ReadError::Io(error) => Err(StateError::Unusable { path, error }),
+            ReadError::Damaged(error) => Ok(error),
+        }
+    }
+
     fn read_file<T: serde::de::DeserializeOwned>(
         &self,
         name: &str,
@@ -220,21 +268,13 @@ impl StateFolder {
         let path = self.path.join(name);
         let damaged = match file::read(&path) {
             Ok(content) => return Ok(content),
-            Err(error @ ReadError::Newer { .. }) => {
-                return Err(StateError::Newer { path, error: error.to_string() });
-            }
-            Err(ReadError::Io(error)) => return Err(StateError::Unusable { path, error }),
-            Err(ReadError::Damaged(error)) => error,
+            Err(error) => self.only_damage(&path, error)?,
         };
         match file::read(&file::former(&path)) {
             Ok(Some(content)) => {
                 let aside =
                     file::take_former(&path, now()).map_err(|error| unusable(&path, &error))?;
-                let (path, aside) = (path.display(), aside.display());
-                tracing::error!(
-                    %path, %aside, error = %damaged,
-                    "damaged; it was put aside, and the version before it is in effect"
-                );
+                say_damaged(&path, &aside, &damaged);
                 Ok(Some(content))
             }
             _ => Err(StateError::Damaged { path, error: damaged }),
@@ -246,6 +286,38 @@ impl StateFolder {
         let working_directory = folder.to_string_lossy().into_owned();
         file::encode(&RevisionsOut { files: &self.files, working_directory, stamps })
     }
+}
+
+/// A whole file of revisions and the digest of its content.
+fn read_parts(path: &Path) -> Result<Option<(RevisionsIn, String)>, ReadError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ReadError::Io(error.to_string())),
+    };
+    let revisions = file::decode(&bytes)?;
+    Ok(Some((revisions, file::stated_digest(&bytes).unwrap_or_default())))
+}
+
+/// Applies the lines of a log that belong to a whole file with this digest.
+fn apply_log(stamps: &mut Stamps, log: &Path, digest: &str) -> io::Result<()> {
+    let read = journal::read(log, digest)?;
+    if read.damaged > 0 {
+        tracing::error!(
+            path = %log.display(), lines = read.damaged,
+            "damaged lines are left out: what they said of revisions and traffic is forgotten"
+        );
+    }
+    read.changes.into_iter().for_each(|changes| stamps.apply(changes));
+    Ok(())
+}
+
+fn say_damaged(path: &Path, aside: &Path, error: &str) {
+    let (path, aside) = (path.display(), aside.display());
+    tracing::error!(
+        %path, %aside, %error,
+        "damaged; it was put aside, and the version before it is in effect"
+    );
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StateError {

@@ -63,7 +63,7 @@ impl Usage {
     ) -> BTreeSet<RevisionId> {
         let mut expired = BTreeSet::new();
         for name in &self.present {
-            let Some(configuration) = stamps.configurations.get(name) else { continue };
+            let Some(configuration) = stamps.configurations.get(name.as_str()) else { continue };
             let namespace = namespace_of(name);
             if self.unsettled.contains(namespace) {
                 continue;
@@ -81,9 +81,22 @@ impl Usage {
     /// Notes in the stamps what is in use, and forgets the expired ones.
     pub(super) fn note(&self, stamps: &mut Stamps, expired: &BTreeSet<RevisionId>) {
         for name in &self.present {
-            let Some(configuration) = stamps.configurations.get_mut(name) else { continue };
+            let Some(configuration) = stamps.configurations.get_mut(name.as_str()) else {
+                continue;
+            };
             let namespace = namespace_of(name);
-            configuration.revisions.retain_mut(|revision| {
+            let is_new = |revision: &StampedRevision| {
+                let id = RevisionId::new(namespace, &*revision.name);
+                let is_idle = revision.inactive_since.is_some();
+                revision.created == 0
+                    || self.routed.contains(&id) == is_idle
+                    || expired.contains(&id)
+            };
+            // Stamps that stay as they are stay the same object: they are not written again.
+            if !configuration.revisions.iter().any(is_new) {
+                continue;
+            }
+            Arc::make_mut(configuration).revisions.retain_mut(|revision| {
                 let id = RevisionId::new(namespace, &*revision.name);
                 if revision.created == 0 {
                     revision.created = self.now;

@@ -17,9 +17,9 @@ use crate::model::{ObjectName, RevisionId, ServiceId};
 #[serde(default, rename_all = "camelCase")]
 pub struct Stamps {
     /// By configuration, as `NAMESPACE/NAME`.
-    pub(super) configurations: BTreeMap<String, ConfigurationStamps>,
+    pub(super) configurations: BTreeMap<Arc<str>, Arc<ConfigurationStamps>>,
     /// By service or route, as `NAMESPACE/NAME`.
-    traffic: BTreeMap<String, TrafficStamp>,
+    pub(super) traffic: BTreeMap<Arc<str>, Arc<TrafficStamp>>,
 }
 
 /// The stamps of one configuration.
@@ -137,13 +137,15 @@ impl Stamps {
         template: NewTemplate<'_>,
         taken: &dyn Fn(&str) -> bool,
     ) {
-        let stamps = self.configurations.entry(configuration.to_string()).or_default();
-        if let Some(latest) = stamps.revisions.iter_mut().find(|r| r.name == stamps.latest)
-            && latest.written == *template.written
-        {
-            if latest.directory != template.directory {
-                latest.directory = template.directory.to_owned();
-            }
+        let latest = self.latest(configuration).and_then(|name| self.revision(configuration, name));
+        let is_unchanged = latest.is_some_and(|latest| latest.written == *template.written);
+        if is_unchanged && latest.is_some_and(|latest| latest.directory == template.directory) {
+            return;
+        }
+        let stamps = self.of(configuration);
+        if is_unchanged {
+            let latest = stamps.revisions.iter_mut().find(|known| known.name == stamps.latest);
+            latest.into_iter().for_each(|known| known.directory = template.directory.to_owned());
             return;
         }
         stamps.generation += 1;
@@ -185,7 +187,7 @@ impl Stamps {
         generation: u32,
         template: NewTemplate<'_>,
     ) {
-        let stamps = self.configurations.entry(configuration.to_string()).or_default();
+        let stamps = self.of(configuration);
         stamps.generation = stamps.generation.max(generation);
         name.clone_into(&mut stamps.latest);
         stamps.revisions.push(StampedRevision {
@@ -200,21 +202,27 @@ impl Stamps {
 
     /// Lets numbering go on after `generation`.
     pub(super) fn continue_after(&mut self, configuration: &ObjectName, generation: u32) {
-        let stamps = self.configurations.entry(configuration.to_string()).or_default();
+        let stamps = self.of(configuration);
         stamps.generation = stamps.generation.max(generation);
+    }
+
+    /// The stamps of a configuration, to change them.
+    fn of(&mut self, configuration: &ObjectName) -> &mut ConfigurationStamps {
+        let name = Arc::from(configuration.to_string());
+        Arc::make_mut(self.configurations.entry(name).or_default())
     }
 
     /// Whether a configuration was ever stamped.
     pub(super) fn knows(&self, configuration: &ObjectName) -> bool {
         self.configurations
-            .get(&configuration.to_string())
+            .get(configuration.to_string().as_str())
             .is_some_and(|stamps| !stamps.revisions.is_empty())
     }
 
     /// Name of a configuration's newest revision.
     pub fn latest(&self, configuration: &ObjectName) -> Option<&str> {
         self.configurations
-            .get(&configuration.to_string())
+            .get(configuration.to_string().as_str())
             .map(|stamps| stamps.latest.as_str())
             .filter(|latest| !latest.is_empty())
     }
@@ -222,7 +230,7 @@ impl Stamps {
     /// The revisions of a configuration, oldest first.
     pub fn revisions(&self, configuration: &ObjectName) -> &[StampedRevision] {
         self.configurations
-            .get(&configuration.to_string())
+            .get(configuration.to_string().as_str())
             .map_or(&[], |stamps| stamps.revisions.as_slice())
     }
 
@@ -237,17 +245,13 @@ impl Stamps {
 
     /// The last traffic of a service that could be resolved.
     pub(super) fn good_traffic(&self, service: &ObjectName) -> Option<&TrafficStamp> {
-        self.traffic.get(&service.to_string())
+        self.traffic.get(service.to_string().as_str()).map(|traffic| &**traffic)
     }
 
     /// Notes traffic that could be resolved.
     pub(super) fn set_good_traffic(&mut self, service: &ObjectName, traffic: &TrafficStamp) {
-        match self.traffic.get_mut(&service.to_string()) {
-            Some(known) if known == traffic => {}
-            Some(known) => known.clone_from(traffic),
-            None => {
-                self.traffic.insert(service.to_string(), traffic.clone());
-            }
+        if self.good_traffic(service) != Some(traffic) {
+            self.traffic.insert(service.to_string().into(), Arc::new(traffic.clone()));
         }
     }
 
@@ -255,7 +259,7 @@ impl Stamps {
     /// then, `base`.
     #[must_use]
     pub fn seen_from(mut self, base: &Path) -> Self {
-        let stamps = self.configurations.values_mut();
+        let stamps = self.configurations.values_mut().map(Arc::make_mut);
         for revision in stamps.flat_map(|stamps| &mut stamps.revisions) {
             revision.directory = base.join(&revision.directory);
         }
@@ -264,30 +268,30 @@ impl Stamps {
 
     /// Notes how far the traffic of a service has got.
     pub(super) fn set_rollout(&mut self, service: &ObjectName, rollout: Rollout) {
-        if let Some(traffic) = self.traffic.get_mut(&service.to_string()) {
-            traffic.rollout = rollout;
+        if let Some(traffic) = self.traffic.get_mut(service.to_string().as_str()) {
+            Arc::make_mut(traffic).rollout = rollout;
         }
     }
 
     /// Every configuration that was stamped, as `NAMESPACE/NAME`.
     pub(super) fn configurations(&self) -> impl Iterator<Item = &str> {
-        self.configurations.keys().map(String::as_str)
+        self.configurations.keys().map(|name| &**name)
     }
 
     /// Every configuration, service and route that something is noted of, as `NAMESPACE/NAME`.
     pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
-        self.configurations.keys().chain(self.traffic.keys()).map(String::as_str)
+        self.configurations.keys().chain(self.traffic.keys()).map(|name| &**name)
     }
 
     /// The stamps of these services alone.
     pub(super) fn part<'a>(&self, services: impl Iterator<Item = &'a ServiceId>) -> Self {
         let mut part = Self::default();
         for name in services.map(ObjectName::to_string) {
-            if let Some(stamps) = self.configurations.get(&name) {
-                part.configurations.insert(name.clone(), stamps.clone());
+            if let Some((name, stamps)) = self.configurations.get_key_value(name.as_str()) {
+                part.configurations.insert(Arc::clone(name), Arc::clone(stamps));
             }
-            if let Some(traffic) = self.traffic.get(&name) {
-                part.traffic.insert(name, traffic.clone());
+            if let Some((name, traffic)) = self.traffic.get_key_value(name.as_str()) {
+                part.traffic.insert(Arc::clone(name), Arc::clone(traffic));
             }
         }
         part
@@ -296,8 +300,8 @@ impl Stamps {
     /// Puts the stamps of these services in the place of those there were.
     pub(super) fn put<'a>(&mut self, services: impl Iterator<Item = &'a ServiceId>, part: Self) {
         for name in services.map(ObjectName::to_string) {
-            self.configurations.remove(&name);
-            self.traffic.remove(&name);
+            self.configurations.remove(name.as_str());
+            self.traffic.remove(name.as_str());
         }
         self.configurations.extend(part.configurations);
         self.traffic.extend(part.traffic);

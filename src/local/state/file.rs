@@ -2,7 +2,7 @@
 //! whatever happens in between, and how it is read.
 //!
 //! ```text
-//! {"tidegate":"0.1.0","format":1,"digest":"…16 hexadecimal digits…"}
+//! {"tidegate":"0.1.0","format":2,"digest":"…16 hexadecimal digits…"}
 //! {…the content, as JSON on one line…}
 //! ```
 
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The format that is written, and the newest one that is read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Bytes written at once.
 const PIECE: usize = 64 * 1024;
 
@@ -91,6 +91,12 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
     })
 }
 
+/// The digest that a file's first line states; none where that line cannot be read.
+pub(super) fn stated_digest(bytes: &[u8]) -> Option<String> {
+    let head = bytes.split(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice(head).map(|head: Head| head.digest).ok()
+}
+
 /// What is about to be done to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -158,11 +164,28 @@ fn put_in_place(path: &Path, new: &Path, ask: Ask<'_>) -> io::Result<()> {
     ask(Step::Rename)?;
     fs::rename(new, path)?;
     ask(Step::SyncFolder)?;
+    sync_folder(path)
+}
+
+/// Brings the names in a file's folder to the disk.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+/// Replaces a damaged file, which gets another name: that name. The version before stays as it is.
+pub(super) fn mend(path: &Path, bytes: &[u8], seconds: u64) -> io::Result<PathBuf> {
+    let new = path.with_extension("new");
+    write_new(&new, bytes, &mut |_| Ok(()))?;
+    let aside = free_name(path, seconds);
+    // There is a file at `path` at every moment.
+    fs::hard_link(path, &aside)?;
+    fs::rename(&new, path)?;
+    sync_folder(path)?;
+    Ok(aside)
+}
+
+pub(super) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

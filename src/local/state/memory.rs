@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::file::{self, Step};
+use super::journal::Journal;
 use super::{REPLICAS, REVISIONS, Replicas, StateError, StateFolder, unusable};
 use crate::config::world::Stamps;
 
@@ -47,19 +48,27 @@ struct Inner {
 /// What is to be written.
 #[derive(Debug, Default)]
 struct Desk {
-    revisions: Slot,
+    /// The newest stamps, and a count of all there were.
+    stamps: Option<Stamps>,
+    number: u64,
     replicas: Slot,
     news: bool,
     closed: bool,
 }
 
-/// The newest content of one file.
+/// The newest replica counts.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Counts contents.
-    number: u64,
     digest: Option<u64>,
     waiting: Option<Vec<u8>>,
+}
+
+/// What the writer takes from the desk.
+struct Work {
+    number: u64,
+    stamps: Option<Stamps>,
+    replicas: Option<Vec<u8>>,
+    closed: bool,
 }
 
 /// How far the writer is.
@@ -90,15 +99,9 @@ impl Slot {
         if self.digest == Some(digest) && self.waiting.is_none() {
             return false;
         }
-        self.number += 1;
         self.digest = Some(digest);
         self.waiting = Some(bytes);
         true
-    }
-
-    /// A content could not be written: it waits again, unless there is a newer one.
-    fn give_back(&mut self, bytes: Vec<u8>) {
-        self.waiting.get_or_insert(bytes);
     }
 }
 
@@ -115,14 +118,14 @@ impl Memory {
 
     pub(super) fn asking(folder: StateFolder, ask: Ask) -> io::Result<Self> {
         let mut desk = Desk::default();
-        for (slot, name) in [(&mut desk.revisions, REVISIONS), (&mut desk.replicas, REPLICAS)] {
-            // What is there already is not written again.
-            slot.digest = std::fs::read(folder.path.join(name)).ok().map(|b| file::digest(&b));
-        }
+        // What is there already is not written again.
+        let replicas = std::fs::read(folder.path.join(REPLICAS));
+        desk.replicas.digest = replicas.ok().map(|bytes| file::digest(&bytes));
+        let journal = Journal::new(folder.path.join(REVISIONS));
         let (desk, wake) = (Mutex::new(desk), Condvar::new());
         let inner = Arc::new(Inner { folder, desk, wake, done: watch::Sender::default() });
         let own = Arc::clone(&inner);
-        thread::Builder::new().name("state".to_owned()).spawn(move || own.work(ask))?;
+        thread::Builder::new().name("state".to_owned()).spawn(move || own.work(journal, ask))?;
         Ok(Self(Arc::new(Handle(inner))))
     }
 
@@ -130,21 +133,14 @@ impl Memory {
     /// then they go there as soon as that is possible, and [`Self::health`] says so.
     pub async fn save_revisions(&self, stamps: &Stamps) -> bool {
         let inner = &self.0.0;
-        let bytes = match inner.folder.encode_revisions(stamps) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                inner.failed(&error);
-                return false;
-            }
-        };
         let number = {
             let mut desk = inner.desk.lock();
-            if desk.revisions.put(bytes) {
-                desk.news = true;
-                inner.wake.notify_one();
-            }
-            desk.revisions.number
+            desk.stamps = Some(stamps.clone());
+            desk.number += 1;
+            desk.news = true;
+            desk.number
         };
+        inner.wake.notify_one();
         let mut done = inner.done.subscribe();
         let tried = timeout(WAIT, done.wait_for(|done| done.tried >= number)).await;
         if tried.is_err() {
@@ -188,32 +184,13 @@ impl Inner {
     }
 
     /// Writes until it is closed.
-    fn work(&self, mut ask: Ask) {
+    fn work(&self, mut journal: Journal, mut ask: Ask) {
         let mut pause = None;
         loop {
-            let (number, revisions, replicas, closed) = self.next(pause);
-            let files = [(REVISIONS, revisions), (REPLICAS, replicas)];
-            let mut failure = None;
-            for (name, bytes) in files {
-                let Some(bytes) = bytes else { continue };
-                let path = self.folder.path.join(name);
-                let result = file::replace(&path, &bytes, &mut ask);
-                if let Err(error) = result {
-                    failure = Some(format!("{}: {error}", path.display()));
-                    let mut desk = self.desk.lock();
-                    let slot =
-                        if name == REVISIONS { &mut desk.revisions } else { &mut desk.replicas };
-                    slot.give_back(bytes);
-                } else {
-                    self.done.send_modify(|done| {
-                        done.health.writes += 1;
-                        if name == REVISIONS {
-                            done.saved = number;
-                        }
-                    });
-                }
-            }
-            pause = match failure {
+            let work = self.next(pause);
+            let revisions = self.write_revisions(&mut journal, &work, &mut ask);
+            let failure = [revisions, self.write_replicas(work.replicas, &mut ask)];
+            pause = match failure.into_iter().flatten().next_back() {
                 Some(error) => {
                     self.failed(&error);
                     let longer = pause.map_or(FIRST_PAUSE, |pause: Duration| pause * 2);
@@ -225,17 +202,57 @@ impl Inner {
                 }
             };
             self.done.send_modify(|done| {
-                done.tried = number;
-                done.ended = closed;
+                done.tried = work.number;
+                done.ended = work.closed;
             });
-            if closed {
+            if work.closed {
                 return;
             }
         }
     }
 
+    /// Brings stamps to the disk; what failed. Then they wait again, unless there are newer ones.
+    fn write_revisions(
+        &self,
+        journal: &mut Journal,
+        work: &Work,
+        ask: file::Ask<'_>,
+    ) -> Option<String> {
+        let stamps = work.stamps.as_ref()?;
+        let encode = |stamps: &Stamps| Ok(self.folder.encode_revisions(stamps)?);
+        match journal.save(stamps, encode, ask) {
+            Ok(is_written) => {
+                self.done.send_modify(|done| {
+                    done.health.writes += u64::from(is_written);
+                    done.saved = work.number;
+                });
+                None
+            }
+            Err(error) => {
+                self.desk.lock().stamps.get_or_insert_with(|| stamps.clone());
+                Some(format!("{}: {error}", self.folder.path.join(REVISIONS).display()))
+            }
+        }
+    }
+
+    /// The same with replica counts.
+    fn write_replicas(&self, bytes: Option<Vec<u8>>, ask: file::Ask<'_>) -> Option<String> {
+        let bytes = bytes?;
+        let path = self.folder.path.join(REPLICAS);
+        match file::replace(&path, &bytes, ask) {
+            Ok(()) => {
+                self.done.send_modify(|done| done.health.writes += 1);
+                None
+            }
+            Err(error) => {
+                self.desk.lock().replicas.waiting.get_or_insert(bytes);
+                Some(format!("{}: {error}", path.display()))
+            }
+        }
+    }
+
     /// Waits for something to write, or until it is time to try again.
-    fn next(&self, pause: Option<Duration>) -> (u64, Option<Vec<u8>>, Option<Vec<u8>>, bool) {
+    fn next(&self, pause: Option<Duration>) -> Work {
         let mut desk = self.desk.lock();
         while !desk.news && !desk.closed {
             match pause {
@@ -248,8 +265,12 @@ impl Inner {
             }
         }
         desk.news = false;
-        let number = desk.revisions.number;
-        (number, desk.revisions.waiting.take(), desk.replicas.waiting.take(), desk.closed)
+        Work {
+            number: desk.number,
+            stamps: desk.stamps.take(),
+            replicas: desk.replicas.waiting.take(),
+            closed: desk.closed,
+        }
     }
 
     /// Said once for as long as it lasts.

@@ -1,5 +1,7 @@
 //! The state ended at every moment of its writing, on full disks, damaged, and by later versions.
 
+mod journal;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -191,7 +193,10 @@ fn a_damaged_file_is_kept_and_the_version_before_it_taken() {
         let read = || open(folder.path()).unwrap().read().unwrap();
         let mut life = Life::begin(read().stamps);
         assert_eq!(life.load("b"), "hello-00001=a hello-00002=b → hello-00002");
-        assert_eq!(listed(folder.path()), "lock revisions.damaged- revisions.json");
+        assert_eq!(
+            listed(folder.path()),
+            "lock revisions.damaged- revisions.former revisions.json"
+        );
         // It is not taken for a beginning the next time either.
         assert!(!read().stamps.revisions(&hello()).is_empty());
 
@@ -228,10 +233,10 @@ fn what_has_to_be_done_is_said() {
     let head = |format: u32| {
         format!("{{\"tidegate\":\"9.1.0\",\"format\":{format},\"digest\":\"\",\"more\":1}}\n?")
     };
-    fs::write(&path, head(2)).unwrap();
-    expect!["/state/revisions.json: format 2 of tidegate 9.1.0, while this version reads format 1 at most; start that version again, or begin anew in another folder with --state-dir DIR: then the templates in the manifests become first revisions"]
+    fs::write(&path, head(3)).unwrap();
+    expect!["/state/revisions.json: format 3 of tidegate 9.1.0, while this version reads format 2 at most; start that version again, or begin anew in another folder with --state-dir DIR: then the templates in the manifests become first revisions"]
         .assert_eq(&shown(state.read().unwrap_err()));
-    fs::write(&path, head(1)).unwrap();
+    fs::write(&path, head(2)).unwrap();
     expect!["/state/revisions.json: damaged, and there is no version before it: line 2: it is not what was written there. It is left as it is. Put a copy in its place, or move it away to begin anew: then the templates in the manifests become first revisions"]
         .assert_eq(&shown(state.read().unwrap_err()));
     fs::write(folder.path().join("file"), "").unwrap();
