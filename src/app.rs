@@ -1,5 +1,6 @@
 //! The composition root: what starts in which order, and what ends in which.
 
+mod carry;
 mod control;
 mod https;
 mod levels;
@@ -7,6 +8,7 @@ mod listeners;
 mod refusals;
 mod rollouts;
 mod serve;
+mod sidecar;
 mod state;
 mod threads;
 mod validate;
@@ -15,5 +17,6 @@ mod views;
 pub use control::{Control, ControlParts, Live};
 pub use https::ShownAt;
 pub use serve::serve;
+pub use sidecar::sidecar;
 pub use threads::{Workers, start_workers};
 pub use validate::validate;

@@ -15,6 +15,7 @@ pub mod problem;
 pub mod rollout;
 pub mod scaling;
 pub mod settings;
+pub mod sidecar;
 pub mod text;
 pub mod world;
 pub mod yaml;

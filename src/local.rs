@@ -6,12 +6,15 @@
 //! * [`Supervisor`] owns the replicas: it takes counts through
 //!   [`ScaleTarget`](crate::platform::ScaleTarget) and reports endpoints as
 //!   [`Update`](crate::platform::Update)s.
+//! * [`BackendSource`] and [`BackendTarget`] are the same seams before one backend that somebody
+//!   else runs (`tidegate sidecar`).
 //!
 //! ```text
 //! order → room (fleets, turns to start) → replica task → guard → program
 //!           ↑ events (spawned, ready, failed, gone) ┘ probes, output, volumes
 //! ```
 
+mod backend;
 mod backoff;
 mod cgroup;
 mod environment;
@@ -43,6 +46,7 @@ mod turns;
 mod volumes;
 mod wire;
 
+pub use backend::{Backend, BackendSource, BackendTarget};
 pub use guard::guard_main;
 pub use limits::raise_descriptor_limit;
 pub use listening::port_holder;

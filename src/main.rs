@@ -9,6 +9,7 @@ use tidegate::cli::{self, echo, status};
 fn main() -> ExitCode {
     match cli::parse() {
         Ok(Command::Serve(args)) => app::serve(&args),
+        Ok(Command::Sidecar(args)) => app::sidecar(&args),
         Ok(Command::Validate(args)) => app::validate(&args),
         Ok(Command::Echo(args)) => echo::run(&args),
         Ok(Command::Status(args)) => status::run(&args),

@@ -19,6 +19,7 @@ mod forwarded;
 mod headers;
 mod listen;
 mod outgoing;
+mod probe;
 mod refusal;
 mod relay;
 mod retry;
@@ -32,5 +33,5 @@ mod worker;
 
 pub use access_log::{AccessLog, LineSink};
 pub use listen::{Acceptor, Door, Entry};
-pub use shared::{DrainState, Settings, Shared};
+pub use shared::{DrainState, Position, Settings, Shared};
 pub use worker::{Message, Worker};

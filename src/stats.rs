@@ -143,6 +143,12 @@ impl RevisionStats {
         self.cell(worker).ended(status, now.0.saturating_sub(arrived.0));
     }
 
+    /// A replica answered, or broke off; `took` is without the wait for a place. Only kept where
+    /// both are shown apart.
+    pub fn app_ended(&self, worker: WorkerIndex, status: Option<u16>, took: std::time::Duration) {
+        self.cell(worker).app_ended(status, crate::model::nanos_of(took));
+    }
+
     /// tidegate answered a request of this revision itself.
     pub fn refused(&self, reason: Reason) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -184,6 +190,15 @@ impl RevisionStats {
             sum.add(&cell.latency());
         }
         sum
+    }
+
+    /// Status codes and times of what [`Self::app_ended`] was told.
+    pub fn app(&self) -> (CodeCount, HistogramReading) {
+        let (mut codes, mut latency) = (CodeCount::default(), HistogramReading::default());
+        for cell in self.cells.iter().filter_map(OnceLock::get) {
+            cell.add_app(&mut codes, &mut latency);
+        }
+        (codes, latency)
     }
 
     /// Time that requests waited for a permit; those that did not wait are not in it.

@@ -10,6 +10,7 @@ mod input;
 mod knative;
 mod openmetrics;
 mod process;
+mod queue_proxy;
 mod text;
 
 pub(super) use process::started;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::cli::args::ServeArgs;
+use crate::cli::args::ListenArgs;
 use crate::cli::say;
 use crate::local::port_holder;
 use crate::proxy::{Door, Entry};
@@ -38,7 +38,7 @@ impl Listeners {
     ///
     /// # Errors
     /// An address that cannot be had, or certificates that cannot be used.
-    pub(super) fn open(args: &ServeArgs) -> Result<Self, ListenError> {
+    pub(super) fn open(args: &ListenArgs) -> Result<Self, ListenError> {
         let tls = open_tls(&args.https)?;
         let (mut doors, secure) = (open_doors(args)?, open_secure_doors(args, tls.as_ref())?);
         let admin = bind_admin(args.admin)?;
@@ -49,7 +49,7 @@ impl Listeners {
     }
 }
 
-fn open_doors(args: &ServeArgs) -> Result<Vec<Door>, ListenError> {
+fn open_doors(args: &ListenArgs) -> Result<Vec<Door>, ListenError> {
     let (addresses, given) = args.http_addresses();
     let mut doors = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -70,7 +70,7 @@ fn open_doors(args: &ServeArgs) -> Result<Vec<Door>, ListenError> {
 }
 
 fn open_secure_doors(
-    args: &ServeArgs,
+    args: &ListenArgs,
     tls: Option<&Arc<TlsServer>>,
 ) -> Result<Vec<Door>, ListenError> {
     let entry = Arc::new(Entry { tls: tls.map(Arc::clone) });

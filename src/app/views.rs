@@ -14,7 +14,7 @@ use crate::autoscaler::{Autoscaler, Decision};
 use crate::cli::logging::{ForwarderCounts, LogHandle};
 use crate::local::state::{Health, Memory};
 use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
-use crate::proxy::{DrainState, Shared};
+use crate::proxy::{DrainState, Position, Shared};
 use crate::revision::Revision;
 use crate::tls::TlsServer;
 
@@ -64,6 +64,10 @@ fn readiness(sources: &Sources) -> Readiness {
             format!("{word}: {open} connections left")
         }
     };
+    let away = state == DrainState::Serving && sources.backend_is_away();
+    if away {
+        return Readiness { ready: false, state: "the backend is not ready".to_owned() };
+    }
     Readiness { ready: state == DrainState::Serving, state: state_text }
 }
 
@@ -102,6 +106,12 @@ fn metric_word(metric: Metric) -> &'static str {
 }
 
 impl Sources {
+    /// Whether this is a sidecar whose backend is not ready.
+    fn backend_is_away(&self) -> bool {
+        self.shared.settings.position == Position::Sidecar
+            && self.live.revisions().iter().all(|revision| revision.stats().ready() == 0)
+    }
+
     /// Families of what only this program has.
     fn extra(&self) -> Vec<Family> {
         let mut extra = self.state().as_ref().map(families).unwrap_or_default();
@@ -126,7 +136,8 @@ impl Sources {
             .map(|service| ServiceView {
                 namespace: service.id.namespace.to_string(),
                 name: service.id.name.to_string(),
-                url: service.hosts.first().map(|host| self.url(host)).unwrap_or_default(),
+                // A sidecar's takes any.
+                url: self.url(service.hosts.first().map_or("localhost", |host| host)),
                 hosts: service.hosts.iter().map(ToString::to_string).collect(),
                 traffic: service
                     .traffic
@@ -245,6 +256,7 @@ impl Sources {
             .collect();
         MetricsInput {
             instance: Arc::clone(&self.instance),
+            sidecar: self.shared.settings.position == Position::Sidecar,
             revisions,
             refused: self.shared.refusals(),
             connections: self.connections(),
@@ -269,7 +281,9 @@ impl Sources {
     fn revision_metrics(&self, revision: &Arc<Revision>) -> RevisionMetrics {
         let spec = revision.spec();
         let (desired, counts) = self.live.counts(revision.id());
-        let view = self.autoscaler.view(revision.id());
+        // A sidecar's one replica is never scaled.
+        let scaled = self.shared.settings.position == Position::Edge;
+        let view = scaled.then(|| self.autoscaler.view(revision.id())).flatten();
         RevisionMetrics {
             revision: spec.id.clone(),
             service: spec.service.clone(),

@@ -3,10 +3,11 @@
 
 mod https;
 mod parse;
+mod shared;
+mod sidecar;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,13 +17,12 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::model::ServiceId;
-use parse::{duration, health_path, listen_address, network, object_name, run_command, sample};
+use parse::{duration, listen_address, network, object_name, run_command};
 
 pub use https::HttpsArgs;
-pub use parse::{RunCommand, StateDir};
-
-/// Port of the data listeners when none is given.
-const HTTP_PORT: u16 = 8080;
+pub use parse::{RunCommand, StateDir, UpstreamAddress};
+pub use shared::{DrainArgs, ListenArgs, LogArgs, LogFormat};
+pub use sidecar::SidecarArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +32,8 @@ Examples:
                                             say which program an image stands for here
   tidegate validate -f hello.yaml           only check
   tidegate status --watch                   see services, replicas and load
+  tidegate sidecar --upstream 127.0.0.1:9000 --container-concurrency 4
+                                            queue before one program that runs already
   curl http://hello.default.localhost:8080  call a service
 
 Exit codes: 0 fine, 1 failed, 64 wrong usage, 78 configuration with errors.";
@@ -93,6 +95,9 @@ pub enum Command {
     /// Serve manifests (the default)
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Limit, queue, time and measure requests before one backend that runs already
+    #[command(after_help = sidecar::EXAMPLES)]
+    Sidecar(Box<SidecarArgs>),
     /// Check manifests and report every problem
     #[command(after_help = VALIDATE_EXAMPLES)]
     Validate(ValidateArgs),
@@ -129,16 +134,6 @@ pub struct Manifests {
     pub strict: bool,
 }
 
-/// Form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Options of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
@@ -146,25 +141,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub manifests: Manifests,
 
-    /// Where requests come in; none given = the two loopback addresses with port 8080.
-    #[arg(help = "Where requests come in; repeatable; port 0 = any free one \
-                  [default: 127.0.0.1:8080 and [::1]:8080]")]
-    #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTP", value_delimiter = ',')]
-    #[arg(value_parser = listen_address)]
-    pub http: Vec<SocketAddr>,
-
-    /// HTTPS.
+    /// Where it listens.
     #[command(flatten)]
-    pub https: HttpsArgs,
-
-    /// Where metrics, health and the JSON API are
-    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:9095")]
-    #[arg(value_parser = listen_address)]
-    pub admin: SocketAddr,
-
-    /// Host names the admin listener may be called by, besides loopback ones; repeatable
-    #[arg(long, value_name = "HOST", env = "TIDEGATE_ADMIN_HOST", value_delimiter = ',')]
-    pub admin_host: Vec<String>,
+    pub listen: ListenArgs,
 
     /// Service for requests to `localhost` or to an IP address
     /// [default: the only one, if there is one]
@@ -178,70 +157,23 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR|none", env = "TIDEGATE_STATE_DIR")]
     pub state_dir: Option<StateDir>,
 
-    /// Threads that serve requests [default: one per processor]
-    #[arg(long, value_name = "N", env = "TIDEGATE_WORKERS")]
-    pub workers: Option<NonZeroUsize>,
-
     /// Replicas of all services together
     #[arg(long, value_name = "N", env = "TIDEGATE_MAX_REPLICAS", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub max_replicas: u32,
 
-    /// At the end: how long requests may take to finish
-    #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "30s")]
-    #[arg(value_parser = duration)]
-    pub drain_timeout: Duration,
-
-    /// At the end: how long to go on accepting while /readyz already says no
-    #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_DELAY", default_value = "0s")]
-    #[arg(value_parser = duration)]
-    pub drain_delay: Duration,
-
-    /// A further path that answers health checks on the data listeners when the Host is absent,
-    /// an IP address or no service's
-    #[arg(long, value_name = "PATH", env = "TIDEGATE_HEALTH_PATH", value_parser = health_path)]
-    pub health_path: Option<String>,
+    /// How it ends.
+    #[command(flatten)]
+    pub drain: DrainArgs,
 
     /// Clients whose X-Forwarded-* and Forwarded headers are kept and appended to; repeatable
     #[arg(long, value_name = "CIDR", env = "TIDEGATE_TRUSTED_PROXIES", value_delimiter = ',')]
     #[arg(value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// Form of the log on standard error
-    #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
-
-    /// What is logged: a level, or levels by part, as in `info,tidegate::proxy=debug`
-    #[arg(long, value_name = "LEVELS", env = "TIDEGATE_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-
-    /// Log every request as one JSON line with Knative's request-log fields
-    #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_parser = BoolishValueParser::new())]
-    pub access_log: bool,
-
-    /// Which part of the requests the access log has, 0 to 1
-    #[arg(long, value_name = "PART", env = "TIDEGATE_ACCESS_LOG_SAMPLE", default_value_t = 1.0)]
-    #[arg(value_parser = sample)]
-    pub access_log_sample: f64,
-}
-
-impl ServeArgs {
-    /// Addresses to listen on, and whether they were given: a default address that this machine
-    /// does not have (no IPv6) is no error.
-    pub fn http_addresses(&self) -> (Vec<SocketAddr>, bool) {
-        if self.http.is_empty() {
-            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            return (loopback.map(|ip| SocketAddr::new(ip, HTTP_PORT)).to_vec(), false);
-        }
-        (self.http.clone(), true)
-    }
-
-    /// Number of worker threads.
-    pub fn worker_count(&self) -> usize {
-        self.workers
-            .or_else(|| std::thread::available_parallelism().ok())
-            .map_or(1, NonZeroUsize::get)
-    }
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Options of `validate`.
@@ -339,10 +271,13 @@ pub fn parse_from(mut arguments: Vec<OsString>) -> Result<Command, clap::Error> 
         _ => {}
     }
     let command = Cli::try_parse_from(arguments)?.command;
-    if let Command::Serve(serve) = &command {
-        let usage = |text| Cli::command().error(ErrorKind::ArgumentConflict, text);
-        serve.https.check().map_err(usage)?;
-    }
+    let https = match &command {
+        Command::Serve(serve) => Some(&serve.listen.https),
+        Command::Sidecar(sidecar) => Some(&sidecar.listen.https),
+        _ => None,
+    };
+    let usage = |text| Cli::command().error(ErrorKind::ArgumentConflict, text);
+    https.map_or(Ok(()), HttpsArgs::check).map_err(usage)?;
     Ok(command)
 }
 

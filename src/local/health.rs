@@ -55,6 +55,19 @@ pub(super) async fn watch(
     }
 }
 
+/// Resolves when a replica that was ready no longer is, with the reason.
+pub(super) async fn lost(prober: &Prober, probe: &Probe, address: SocketAddr) -> String {
+    let mut state = Threshold::new(probe, true);
+    loop {
+        sleep(period(probe)).await;
+        match prober.ask(probe, address).await {
+            Ok(()) => drop(state.observe(true)),
+            Err(reason) if state.observe(false) == Some(false) => return reason,
+            Err(_) => {}
+        }
+    }
+}
+
 fn period(probe: &Probe) -> Duration {
     if probe.period.is_zero() { USUAL_PERIOD } else { probe.period }
 }

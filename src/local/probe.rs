@@ -25,8 +25,8 @@ pub(super) const USER_AGENT: &str = "kube-probe/1.34";
 pub(super) struct Prober {
     /// What its port speaks.
     pub(super) protocol: Protocol,
-    /// Runs exec probes in the replica's surroundings.
-    pub(super) commands: Commands,
+    /// Runs exec probes in the replica's surroundings; none where it is not this machine's child.
+    pub(super) commands: Option<Commands>,
 }
 
 impl Prober {
@@ -43,7 +43,10 @@ impl Prober {
                     http::ask(at(port), protocol, path, headers).await
                 }
                 ProbeAction::Grpc { port, service } => grpc::ask(at(port), service).await,
-                ProbeAction::Exec { command } => self.commands.ask(command, bound).await,
+                ProbeAction::Exec { command } => match &self.commands {
+                    Some(commands) => commands.ask(command, bound).await,
+                    None => Err("a command cannot be run in this replica".to_owned()),
+                },
             }
         };
         match timeout(bound, asked).await {

@@ -257,13 +257,13 @@ impl Life {
     fn prober(&self, kit: &Kit) -> Prober {
         Prober {
             protocol: self.job.revision.protocol,
-            commands: Commands {
+            commands: Some(Commands {
                 keeper: self.shared.keeper.clone(),
                 serials: self.shared.serials.clone(),
                 variables: Arc::clone(&kit.variables),
                 directory: self.job.process.directory.clone(),
                 own: self.shared.own.clone(),
-            },
+            }),
         }
     }
 

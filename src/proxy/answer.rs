@@ -23,10 +23,11 @@ use super::edge::{Checked, check};
 use super::exchange::Exchange;
 use super::forward::forward;
 use super::outgoing::Outgoing;
+use super::probe::network_probe;
 use super::refusal;
 use super::relay::Relay;
 use super::scan::{Seen, scan};
-use super::shared::DrainState;
+use super::shared::{DrainState, Position};
 use super::worker::{LocalRevision, Worker};
 
 /// Where the data listeners tell whether they are ready.
@@ -161,7 +162,9 @@ fn judge(
         Ok(checked) => checked,
         Err(refused) => return (seen, Verdict::Malformed(refused)),
     };
-    if let Some(response) = health(worker, request, &checked) {
+    let probed = seen.ours && worker.shared.settings.position == Position::Sidecar;
+    let probe = if probed { network_probe(worker, request.headers()) } else { None };
+    if let Some(response) = probe.or_else(|| health(worker, request, &checked)) {
         return (seen, Verdict::Answered(response));
     }
     if worker.shared.drain_state() >= DrainState::Closing {
@@ -243,8 +246,13 @@ fn health(
         }
     }
     let state = worker.shared.drain_state();
-    let mut response = Response::new(ResponseBody::text(format!("{}\n", state.word())));
-    if state != DrainState::Serving {
+    let ready = worker.is_ready();
+    let word = match state {
+        DrainState::Serving if !ready => "the backend is not ready",
+        _ => state.word(),
+    };
+    let mut response = Response::new(ResponseBody::text(format!("{word}\n")));
+    if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     Some(response)

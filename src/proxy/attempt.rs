@@ -43,10 +43,12 @@ fn timeout_text(reason: Reason) -> &'static str {
         Reason::IdleTimeout => "nothing was sent or received for idleTimeoutSeconds",
         Reason::GrpcTimeout => "the call's grpc-timeout has passed",
         Reason::QueueTimeout => {
-            "no replica was free within tidegate.dev/queue-timeout; see containerConcurrency and \
-             max-scale"
+            "no replica was free within tidegate.dev/queue-timeout (--queue-timeout of a sidecar); \
+             see containerConcurrency and max-scale"
         }
-        _ => "the request took longer than timeoutSeconds, waiting included",
+        _ => {
+            "the request took longer than timeoutSeconds (--timeout of a sidecar), waiting included"
+        }
     }
 }
 

@@ -117,7 +117,8 @@ impl Connection {
     fn new(worker: &Worker, guest: Guest, timer: Swept<Self>) -> Rc<Self> {
         let settings = &worker.shared.settings;
         let io = SharedIo::new(guest.socket);
-        let client = Client::new(guest.ip, guest.secure, &settings.trusted_proxies);
+        let (nets, position) = (&settings.trusted_proxies, settings.position);
+        let client = Client::new(guest.ip, guest.secure, nets, position);
         let keep_alive =
             if client.trusted { settings.keep_alive_trusted } else { settings.keep_alive };
         Rc::new(Self {

@@ -11,6 +11,7 @@ use crate::stats::Nanos;
 use super::access_log::{Ending, Record};
 use super::body::Cut;
 use super::connection::{Active, Connection};
+use super::shared::Position;
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
@@ -195,6 +196,15 @@ impl Exchange {
         }
     }
 
+    /// The replica's own part of it, as queue-proxy's `revision_app_*` have it.
+    fn end_app(&self, now: Nanos) {
+        let broke = matches!(self.reason, Some(Reason::UpstreamConnect | Reason::UpstreamBroke));
+        if self.answered || broke {
+            let took = now.since(self.arrived).saturating_sub(self.waited);
+            self.local.revision.stats().app_ended(self.worker.index, self.status, took);
+        }
+    }
+
     fn write_log(&mut self, now: Nanos, endpoint: Option<SocketAddr>) {
         let Some(record) = self.log.take() else { return };
         let Some(log) = &self.worker.shared.settings.access_log else { return };
@@ -227,6 +237,9 @@ impl Drop for Exchange {
             stats.leave(self.worker.index, self.arrived, now, self.status);
         } else {
             stats.ended_uncounted(self.worker.index, self.arrived, now, self.status);
+        }
+        if self.worker.shared.settings.position == Position::Sidecar {
+            self.end_app(now);
         }
         self.write_log(now, endpoint);
         self.active.end(now);

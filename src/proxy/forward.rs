@@ -71,7 +71,7 @@ fn speaks(relay: &Relay) -> Result<(), Problem> {
         return Err(Problem::new(
             Reason::BadRequest,
             "gRPC needs HTTP/2 at the replica: name the container's port `h2c` \
-             (ports: [{name: h2c, containerPort: 8080}])",
+             (ports: [{name: h2c, containerPort: 8080}]), or start a sidecar with --h2c",
         ));
     }
     Ok(())

@@ -2,11 +2,13 @@
 //! request id. What an untrusted client says about itself is replaced.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use super::shared::Position;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -22,6 +24,7 @@ pub(super) struct Client {
     pub(super) trusted: bool,
     /// Whether it speaks TLS with us.
     pub(super) secure: bool,
+    position: Position,
     ip_text: HeaderValue,
     /// `Forwarded` for the host that was asked for last: clients rarely change it.
     last: RefCell<Option<(HeaderValue, HeaderValue)>>,
@@ -30,12 +33,19 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(ip: IpAddr, secure: bool, trusted_proxies: &[IpNet]) -> Self {
+    pub(super) fn new(
+        ip: IpAddr,
+        secure: bool,
+        trusted_proxies: &[IpNet],
+        position: Position,
+    ) -> Self {
         let ip = ip.to_canonical();
-        let trusted = trusted_proxies.iter().any(|net| net.contains(&ip));
+        let trusted =
+            position == Position::Sidecar || trusted_proxies.iter().any(|net| net.contains(&ip));
         let ip_text = HeaderValue::from_str(&ip.to_string())
             .unwrap_or_else(|_never| HeaderValue::from_static("unknown"));
-        Self { ip, trusted, secure, ip_text, last: RefCell::new(None), lines: RefCell::default() }
+        let (last, lines) = (RefCell::new(None), RefCell::default());
+        Self { ip, trusted, secure, position, ip_text, last, lines }
     }
 
     /// The scheme of its requests.
@@ -48,6 +58,11 @@ impl Client {
         let forwarded = self.forwarded(host);
         let scheme = HeaderValue::from_static(self.scheme());
         if self.trusted {
+            let given =
+                |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            if let Some(before) = self.synthesised(given) {
+                headers.insert(FORWARDED, before);
+            }
             append(headers, &X_FORWARDED_FOR, &self.ip_text);
             append(headers, &FORWARDED, &forwarded);
             if !headers.contains_key(&X_FORWARDED_PROTO) {
@@ -69,26 +84,39 @@ impl Client {
         headers.insert(FORWARDED, forwarded);
     }
 
-    /// Writes the same as lines of an HTTP/1.1 head. `given` says what the client said.
+    /// What `X-Forwarded-*` say, as `Forwarded`, where the peer of a sidecar gave only those
+    /// (`pkg/queue/forwarded_shim.go`).
+    fn synthesised<'a>(&self, given: impl Fn(&str) -> Vec<&'a [u8]>) -> Option<HeaderValue> {
+        if self.position == Position::Edge || !given(FORWARDED.as_str()).is_empty() {
+            return None;
+        }
+        synthesise(&given)
+    }
+
+    /// Writes the same as lines of an HTTP/1.1 head. `given` says what the client said of those
+    /// before it; none if nothing.
     pub(super) fn write_lines<'a>(
         &self,
         out: &mut Vec<u8>,
         host: &str,
-        given: impl Fn(&str) -> Vec<&'a [u8]>,
+        given: Option<impl Fn(&str) -> Vec<&'a [u8]>>,
     ) {
-        if self.trusted {
+        if self.trusted
+            && let Some(given) = given
+        {
             out.extend_from_slice(&self.lines_after(host, given));
             return;
         }
         let mut lines = self.lines.borrow_mut();
         if *lines.0 != *host || lines.1.is_empty() {
-            *lines = (host.into(), self.lines_after(host, |_| Vec::new()).into());
+            *lines = (host.into(), self.lines_after(host, |_: &str| Vec::new()).into());
         }
         out.extend_from_slice(&lines.1);
     }
 
     fn lines_after<'a>(&self, host: &str, given: impl Fn(&str) -> Vec<&'a [u8]>) -> Vec<u8> {
         let forwarded = element(self.ip, host, self.scheme());
+        let before = self.synthesised(&given);
         let mut out = Vec::new();
         let mut line = |name: &HeaderName, values: &[&[u8]], separator: &[u8]| {
             out.extend_from_slice(name.as_str().as_bytes());
@@ -98,6 +126,9 @@ impl Client {
         };
         for (name, ours) in [(&X_FORWARDED_FOR, &self.ip_text), (&FORWARDED, &forwarded)] {
             let mut values = given(name.as_str());
+            if *name == FORWARDED {
+                values.extend(before.as_ref().map(HeaderValue::as_bytes));
+            }
             values.push(ours.as_bytes());
             line(name, &values, b", ");
         }
@@ -126,6 +157,42 @@ impl Client {
         *last = Some((host.clone(), value.clone()));
         value
     }
+}
+
+/// `Forwarded` from `X-Forwarded-For`, `-Host` and `-Proto`: the first node has them all, the
+/// others only themselves. None if there are none, or if they cannot be written so.
+fn synthesise<'a>(given: &impl Fn(&str) -> Vec<&'a [u8]>) -> Option<HeaderValue> {
+    let text = |name: &HeaderName| {
+        let joined = given(name.as_str()).join(&b", "[..]);
+        String::from_utf8(joined).ok().filter(|text| !text.trim().is_empty())
+    };
+    let (nodes, host) = (text(&X_FORWARDED_FOR), text(&X_FORWARDED_HOST));
+    let mut first = Vec::new();
+    let nodes = nodes.unwrap_or_default();
+    let mut nodes = nodes.split(',').map(str::trim).filter(|node| !node.is_empty());
+    first.extend(nodes.next().map(|node| format!("for={}", node_text(node))));
+    first.extend(host.map(|host| format!("host={}", quoted(&host))));
+    first.extend(text(&X_FORWARDED_PROTO).map(|proto| format!("proto={}", quoted(&proto))));
+    if first.is_empty() {
+        return None;
+    }
+    let rest = nodes.map(|node| format!("for={}", node_text(node)));
+    let elements: Vec<_> = std::iter::once(first.join(";")).chain(rest).collect();
+    HeaderValue::try_from(elements.join(", ")).ok()
+}
+
+/// A node: IPv6 in brackets, quoted (RFC 7239 §6).
+fn node_text(node: &str) -> String {
+    match node.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("\"[{ip}]\""),
+        Err(_) => quoted(node),
+    }
+}
+
+/// A token as it is, anything else in quotes.
+fn quoted(text: &str) -> String {
+    let token = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if token { text.to_owned() } else { format!("\"{}\"", text.replace(['"', '\\'], "")) }
 }
 
 /// One element of `Forwarded`; IPv6 addresses and hosts with a port are quoted (RFC 7239 §4, §6).
@@ -208,15 +275,25 @@ mod tests {
         } else {
             vec![]
         };
-        let client = Client::new(ip.parse().unwrap(), secure, &nets);
+        written(&Client::new(ip.parse().unwrap(), secure, &nets, Position::Edge), given)
+    }
+
+    fn written(client: &Client, given: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             headers.append(*name, HeaderValue::from_static(value));
         }
+        let mut out = Vec::new();
+        let values = |name: &str| headers.get_all(name).iter().map(|v| v.as_bytes()).collect();
+        client.write_lines(&mut out, "hello.example:8080", (!given.is_empty()).then_some(values));
         client.write(&mut headers, Some(&HeaderValue::from_static("hello.example:8080")));
         let mut lines: Vec<_> =
             headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         lines.sort();
+        let out = String::from_utf8(out).unwrap();
+        let mut direct: Vec<_> = out.lines().collect();
+        direct.sort_unstable();
+        assert_eq!(direct, lines, "both paths say the same");
         lines
     }
 
@@ -260,6 +337,33 @@ mod tests {
                 "x-forwarded-proto: https",
             ]
         );
+    }
+
+    #[test]
+    fn a_sidecar_tells_what_its_peer_was_told() {
+        let forwarded = |given: &[(&'static str, &'static str)]| {
+            let client = Client::new("10.0.0.1".parse().unwrap(), false, &[], Position::Sidecar);
+            let lines = written(&client, given).into_iter();
+            let line = lines.filter_map(|l| Some(l.strip_prefix("forwarded: ")?.to_owned())).next();
+            let ours = "for=10.0.0.1;host=\"hello.example:8080\";proto=http";
+            let line = line.unwrap();
+            let before = line.strip_suffix(ours).unwrap_or_else(|| panic!("{line}"));
+            before.strip_suffix(", ").unwrap_or(before).to_owned()
+        };
+        assert_eq!(forwarded(&[]), "");
+        assert_eq!(forwarded(&[("forwarded", "for=2.2.2.2")]), "for=2.2.2.2");
+        let all = [
+            ("x-forwarded-for", "1.1.1.1, 2001:db8::1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-host", "a.example:80"),
+            ("x-forwarded-proto", "https"),
+        ];
+        assert_eq!(
+            forwarded(&all),
+            "for=1.1.1.1;host=\"a.example:80\";proto=https, for=\"[2001:db8::1]\", for=2.2.2.2"
+        );
+        assert_eq!(forwarded(&[("x-forwarded-proto", "https")]), "proto=https");
+        assert_eq!(forwarded(&[all[0], ("forwarded", "for=3.3.3.3")]), "for=3.3.3.3");
     }
 
     #[test]

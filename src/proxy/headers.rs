@@ -6,7 +6,10 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 
+use crate::snapshot::normalize;
+
 use super::scan::Seen;
+use super::shared::Position;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -24,7 +27,12 @@ pub(super) struct Asked {
 }
 
 /// Removes what is between the client and us, and what only we may say; reports what was asked.
-pub(super) fn strip_request(headers: &mut HeaderMap, seen: Seen, http2: bool) -> Asked {
+pub(super) fn strip_request(
+    headers: &mut HeaderMap,
+    seen: Seen,
+    http2: bool,
+    position: Position,
+) -> Asked {
     let mut asked = Asked::default();
     if seen.upgrade && !http2 {
         asked.upgrade = upgrade(headers);
@@ -46,7 +54,10 @@ pub(super) fn strip_request(headers: &mut HeaderMap, seen: Seen, http2: bool) ->
         }
     }
     if seen.ours {
-        strip_ours(headers);
+        match position {
+            Position::Edge => strip_ours(headers),
+            Position::Sidecar => take_ours(headers),
+        }
     }
     if seen.expect {
         asked.expects_continue =
@@ -69,6 +80,21 @@ fn strip_ours(headers: &mut HeaderMap) {
     for name in ours {
         headers.remove(name);
     }
+}
+
+/// What a peer within Knative says is taken as queue-proxy takes it: the Host that the activator
+/// replaced is restored, and the names that lead to a revision have done their work.
+fn take_ours(headers: &mut HeaderMap) {
+    headers.remove("knative-serving-revision");
+    headers.remove("knative-serving-namespace");
+    let original = headers.get("k-original-host");
+    if let Some(host) = original.filter(|host| host.to_str().is_ok_and(is_authority)) {
+        headers.insert(HOST, host.clone());
+    }
+}
+
+fn is_authority(text: &str) -> bool {
+    normalize(text).is_some()
 }
 
 /// Removes `Connection` and every header it names.
@@ -171,7 +197,7 @@ mod tests {
 
     fn strip(headers: &mut HeaderMap, http2: bool) -> Asked {
         let seen = scan(headers).seen;
-        strip_request(headers, seen, http2)
+        strip_request(headers, seen, http2, Position::Edge)
     }
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -211,6 +237,36 @@ mod tests {
             "x-kept: yes",
         ];
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn a_sidecar_believes_its_peer() {
+        let given = [
+            ("host", "10.0.0.7:8012"),
+            ("k-original-host", "hello.default.example.com"),
+            ("k-proxy-request", "activator"),
+            ("knative-serving-revision", "hello-00001"),
+            ("knative-serving-namespace", "default"),
+            ("knative-serving-tag", "blue"),
+        ];
+        let mut headers = map(&given);
+        let seen = scan(&headers).seen;
+        strip_request(&mut headers, seen, false, Position::Sidecar);
+        let mut left = shown(&headers);
+        left.sort();
+        let expected = [
+            "host: hello.default.example.com",
+            "k-original-host: hello.default.example.com",
+            "k-proxy-request: activator",
+            "knative-serving-tag: blue",
+        ];
+        assert_eq!(left, expected);
+        for bad in ["", "a b", "a/b", "a,b"] {
+            let mut headers = map(&[("host", "kept"), ("k-original-host", bad)]);
+            let seen = scan(&headers).seen;
+            strip_request(&mut headers, seen, false, Position::Sidecar);
+            assert_eq!(headers["host"], "kept", "{bad:?}");
+        }
     }
 
     #[test]

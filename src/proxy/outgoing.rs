@@ -45,8 +45,9 @@ impl Outgoing {
         seen: Seen,
         protocol: Protocol,
     ) -> Self {
+        let position = worker.shared.settings.position;
         let Asked { upgrade, expects_continue } =
-            strip_request(request.headers_mut(), seen, connection.is_http2());
+            strip_request(request.headers_mut(), seen, connection.is_http2(), position);
         let upgrade = match upgrade {
             Some(value) if protocol == Protocol::Http1 => {
                 Some((value, hyper::upgrade::on(&mut request)))
@@ -56,6 +57,7 @@ impl Outgoing {
         let (parts, body) = request.into_parts();
         let mut headers = parts.headers;
         if seen.hosts == 0
+            && !headers.contains_key(HOST)
             && let Some(authority) = parts.uri.authority()
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
         {

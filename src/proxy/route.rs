@@ -11,6 +11,7 @@ use crate::snapshot::{HostKind, Route, ServiceRoute, Snapshot};
 
 use super::edge::Checked;
 use super::headers::TAG;
+use super::shared::{Position, Settings};
 use super::worker::{LocalRevision, Worker};
 
 /// Hosts named in the answer to an unknown one.
@@ -24,7 +25,7 @@ impl Worker {
         tag: Option<&HeaderMap>,
     ) -> Result<Rc<LocalRevision>, Problem> {
         self.with_snapshot(|snapshot| {
-            let revision = find(snapshot, checked, tag, self.shared.settings.one_machine)?;
+            let revision = find(snapshot, checked, tag, &self.shared.settings)?;
             Ok(self.local(revision))
         })
     }
@@ -39,12 +40,14 @@ fn find<'a>(
     snapshot: &'a Arc<Snapshot>,
     checked: &Checked<'_>,
     tag_header: Option<&HeaderMap>,
-    name_hosts: bool,
+    settings: &Settings,
 ) -> Result<&'a Arc<Revision>, Problem> {
+    let name_hosts = settings.one_machine;
+    let any_host = settings.position == Position::Sidecar;
     let (service, tag) = match &checked.host {
         Some((host, kind)) => match snapshot.route(host) {
             Some(Route { service, tag }) => (service, *tag),
-            None if *kind == HostKind::Local => match snapshot.default_service() {
+            None if *kind == HostKind::Local || any_host => match snapshot.default_service() {
                 Some(service) => (service, None),
                 None => return Err(no_default(snapshot, host, name_hosts)),
             },

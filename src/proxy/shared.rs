@@ -15,9 +15,22 @@ use crate::upstream::Connector;
 
 use super::AccessLog;
 
+/// Where the proxy stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Position {
+    /// Clients come in here: what they say of themselves is not believed.
+    #[default]
+    Edge,
+    /// Before one backend, where Knative's queue-proxy stands: every host leads there, the peer is
+    /// trusted, and probes of Knative's parts are answered.
+    Sidecar,
+}
+
 /// Settings of the data listeners.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where the proxy stands.
+    pub position: Position,
     /// A further path that answers like `/.tidegate/ready` where no service could be meant.
     pub health_path: Option<String>,
     /// Peers whose forwarding headers are kept and appended to.
@@ -39,6 +52,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            position: Position::default(),
             health_path: None,
             trusted_proxies: Vec::new(),
             one_machine: true,

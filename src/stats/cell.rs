@@ -5,6 +5,7 @@
 //! a 128-bit number, so it never wraps.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
@@ -37,6 +38,15 @@ pub(super) struct Cell {
     sum_low: AtomicU64,
     sum_high: AtomicU64,
     arrivals: AtomicU64,
+    /// Ended requests.
+    ended: Ended,
+    /// The same around the replica alone; made where somebody asks for it.
+    app: OnceLock<Box<Ended>>,
+}
+
+/// Requests that have ended, by status, and how long they took.
+#[derive(Debug, Default)]
+struct Ended {
     codes: [AtomicU64; COMMON_CODES.len()],
     other_codes: Mutex<BTreeMap<u16, u64>>,
     without_response: AtomicU64,
@@ -95,6 +105,32 @@ impl Cell {
     }
 
     pub(super) fn ended(&self, status: Option<u16>, nanos: u64) {
+        self.ended.add(status, nanos);
+    }
+
+    /// What the replica answered, and how long that took, without waiting for a place.
+    pub(super) fn app_ended(&self, status: Option<u16>, nanos: u64) {
+        self.app.get_or_init(Box::default).add(status, nanos);
+    }
+
+    pub(super) fn add_codes(&self, sum: &mut CodeCount) {
+        self.ended.add_codes(sum);
+    }
+
+    pub(super) fn latency(&self) -> HistogramReading {
+        self.ended.latency.read()
+    }
+
+    pub(super) fn add_app(&self, codes: &mut CodeCount, latency: &mut HistogramReading) {
+        if let Some(app) = self.app.get() {
+            app.add_codes(codes);
+            latency.add(&app.latency.read());
+        }
+    }
+}
+
+impl Ended {
+    fn add(&self, status: Option<u16>, nanos: u64) {
         self.latency.record_single_writer(nanos);
         let Some(status) = status else {
             let count = self.without_response.load(Ordering::Relaxed);
@@ -110,7 +146,7 @@ impl Cell {
         }
     }
 
-    pub(super) fn add_codes(&self, sum: &mut CodeCount) {
+    fn add_codes(&self, sum: &mut CodeCount) {
         for (code, count) in COMMON_CODES.iter().zip(&self.codes) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
@@ -121,10 +157,6 @@ impl Cell {
             *sum.by_code.entry(*code).or_default() += count;
         }
         sum.without_response += self.without_response.load(Ordering::Relaxed);
-    }
-
-    pub(super) fn latency(&self) -> HistogramReading {
-        self.latency.read()
     }
 }
 

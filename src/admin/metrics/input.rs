@@ -12,6 +12,8 @@ use crate::stats::RevisionStats;
 pub struct MetricsInput {
     /// Name of this instance, as Knative's `pod_name`.
     pub instance: Arc<str>,
+    /// Whether this is a sidecar: its classic names are queue-proxy's.
+    pub sidecar: bool,
     /// Revisions; those without traffic since the start get no series.
     pub revisions: Vec<RevisionMetrics>,
     /// Requests refused before a revision was known, since the start.

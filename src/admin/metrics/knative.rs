@@ -1,5 +1,6 @@
 //! The classic names of Knative's activator and autoscaler (up to 1.18), as existing dashboards
-//! spell them. `revision_*` is queue-proxy's own measurement; there is no queue-proxy here.
+//! spell them. `revision_*` are queue-proxy's own measurements: a sidecar has those instead
+//! (`queue_proxy.rs`).
 //!
 //! The latency histogram has no `response_code` labels: it is kept per revision, not per status.
 
@@ -10,23 +11,39 @@ use super::input::{MetricsInput, RevisionMetrics};
 use crate::model::Metric;
 
 /// Buckets of `activator_request_latencies`, in milliseconds.
-const LATENCIES_MS: [u64; 26] = [
+pub(super) const LATENCIES_MS: [u64; 26] = [
     5, 10, 20, 40, 60, 80, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1_000,
     2_000, 5_000, 10_000, 20_000, 50_000, 100_000,
 ];
 
+/// Labels that all classic names have, by revision.
+pub(super) fn revision_labels(revision: &RevisionMetrics) -> [Label; 4] {
+    let service = revision.service.as_ref().map_or("unknown".into(), |id| Arc::clone(&id.name));
+    [
+        ("namespace_name", Arc::clone(&revision.revision.namespace)),
+        ("service_name", service),
+        ("configuration_name", Arc::clone(&revision.configuration)),
+        ("revision_name", Arc::clone(&revision.revision.name)),
+    ]
+}
+
+/// Labels of a status code.
+pub(super) fn code_labels(code: u16) -> Vec<Label> {
+    vec![
+        ("response_code", code.to_string().into()),
+        ("response_code_class", format!("{}xx", code / 100).into()),
+    ]
+}
+
 /// Every classic family that has a meaning here.
 pub fn classic_families(input: &MetricsInput) -> Vec<Family> {
+    if input.sidecar {
+        return super::queue_proxy::families(input);
+    }
     let mut activator = Activator::new();
     let mut autoscaler = Autoscaler::new();
     for revision in input.revisions.iter().filter(|revision| revision.stats.had_traffic()) {
-        let service = revision.service.as_ref().map_or("unknown".into(), |id| Arc::clone(&id.name));
-        let labels: [Label; 4] = [
-            ("namespace_name", Arc::clone(&revision.revision.namespace)),
-            ("service_name", service),
-            ("configuration_name", Arc::clone(&revision.configuration)),
-            ("revision_name", Arc::clone(&revision.revision.name)),
-        ];
+        let labels = revision_labels(revision);
         let container: [Label; 2] =
             [("pod_name", Arc::clone(&input.instance)), ("container_name", "activator".into())];
         let both: Vec<_> = labels.iter().chain(&container).cloned().collect();
@@ -70,11 +87,7 @@ impl Activator {
         let reading = stats.read(stats.clock().now());
         self.concurrency.push(labels, Vec::new(), Value::Whole(reading.in_flight));
         for (code, count) in stats.codes().by_code {
-            let own = vec![
-                ("response_code", code.to_string().into()),
-                ("response_code_class", format!("{}xx", code / 100).into()),
-            ];
-            self.count.push(labels, own, Value::Whole(count));
+            self.count.push(labels, code_labels(code), Value::Whole(count));
         }
         let latencies = HistogramValue::new(&stats.latency(), &LATENCIES_MS, 1.0);
         self.latencies.push(labels, Vec::new(), Value::Histogram(latencies));

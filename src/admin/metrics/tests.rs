@@ -233,6 +233,45 @@ fn classic_names_are_spelled_as_dashboards_spell_them() {
 }
 
 #[test]
+fn a_sidecar_has_queue_proxys_names() {
+    let revision = revision("hello");
+    revision.stats.app_ended(0, Some(200), Duration::from_millis(3));
+    revision.stats.app_ended(1, Some(200), Duration::from_millis(30));
+    let input = MetricsInput { sidecar: true, ..input(vec![revision]) };
+    for format in [Format::Text, Format::OpenMetrics] {
+        let families = read(&format.write(classic_families(&input)).unwrap(), format);
+        let names: Vec<_> = families.keys().map(String::as_str).collect();
+        let expected = [
+            "revision_app_request_count",
+            "revision_app_request_latencies",
+            "revision_queue_depth",
+            "revision_request_count",
+            "revision_request_latencies",
+        ];
+        assert_eq!(names, expected);
+        let labels = r#"namespace_name="default",service_name="hello",configuration_name="hello",revision_name="hello-00001",pod_name="host-1",container_name="queue-proxy""#;
+        for (family, code, class, expected) in [
+            ("revision_request_count", "503", "5xx", 1.0),
+            ("revision_request_count", "200", "2xx", 2.0),
+            ("revision_app_request_count", "200", "2xx", 2.0),
+        ] {
+            let series = format!(
+                r#"{family}{{{labels},response_code="{code}",response_code_class="{class}",route_tag="kn:disabled"}}"#
+            );
+            assert_eq!(value(&families, family, &series), expected, "{series}");
+        }
+        let depth = format!("revision_queue_depth{{{labels}}}");
+        assert_eq!(value(&families, "revision_queue_depth", &depth), 1.0);
+        for (family, expected) in
+            [("revision_request_latencies", 4.0), ("revision_app_request_latencies", 2.0)]
+        {
+            let count = format!("{family}_count{{{labels}}}");
+            assert_eq!(value(&families, family, &count), expected, "{family}");
+        }
+    }
+}
+
+#[test]
 fn revisions_without_traffic_have_no_series() {
     let mut idle = revision("idle");
     let id = idle.revision.clone();

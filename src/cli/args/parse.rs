@@ -88,6 +88,33 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, port))
 }
 
+/// Where a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// An IP address or a name that is looked up.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// `PORT`, `IP:PORT`, `NAME:PORT`.
+pub(super) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
+    const HELP: &str = "write PORT, IP:PORT or NAME:PORT, for example 9000, 127.0.0.1:9000, \
+                        [::1]:9000 or app:9000";
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        let found = UpstreamAddress { host: address.ip().to_string(), port: address.port() };
+        return if found.port == 0 { Err(HELP.to_owned()) } else { Ok(found) };
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    let host = if host.is_empty() { "localhost" } else { host };
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or(HELP)?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if !host.bytes().all(is_name) {
+        return Err(HELP.to_owned());
+    }
+    Ok(UpstreamAddress { host: host.to_owned(), port })
+}
+
 /// `10.0.0.0/8`, or one address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()

@@ -1,4 +1,5 @@
 use super::*;
+use std::num::NonZeroUsize;
 
 fn parse(line: &[&str]) -> Result<Command, clap::Error> {
     let line = std::iter::once("tidegate").chain(line.iter().copied());
@@ -22,16 +23,16 @@ fn definitions_are_consistent() {
 fn serve_is_the_default_and_has_defaults() {
     let serve = serve(&["-f", "a.yaml", "-f", "b"]);
     assert_eq!(serve.manifests.files, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
-    let (addresses, given) = serve.http_addresses();
+    let (addresses, given) = serve.listen.http_addresses();
     assert!(!given);
     assert_eq!(addresses, ["127.0.0.1:8080", "[::1]:8080"].map(|a| a.parse().unwrap()));
-    assert_eq!(serve.admin, "127.0.0.1:9095".parse().unwrap());
+    assert_eq!(serve.listen.admin, "127.0.0.1:9095".parse().unwrap());
     assert_eq!(serve.manifests.domain, "localhost");
     assert_eq!(serve.max_replicas, 64);
-    assert_eq!(serve.drain_timeout, Duration::from_secs(30));
+    assert_eq!(serve.drain.drain_timeout, Duration::from_secs(30));
     assert_eq!(serve.state_dir, None);
-    assert!(!serve.manifests.strict && !serve.access_log);
-    assert!(serve.worker_count() >= 1);
+    assert!(!serve.manifests.strict && !serve.log.access_log);
+    assert!(serve.listen.worker_count() >= 1);
 }
 
 #[test]
@@ -44,23 +45,60 @@ fn every_option_of_serve_is_understood() {
                 --log-format json --log-level debug --access-log --access-log-sample 0.5";
     let serve = serve(&line.split_whitespace().collect::<Vec<_>>());
     let expected = ["127.0.0.1:0", "[::1]:0", "[::]:9"].map(|a| a.parse().unwrap());
-    assert_eq!(serve.http_addresses(), (expected.to_vec(), true));
+    assert_eq!(serve.listen.http_addresses(), (expected.to_vec(), true));
     assert_eq!(serve.default_service, Some(ServiceId::new("shop", "cart")));
     assert_eq!(serve.manifests.run.len(), 1, "a comma belongs to the command");
     assert_eq!(serve.manifests.run[0].command, "x,y");
     assert_eq!(serve.state_dir, Some(StateDir::None));
     assert!(parse(&["-f", "a.yaml", "--state-dir", ""]).is_err());
-    assert_eq!(serve.workers, NonZeroUsize::new(3));
-    assert_eq!(serve.drain_timeout, Duration::from_millis(500));
+    assert_eq!(serve.listen.workers, NonZeroUsize::new(3));
+    assert_eq!(serve.drain.drain_timeout, Duration::from_millis(500));
     let networks = ["10.0.0.0/8", "::1/128"].map(|n| n.parse().unwrap());
     assert_eq!(serve.trusted_proxies, networks);
-    assert_eq!(serve.https.https, ["[::]:8443".parse().unwrap()]);
+    assert_eq!(serve.listen.https.https, ["[::]:8443".parse().unwrap()]);
     let pair = |name: &str| (PathBuf::from(format!("{name}.crt")), format!("{name}.key").into());
     let pairs: Vec<(PathBuf, PathBuf)> =
-        serve.https.pairs().map(|(cert, key)| (cert.into(), key.into())).collect();
+        serve.listen.https.pairs().map(|(cert, key)| (cert.into(), key.into())).collect();
     assert_eq!(pairs, ["a", "b"].map(pair));
-    assert_eq!(serve.log_format, LogFormat::Json);
-    assert!(serve.manifests.strict && serve.access_log);
+    assert_eq!(serve.log.log_format, LogFormat::Json);
+    assert!(serve.manifests.strict && serve.log.access_log);
+}
+
+fn sidecar(line: &str) -> Result<SidecarArgs, clap::Error> {
+    let line: Vec<_> = std::iter::once("sidecar").chain(line.split_whitespace()).collect();
+    parse(&line).map(|command| match command {
+        Command::Sidecar(sidecar) => *sidecar,
+        other => panic!("not sidecar: {other:?}"),
+    })
+}
+
+#[test]
+fn a_sidecar_has_knatives_defaults() {
+    let args = sidecar("--upstream 127.0.0.1:9000").unwrap();
+    assert_eq!((args.container_concurrency, args.queue_depth, args.queue_timeout), (0, None, None));
+    assert_eq!(args.timeout, Duration::from_secs(300));
+    assert_eq!((args.response_start_timeout, args.idle_timeout), (None, None));
+    assert!(!args.h2c && args.readiness_path.is_none());
+    assert_eq!(args.name, ServiceId::new("default", "backend"));
+    assert!(!args.listen.http_addresses().1);
+}
+
+#[test]
+fn a_backend_is_a_port_an_address_or_a_name() {
+    for (text, host, port) in [
+        ("9000", "localhost", 9000),
+        (":9000", "localhost", 9000),
+        ("127.0.0.1:9000", "127.0.0.1", 9000),
+        ("[::1]:9000", "::1", 9000),
+        ("app.default:80", "app.default", 80),
+    ] {
+        let found = sidecar(&format!("--upstream {text}")).unwrap().upstream;
+        assert_eq!((found.host.as_str(), found.port), (host, port), "{text}");
+    }
+    for text in ["", "app", "0", "127.0.0.1:0", "http://app:80", "app:99999", "::1", "a/b:80"] {
+        let error = sidecar(&format!("--upstream={text}")).unwrap_err().to_string();
+        assert!(error.contains("app:9000"), "{text:?} gives:\n{error}");
+    }
 }
 
 #[test]
@@ -108,8 +146,9 @@ fn echo_and_status_and_guard() {
 
 #[test]
 fn every_option_can_come_from_the_environment() {
-    for command in
-        Cli::command().get_subcommands().filter(|c| ["serve", "validate"].contains(&c.get_name()))
+    for command in Cli::command()
+        .get_subcommands()
+        .filter(|c| ["serve", "sidecar", "validate"].contains(&c.get_name()))
     {
         for option in command.get_arguments().filter(|a| a.get_id() != "help") {
             let env = option.get_env().unwrap_or_else(|| panic!("{} has none", option.get_id()));

@@ -50,6 +50,8 @@ pub(super) struct Head<'h, 'b> {
     headers: &'h [Header<'b>],
     kinds: [Kind; HEADERS_MAX],
     has_id: bool,
+    /// Whether the client says anything of those before it.
+    has_forwarded: bool,
 }
 
 /// What a header is to the direct path.
@@ -138,12 +140,13 @@ fn scan<'h, 'b>(
 ) -> Option<Head<'h, 'b>> {
     let mut kinds = [Kind::Kept; HEADERS_MAX];
     let (mut authority, mut length) = (None, None);
-    let (mut close, mut has_id) = (false, false);
+    let (mut close, mut has_id, mut has_forwarded) = (false, false, false);
     for (header, at) in headers.iter().zip(&mut kinds) {
         let kind = kind(header.name.as_bytes());
         *at = kind;
         match kind {
-            Kind::Kept | Kind::Dropped | Kind::Forwarded => {}
+            Kind::Kept | Kind::Dropped => {}
+            Kind::Forwarded => has_forwarded = true,
             Kind::Host => {
                 let text = std::str::from_utf8(header.value).ok()?;
                 if authority.replace(text).is_some() {
@@ -184,6 +187,7 @@ fn scan<'h, 'b>(
         headers,
         kinds,
         has_id,
+        has_forwarded,
     })
 }
 
@@ -228,7 +232,8 @@ impl<'b> Head<'_, 'b> {
                 id = last_value(out, header.value.len());
             }
         }
-        client.write_lines(out, self.authority, |name| self.given(name));
+        let given = self.has_forwarded.then_some(|name: &str| self.given(name));
+        client.write_lines(out, self.authority, given);
         if !self.has_id {
             let new = new_id(rng);
             line(out, b"x-request-id", &new);

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::proxy::edge::check;
 use crate::proxy::forwarded::Client;
 use crate::proxy::scan::scan;
+use crate::proxy::shared::Position;
 
 use super::framing::{Chunks, Framing};
 use super::request::{self, HEADERS_MAX};
@@ -82,7 +83,8 @@ fn direct_sends(bytes: &[u8], trusted: bool) -> Option<(String, Read)> {
     let request::Parsed::Plain(head) = request::parse(bytes, &mut room) else { return None };
     let body = bytes.get(head.bytes..head.bytes + head.length)?;
     let nets: Vec<ipnet::IpNet> = if trusted { vec!["::/0".parse().unwrap()] } else { vec![] };
-    let client = Client::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), false, &nets);
+    let localhost = IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]);
+    let client = Client::new(localhost, false, &nets, Position::Edge);
     let mut out = Vec::new();
     let id = head.write(&mut out, &client, &mut fastrand::Rng::with_seed(1));
     let id = String::from_utf8(out[id].to_vec()).unwrap();
@@ -191,9 +193,10 @@ fn expected(read: &Read, trusted: bool) -> Vec<(String, Vec<u8>)> {
         map.append(name, http::HeaderValue::from_bytes(value).unwrap());
     }
     let seen = scan(&map).seen;
-    crate::proxy::headers::strip_request(&mut map, seen, false);
+    crate::proxy::headers::strip_request(&mut map, seen, false, Position::Edge);
     let nets: Vec<ipnet::IpNet> = if trusted { vec!["::/0".parse().unwrap()] } else { vec![] };
-    let client = Client::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), false, &nets);
+    let localhost = IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]);
+    let client = Client::new(localhost, false, &nets, Position::Edge);
     let host = map.get("host").cloned();
     client.write(&mut map, host.as_ref());
     map.remove("x-request-id");

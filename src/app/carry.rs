@@ -1,0 +1,302 @@
+//! The order of going up, and of going down, whatever the home.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::server::{AdminServer, Config as AdminConfig};
+use crate::autoscaler::{Autoscaler, ProcessLimits, Restored, Statement};
+use crate::cli::args::{DrainArgs, ListenArgs, LogArgs};
+use crate::cli::logging::{self, LogHandle};
+use crate::cli::{complain, exit};
+use crate::local::raise_descriptor_limit;
+use crate::local::source::OpenError;
+use crate::local::state::Memory;
+use crate::model::RevisionId;
+use crate::platform::{ConfigSource, ScaleTarget, Update, Updates};
+use crate::proxy::{AccessLog, DrainState, Settings, Shared};
+use crate::revision::{ProcessQueue, QueueLimits, Setting};
+use crate::stats::{Clock, Pokes};
+
+use super::control::{Control, ControlParts, Live};
+use super::https::ShownAt;
+use super::listeners::{ListenError, Listeners, announce};
+use super::state::Keeping;
+use super::threads::{Workers, start_workers};
+use super::views::{Sources, views};
+
+/// Updates and statements that may wait for the control loop.
+const UPDATES: usize = 1024;
+const STATEMENTS: usize = 65_536;
+/// How often the end of the last requests is looked for.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Why serving could not begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("{0}")]
+    Config(#[from] OpenError),
+    #[error("{0}")]
+    Log(#[from] logging::LogError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl StartError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Listen(ListenError::Tls(_)) => exit::CONFIG,
+            Self::Log(_) | Self::Usage(_) => exit::USAGE,
+            Self::Listen(ListenError::Bind(_)) | Self::Io(_) => exit::FAILURE,
+        }
+    }
+}
+
+/// Who says how many replicas there are to be.
+#[derive(Debug)]
+pub(super) enum Scaling {
+    /// The autoscaler, within these bounds.
+    Decided(ProcessLimits),
+    /// One number for good.
+    Stated(Statement),
+}
+
+/// What one home of the program has of its own.
+pub(super) struct Home<F, T> {
+    /// Makes the source, which may look at what its updates have become.
+    pub(super) source: F,
+    /// Makes replicas.
+    pub(super) target: T,
+    /// Both ends of the updates' channel.
+    pub(super) updates: (Updates, mpsc::Receiver<Update>),
+    /// Settings of the data listeners.
+    pub(super) settings: Settings,
+    /// Bounds of waiting requests.
+    pub(super) queue: QueueLimits,
+    /// Who decides.
+    pub(super) scaling: Scaling,
+    /// Keeps the state, if anything does.
+    pub(super) memory: Option<Memory>,
+    /// Counts from before a restart.
+    pub(super) restored: BTreeMap<RevisionId, Restored>,
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    pub(super) fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A channel for updates.
+pub(super) fn updates() -> (Updates, mpsc::Receiver<Update>) {
+    mpsc::channel(UPDATES)
+}
+
+/// Runs `life` on an event loop with a log; the exit code says how it ended.
+pub(super) fn live(
+    args: &LogArgs,
+    life: impl AsyncFnOnce(&Arc<LogHandle>) -> Result<(), StartError>,
+) -> ExitCode {
+    let log = match logging::init(args.log_format, &args.log_level) {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            complain(error);
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let runtime =
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                complain(format_args!("no event loop: {error}"));
+                return ExitCode::from(exit::FAILURE);
+            }
+        };
+    let result = runtime.block_on(life(&log));
+    log.flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Serves until a signal, then drains. The admin listener that is given back is still open.
+pub(super) async fn carry<F, S, T>(
+    home: Home<F, T>,
+    listen: &ListenArgs,
+    way_down: &DrainArgs,
+    log: &Arc<LogHandle>,
+    signals: &mut Signals,
+) -> Result<AdminServer, StartError>
+where
+    F: FnOnce(&Arc<Live>) -> S,
+    S: ConfigSource + 'static,
+    T: ScaleTarget + 'static,
+{
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it was");
+    }
+    let Listeners { doors, http, https, admin, tls } = Listeners::open(listen)?;
+    let clock = Clock::start();
+    let shared = Shared::new(home.settings, clock);
+    let pokes = Arc::new(Pokes::default());
+    let limits = match &home.scaling {
+        Scaling::Decided(limits) => *limits,
+        Scaling::Stated(_) => ProcessLimits::default(),
+    };
+    let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
+    let shown_at = ShownAt::new(&http, &https);
+    let seed = fastrand::u64(..);
+    let workers = Rc::new(start_workers(listen.worker_count(), &shared, doors, seed)?);
+    let parts = ControlParts {
+        shared: Arc::clone(&shared),
+        setting: setting(listen, home.queue),
+        pokes,
+        target: home.target,
+        seed,
+        shown_at,
+    };
+    let mut control = Control::new(parts, Arc::clone(&autoscaler));
+    control.restore(home.restored);
+    let live = control.live();
+    let source = (home.source)(&live);
+    let sources = Sources {
+        live: Arc::clone(&live),
+        autoscaler: Arc::clone(&autoscaler),
+        shared: Arc::clone(&shared),
+        shown_at: shown_at.unwrap_or(ShownAt { secure: false, port: 80 }),
+        instance: instance().into(),
+        memory: home.memory.clone(),
+        log: Arc::clone(log),
+        tls,
+    };
+    let config = AdminConfig { listener: admin, hosts: listen.admin_host.clone() };
+    let admin = AdminServer::start(config, views(sources))?;
+    let (statements, stated) = mpsc::channel(STATEMENTS);
+    let scaling =
+        tokio::task::spawn_local(scale(home.scaling, Arc::clone(&autoscaler), statements));
+    let refreshed = Rc::clone(&workers);
+    let (updates, received) = home.updates;
+    let controlling = tokio::task::spawn_local(async move {
+        control.run(received, stated, move || refreshed.refresh()).await;
+    });
+    let sourcing = tokio::task::spawn_local(source.run(updates));
+    let keeping = Keeping::start(home.memory, &live, &autoscaler);
+    wait_until_serving(&shared).await;
+    announce(&http, &https, admin.address());
+    signals.next().await;
+    keeping.as_ref().inspect(|keeping| keeping.freeze());
+    tokio::select! {
+        () = drain(way_down, &shared, &workers) => {}
+        () = signals.next() => tracing::warn!("second signal: ending at once"),
+    }
+    sourcing.abort();
+    scaling.abort();
+    controlling.abort();
+    drop(controlling.await);
+    if let Some(workers) = Rc::into_inner(workers) {
+        workers.stop();
+    }
+    if let Some(keeping) = keeping {
+        keeping.close().await;
+    }
+    Ok(admin)
+}
+
+fn setting(listen: &ListenArgs, queue: QueueLimits) -> Setting {
+    Setting {
+        workers: listen.worker_count(),
+        process: Arc::new(ProcessQueue::new(queue)),
+        replans: Arc::default(),
+    }
+}
+
+/// States counts to the control loop: the autoscaler's, or the one that is given.
+async fn scale(scaling: Scaling, autoscaler: Arc<Autoscaler>, statements: mpsc::Sender<Statement>) {
+    if let Scaling::Stated(statement) = scaling {
+        // Nobody takes it only on the way down.
+        drop(statements.send(statement).await);
+        return std::future::pending().await;
+    }
+    autoscaler
+        .run(move |statement| {
+            // Stated again on the next tick if the control loop is that far behind.
+            if statements.try_send(statement).is_err() {
+                tracing::warn!("the control loop is behind");
+            }
+        })
+        .await;
+}
+
+/// The access log as the command line wants it.
+pub(super) fn access_log(args: &LogArgs, log: &Arc<LogHandle>) -> Option<AccessLog> {
+    args.access_log.then(|| {
+        let log = Arc::clone(log);
+        let sink = Arc::new(move |line| log.write_line(line));
+        AccessLog { sample: args.access_log_sample, sink }
+    })
+}
+
+fn instance() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+async fn wait_until_serving(shared: &Shared) {
+    while shared.drain_state() < DrainState::Serving {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Not ready, still serving; then no new connections; then the last requests, within bounds.
+async fn drain(args: &DrainArgs, shared: &Arc<Shared>, workers: &Rc<Workers>) {
+    tracing::info!(timeout = ?args.drain_timeout, "draining");
+    shared.set_drain_state(DrainState::Draining);
+    tokio::time::sleep(args.drain_delay).await;
+    shared.set_drain_state(DrainState::Closing);
+    workers.close_doors();
+    workers.refresh();
+    let ended = async {
+        while shared.connections() > 0 || shared.tunnels() > 0 {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(args.drain_timeout, ended).await.is_err() {
+        tracing::warn!(
+            connections = shared.connections(),
+            upgraded = shared.tunnels(),
+            "cut off: they did not end within --drain-timeout"
+        );
+    }
+}
