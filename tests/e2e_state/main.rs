@@ -11,4 +11,5 @@ mod folder;
 mod full_disk;
 mod replicas;
 mod revisions;
+mod rollout;
 mod stage;

@@ -30,7 +30,11 @@ impl Disk {
 
     /// Replaces the manifests as editors do.
     pub(crate) fn write(&self, services: &[Service]) {
-        std::fs::write(self.path("new"), file(services)).unwrap();
+        self.write_text(&file(services));
+    }
+
+    pub(crate) fn write_text(&self, text: &str) {
+        std::fs::write(self.path("new"), text).unwrap();
         std::fs::rename(self.path("new"), self.path("app.yaml")).unwrap();
     }
 

@@ -94,6 +94,35 @@ fn a_restart_goes_on_where_it_was() {
     assert_eq!(slow.bench.loader.rolling().count(), 0);
 }
 
+/// A mapped host leads to the service, so its shares are the service's at each step.
+#[test]
+fn a_domain_mapping_follows_moving_traffic() {
+    let mapping = "---\napiVersion: serving.knative.dev/v1beta1\nkind: DomainMapping\nmetadata: \
+                   {name: shop.example.com}\nspec: {ref: {apiVersion: serving.knative.dev/v1, kind: \
+                   Service, name: hello}}\n";
+    let (a, b) = (slow("a", "") + mapping, slow("b", "") + mapping);
+    let mut slow = Slow::new();
+    assert_eq!(slow.write(&a), "1 100%");
+    assert_eq!(slow.write(&b), "1 99% 2 1%");
+    slow.after(0, &b);
+    let mut shares = Vec::new();
+    for _ in 0..10 {
+        slow.now += 1;
+        let now = UnixNanos(slow.now * SECOND);
+        let world = match slow.bench.loader.advance(&Moment { now, standing: &|_| Standing::Ready })
+        {
+            Advance::Still => break,
+            Advance::Moved(world) => world,
+            Advance::Loaded(loaded) => loaded.world,
+            Advance::Reload => panic!("one service moves by itself"),
+        };
+        assert!(world.services[0].hosts.iter().any(|host| **host == *"shop.example.com"));
+        shares.push(shown(&world));
+    }
+    expect!["1 88% 2 12%, 1 77% 2 23%, 1 66% 2 34%, 1 55% 2 45%, 1 44% 2 56%, 1 33% 2 67%, 1 22% 2 78%, 1 11% 2 89%, 2 100%"]
+        .assert_eq(&shares.join(", "));
+}
+
 #[test]
 fn a_tag_moves_too_and_pinned_traffic_does_not() {
     let spec = "  traffic:\n  - {revisionName: hello-00001, percent: 30}\n  \
