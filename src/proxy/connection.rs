@@ -250,6 +250,11 @@ pub(super) async fn serve(worker: Rc<Worker>, guest: Guest) {
         // Boxed: a connection on the direct path is not to have room for hyper's.
         Some(Next::Http2) => Box::pin(serve_http2(&worker, connection)).await,
         Some(Next::Http1) => Box::pin(serve_http1(&worker, connection)).await,
+        Some(Next::Foreign) => {
+            worker.shared.refused(Reason::BadRequest);
+            connection.refused_upload();
+            None
+        }
         Some(Next::Nobody) | None => {
             connection.io.say_goodbye();
             return;

@@ -60,6 +60,8 @@ pub(super) enum Next {
     Http1,
     /// hyper, as HTTP/2; what was read is unread.
     Http2,
+    /// Nobody: it speaks nothing that is known here.
+    Foreign,
 }
 
 /// What the bytes at hand come to.
@@ -148,6 +150,9 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
     let mut room = [MaybeUninit::uninit(); HEADERS_MAX];
     let head = match request::parse(&client.input, &mut room) {
         Parsed::Partial => return Begun::Partial,
+        Parsed::Other if !connection.was_served() && request::is_foreign(&client.input) => {
+            return Begun::Other(Next::Foreign);
+        }
         Parsed::Other => return Begun::Other(Next::Http1),
         Parsed::Plain(head) => head,
     };

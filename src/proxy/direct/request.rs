@@ -109,6 +109,21 @@ fn is_plain_target(target: &str) -> bool {
         && target.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@?".contains(&b))
 }
 
+/// Whether a connection's first line is of no version of HTTP: neither the target nor the version
+/// of a request line is one (RFC 9112 §3). Its peer may have meant HTTP/2, whose answer to a wrong
+/// preface is the end of the connection (RFC 9113 §3.4); to what looks like HTTP/1 it is a 400.
+pub(super) fn is_foreign(input: &[u8]) -> bool {
+    let Some(end) = input.windows(2).position(|two| two == b"\r\n") else { return false };
+    let mut words = input[..end].split(|byte| *byte == b' ').skip(1);
+    let (Some(target), Some(version), None) = (words.next(), words.next(), words.next()) else {
+        return false;
+    };
+    !target.contains(&b'/')
+        && !target.contains(&b':')
+        && target != b"*"
+        && !version.to_ascii_uppercase().starts_with(b"HTTP")
+}
+
 /// Reads a head, if there is one.
 pub(super) fn parse<'h, 'b>(input: &'b [u8], room: &'h mut Room<'b>) -> Parsed<'h, 'b> {
     let mut request = httparse::Request::new(&mut []);

@@ -341,3 +341,18 @@ fn no_body_is_read_as_one_of_length_zero() {
     assert_eq!(Framing::NONE, Framing::Length(0));
     assert_ne!(Framing::NONE, Framing::Chunked(Chunks::default()));
 }
+
+#[test]
+fn only_what_is_no_request_line_at_all_is_foreign() {
+    for line in ["INVALID CONNECTION PREFACE", "\0 x y", "a  b"] {
+        assert!(request::is_foreign(format!("{line}\r\n\r\n").as_bytes()), "{line:?}");
+    }
+    for line in
+        ["", "GET", "GET /", "GET / HTTP/1.1", "GET / FTP/1.1", "GET a http/1.1", "GET a:1 b"]
+            .into_iter()
+            .chain(["OPTIONS * b", "a b c d"])
+    {
+        assert!(!request::is_foreign(format!("{line}\r\n\r\n").as_bytes()), "{line:?}");
+    }
+    assert!(!request::is_foreign(b"INVALID CONNECTION PREFACE"), "not a whole line");
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Builds the protocol testers that the tests call (h2spec and the client and server of gRPC's
+# interoperability tests, versions: go.mod and go.sum beside this file) and prints the folder they
+# are in. That folder is kept between runs, below $XDG_CACHE_HOME or ~/.cache, one for each state of
+# the pins; later calls only print it.
+#
+# Needs Go. A Go that is too old for go.mod fetches the one named there by itself; one before 1.21
+# cannot do that yet, so it is done here.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+readonly PROGRAMS=(h2spec grpc-interop-client grpc-interop-server)
+
+if ! command -v go >/dev/null; then
+  echo "Go is missing: install Debian's package golang-go (or a Go from go.dev)" >&2
+  exit 1
+fi
+
+pins=$(cat go.mod go.sum build.sh | sha256sum | cut -c1-12)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate
+folder=$cache/tools-$pins
+mkdir -p "$cache"
+
+# One builder at a time: several test programs may ask at once.
+exec 9>"$cache/tools.lock"
+flock 9
+
+# The go command that builds: the one there is, or the toolchain that go.mod asks for.
+builder() {
+  local minor wanted directory
+  minor=$(go env GOVERSION | sed -E 's/^go1\.([0-9]+).*/\1/')
+  if [ "${minor:-0}" -ge 21 ]; then
+    command -v go
+    return
+  fi
+  wanted=$(sed -n 's/^toolchain //p' go.mod)
+  echo "fetching $wanted" >&2
+  # Outside this module, which the old one cannot read; the sum comes from the checksum database.
+  directory=$(cd / && go mod download -json \
+    "golang.org/toolchain@v0.0.1-$wanted.$(go env GOOS)-$(go env GOARCH)" |
+    sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  # A module's files are not executable.
+  chmod +x "$directory"/bin/* "$directory"/pkg/tool/*/*
+  echo "$directory/bin/go"
+}
+
+complete() {
+  local program
+  for program in "${PROGRAMS[@]}"; do
+    [ -x "$folder/$program" ] || return 1
+  done
+}
+
+if ! complete; then
+  go=$(builder)
+  unset GOROOT
+  export GOTOOLCHAIN=auto CGO_ENABLED=0
+  making=$(mktemp -d "$cache/making-XXXXXX")
+  trap 'rm -rf "$making"' EXIT
+  while read -r name package; do
+    echo "building $name" >&2
+    "$go" build -mod=readonly -trimpath -buildvcs=false -ldflags '-s -w' \
+      -o "$making/$name" "$package"
+  done <<'END'
+h2spec github.com/summerwind/h2spec/cmd/h2spec
+grpc-interop-client google.golang.org/grpc/interop/client
+grpc-interop-server google.golang.org/grpc/interop/server
+END
+  rm -rf "$folder"
+  mv "$making" "$folder"
+  chmod 755 "$folder"
+fi
+echo "$folder"
