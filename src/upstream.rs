@@ -7,6 +7,7 @@
 mod body;
 mod connect;
 mod error;
+mod goodbye;
 mod idle;
 mod pool;
 mod socket;

@@ -19,6 +19,7 @@ use crate::model::{Nanos, Protocol, Reason};
 use super::body::RequestBody;
 use super::connect::Connector;
 use super::error::{SendError, Sent};
+use super::goodbye::{Listening, is_unseen};
 use super::idle::{Idle, keep_for};
 use super::socket::SharedIo;
 
@@ -67,7 +68,7 @@ impl Http1 {
     }
 }
 
-type Http2Connection = http2::Connection<TokioIo<SharedIo>, RequestBody, LocalExecutor>;
+type Http2Connection = http2::Connection<TokioIo<Listening>, RequestBody, LocalExecutor>;
 
 #[derive(Debug)]
 struct Http2 {
@@ -76,6 +77,8 @@ struct Http2 {
     /// Asked how many streams the endpoint allows, as its settings say by now.
     connection: Rc<RefCell<Option<Http2Connection>>>,
     io: SharedIo,
+    /// Whether the endpoint takes no further requests on it.
+    leaving: Rc<Cell<bool>>,
     _driver: Driver,
 }
 
@@ -182,7 +185,7 @@ impl EndpointPool {
     pub fn sweep(&self, now: Nanos) {
         self.http1.sweep(now, Http1::is_good);
         self.direct.sweep(now, SharedIo::is_quiet);
-        self.http2.borrow_mut().retain(|c| !c.sender.is_closed());
+        self.http2.borrow_mut().retain(Http2::is_of_use);
     }
 
     /// Whether it has no connection.
@@ -288,8 +291,10 @@ impl EndpointPool {
             Ok(response) => Ok((response, lease)),
             Err(mut error) => {
                 let message = error.take_message();
-                let refused = h2_reason(error.error()) == Some(h2::Reason::REFUSED_STREAM);
-                let sent = if message.is_some() || refused {
+                let unseen = h2_error(error.error()).is_some_and(|error| {
+                    error.reason() == Some(h2::Reason::REFUSED_STREAM) || is_unseen(error)
+                });
+                let sent = if message.is_some() || unseen {
                     Sent::Nothing
                 } else if io.traffic().bytes_read() == read {
                     Sent::Unanswered
@@ -313,11 +318,13 @@ impl EndpointPool {
             return Ok(stream);
         }
         let io = self.open().await?;
+        let listening = Listening::new(io.clone());
+        let leaving = listening.said();
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
-            .handshake(TokioIo::new(io.clone()))
+            .handshake(TokioIo::new(listening))
             .await
             .map_err(|error| broke(&error, Sent::Nothing))?;
         let connection = Rc::new(RefCell::new(Some(connection)));
@@ -332,7 +339,8 @@ impl EndpointPool {
             ended
         }));
         settled(&io, &sender).await;
-        let connection = Http2 { sender, streams: Rc::default(), connection, io, _driver: driver };
+        let streams = Rc::default();
+        let connection = Http2 { sender, streams, connection, io, leaving, _driver: driver };
         let stream = connection.take();
         self.http2.borrow_mut().push(connection);
         Ok(stream)
@@ -340,9 +348,10 @@ impl EndpointPool {
 
     fn free_stream(&self) -> Option<(http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo)> {
         let mut connections = self.http2.borrow_mut();
-        connections.retain(|c| !c.sender.is_closed());
+        connections.retain(Http2::is_of_use);
         connections
             .iter()
+            .filter(|c| !c.leaving.get())
             .find(|c| {
                 let streams = c.streams.get();
                 let allowed = c.connection.borrow();
@@ -354,6 +363,11 @@ impl EndpointPool {
 }
 
 impl Http2 {
+    /// Whether it may carry a request, or carries one.
+    fn is_of_use(&self) -> bool {
+        !self.sender.is_closed() && (!self.leaving.get() || self.streams.get() > 0)
+    }
+
     fn take(&self) -> (http2::SendRequest<RequestBody>, Rc<Cell<u32>>, SharedIo) {
         self.streams.set(self.streams.get() + 1);
         (self.sender.clone(), Rc::clone(&self.streams), self.io.clone())
@@ -385,11 +399,11 @@ fn broke(error: &dyn std::fmt::Display, sent: Sent) -> SendError {
     SendError { reason: Reason::UpstreamBroke, sent, message: error.to_string() }
 }
 
-fn h2_reason(error: &hyper::Error) -> Option<h2::Reason> {
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason();
+            return Some(error);
         }
         source = error.source();
     }

@@ -12,6 +12,7 @@ mod serving;
 mod bodies;
 mod direct;
 mod edge;
+mod goodbyes;
 mod headers;
 mod neighbours;
 mod protocols;
