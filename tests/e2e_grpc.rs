@@ -1,7 +1,12 @@
 //! gRPC's interoperability cases between the Go reference implementation's own client and server,
 //! with tidegate between them: <https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md>.
 #![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
+#![expect(clippy::print_stdout, reason = "how many cases passed is part of the result")]
 
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/https.rs"]
+mod https;
 #[path = "support/serving.rs"]
 mod serving;
 #[path = "support/tools.rs"]
@@ -9,7 +14,8 @@ mod tools;
 
 use std::process::Stdio;
 
-use serving::{SOON, Service, Tidegate, file};
+use https::Authority;
+use serving::{SOON, Service, Tidegate, file, host};
 use tools::tool;
 
 /// All cases of the client but the seven that need an account in Google's cloud, and
@@ -48,15 +54,58 @@ fn service() -> Service {
     Service::new("interop").h2c().command(&command.to_string())
 }
 
+/// How the client comes in.
+enum Way {
+    H2c,
+    Tls(Box<Authority>),
+}
+
+impl Way {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::H2c => "h2c",
+            Self::Tls(_) => "TLS",
+        }
+    }
+
+    fn serve(&self, service: Service) -> Tidegate {
+        let services = file(&[service]);
+        match self {
+            Self::H2c => Tidegate::serve(&services),
+            Self::Tls(authority) => {
+                let pair = authority.issue("interop", &[&host("interop")]);
+                let mut arguments = vec!["--https", "127.0.0.1:0"];
+                arguments.extend(pair.arguments());
+                Tidegate::with(&services, &arguments)
+            }
+        }
+    }
+
+    /// The client's arguments. An address as host means the only service.
+    fn arguments(&self, tidegate: &Tidegate) -> Vec<String> {
+        let port = |at: std::net::SocketAddr| format!("--server_port={}", at.port());
+        match self {
+            Self::H2c => vec![port(tidegate.address())],
+            Self::Tls(authority) => vec![
+                port(tidegate.https[0]),
+                "--use_tls".into(),
+                "--use_test_ca".into(),
+                format!("--ca_file={}", authority.ca().display()),
+                format!("--server_host_override={}", host("interop")),
+            ],
+        }
+    }
+}
+
 /// Runs a case; the client ends with 0 only if it saw all that it wanted to see.
-async fn run(tidegate: &Tidegate, case: &str) {
-    let at = tidegate.address();
+async fn run(way: &Way, tidegate: &Tidegate, case: &str) {
     let mut client = tokio::process::Command::new(tool("grpc-interop-client"));
     client
-        .args([format!("--test_case={case}"), format!("--server_port={}", at.port())])
-        // An address: the only service is meant. The limits are for one machine that does all.
+        .arg(format!("--test_case={case}"))
         .args(["--server_host=127.0.0.1", "--soak_overall_timeout_seconds=60"])
+        // For one machine that does all, and more beside it.
         .arg("--soak_per_iteration_max_acceptable_latency_ms=20000")
+        .args(way.arguments(tidegate))
         .args(case.starts_with("orca_").then(|| format!("--service_config_json={REPORTS}")))
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -71,30 +120,49 @@ fn starts(tidegate: &Tidegate) -> usize {
     tidegate.log().matches("replica starts").count()
 }
 
-#[tokio::test]
-async fn warm() {
-    let warm = service().annotation("autoscaling.knative.dev/min-scale", "1");
-    let tidegate = Tidegate::serve(&file(&[warm]));
+/// All cases one after the other, the replica being ready before.
+async fn warm(way: Way) {
+    let tidegate = way.serve(service().annotation("autoscaling.knative.dev/min-scale", "1"));
     tidegate.logged("replica is ready").await;
     let mut passed = 0;
     for case in CASES {
-        run(&tidegate, case).await;
+        run(&way, &tidegate, case).await;
         passed += 1;
     }
     assert_eq!((passed, starts(&tidegate)), (CASES.len(), 1));
-    println!("gRPC interoperability, h2c, warm: {passed} of {} cases passed", CASES.len());
+    println!("gRPC, {}, warm: {passed} of {} cases passed", way.name(), CASES.len());
 }
 
-#[tokio::test]
-async fn from_zero() {
+/// All cases, each with the revision at zero when its first call arrives.
+async fn from_zero(way: Way) {
     let mut passed = 0;
     for case in CASES {
-        let tidegate = Tidegate::serve(&file(&[service()]));
+        let tidegate = way.serve(service());
         assert_eq!(starts(&tidegate), 0, "it is at zero when the call arrives");
-        run(&tidegate, case).await;
+        run(&way, &tidegate, case).await;
         assert!(LEAVING.contains(&case) || starts(&tidegate) == 1, "{case}");
         passed += 1;
     }
     assert_eq!(passed, CASES.len());
-    println!("gRPC interoperability, h2c, from zero: {passed} of {} cases passed", CASES.len());
+    println!("gRPC, {}, from zero: {passed} of {} cases passed", way.name(), CASES.len());
+}
+
+#[tokio::test]
+async fn h2c_warm() {
+    warm(Way::H2c).await;
+}
+
+#[tokio::test]
+async fn h2c_from_zero() {
+    from_zero(Way::H2c).await;
+}
+
+#[tokio::test]
+async fn tls_warm() {
+    warm(Way::Tls(Box::new(Authority::new()))).await;
+}
+
+#[tokio::test]
+async fn tls_from_zero() {
+    from_zero(Way::Tls(Box::new(Authority::new()))).await;
 }

@@ -1,6 +1,11 @@
 //! h2spec, all of it, against the listeners: HTTP/2 as RFC 9113 and HPACK as RFC 7541 want it.
 #![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
+#![expect(clippy::print_stdout, reason = "how many cases passed is part of the result")]
 
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/https.rs"]
+mod https;
 #[path = "support/serving.rs"]
 mod serving;
 #[path = "support/tools.rs"]
@@ -9,7 +14,8 @@ mod tools;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use serving::{Service, Tidegate, file};
+use https::Authority;
+use serving::{Service, Tidegate, file, host};
 use tools::tool;
 
 /// How many cases the pinned h2spec has, those included that it runs only when told to be strict.
@@ -49,6 +55,18 @@ async fn h2c_before_a_replica_of_h2c() {
     let tidegate = Tidegate::serve(&file(&[Service::new("a").h2c().annotation(MIN_SCALE, "1")]));
     tidegate.logged("replica is ready").await;
     run(tidegate.address(), &[]);
+}
+
+#[tokio::test]
+async fn tls() {
+    let authority = Authority::new();
+    let pair = authority.issue("a", &[&host("a")]);
+    let mut arguments = vec!["--https", "127.0.0.1:0"];
+    arguments.extend(pair.arguments());
+    let services = file(&[Service::new("a").annotation(MIN_SCALE, "1")]);
+    let tidegate = Tidegate::with(&services, &arguments);
+    tidegate.logged("replica is ready").await;
+    run(tidegate.https[0], &["--tls", "--insecure"]);
 }
 
 const MIN_SCALE: &str = "autoscaling.knative.dev/min-scale";
