@@ -2,21 +2,30 @@
 
 mod run;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::results::{Machine, Outcome};
+use crate::scenario::{burst, drain, fairness, from_zero, idle, overload, rollout, scale};
 use crate::tidegate;
 
 const EXAMPLES: &str = "\
 Examples:
   cargo build --release --workspace
+  target/release/loadtest scale                   a day's traffic in four minutes
+  target/release/loadtest burst --requests 200    an own number
+  target/release/loadtest all                     every question, then one page
   target/release/loadtest run http://127.0.0.1:8080/ --rate 1000 --duration 10s
+
+A scenario starts what it needs on free ports of 127.0.0.1, prints a table, writes JSON and SVG to
+loadtest-results, and stops what it started, also when it is interrupted.
+
 
 Exit codes: 0 fine, 1 something failed or did not hold, 64 wrong usage, 130 interrupted.";
 
@@ -34,6 +43,45 @@ enum Command {
     /// Send requests to a URL and tell latencies
     #[command(after_help = run::EXAMPLES)]
     Run(Box<run::RunArgs>),
+    /// How long does the first request to a service at zero wait, and for what?
+    #[command(name = "from_zero")]
+    FromZero(from_zero::Args),
+    /// How long does a crowd wait that comes all at once?
+    Burst(burst::Args),
+    /// Do replicas follow the load of a day?
+    Scale(scale::Args),
+    /// Is anything lost when traffic moves to a new revision?
+    Rollout(rollout::Args),
+    /// Is anything lost when tidegate is stopped and started again?
+    Drain(drain::Args),
+    /// What do many services and connections cost at rest?
+    Idle(idle::Args),
+    /// What happens when more is asked for than there is?
+    Overload(overload::Args),
+    /// Do modest services suffer when one is greedy?
+    Fairness(fairness::Args),
+    /// Run every scenario, then write the report
+    All(AllArgs),
+    /// Make one HTML page of all results
+    Report(ReportArgs),
+}
+
+/// Commands that are no scenario.
+const NO_SCENARIO: [&str; 4] = ["run", "all", "report", "help"];
+
+/// Options of `all`.
+#[derive(Args, Clone, Debug)]
+struct AllArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Options of `report`.
+#[derive(Args, Clone, Debug)]
+struct ReportArgs {
+    /// Folder with results
+    #[arg(long, value_name = "DIR", default_value = "loadtest-results")]
+    results: PathBuf,
 }
 
 /// Options that all scenarios have.
@@ -114,7 +162,49 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command) -> Result<bool, Failure> {
     match command {
         Command::Run(args) => run::run(&args).await,
+        Command::FromZero(args) => from_zero::run(&args).await,
+        Command::Burst(args) => burst::run(&args).await,
+        Command::Scale(args) => scale::run(&args).await,
+        Command::Rollout(args) => rollout::run(&args).await,
+        Command::Drain(args) => drain::run(&args).await,
+        Command::Idle(args) => idle::run(&args).await,
+        Command::Overload(args) => overload::run(&args).await,
+        Command::Fairness(args) => fairness::run(&args).await,
+        Command::All(args) => all(&args.common).await,
+        Command::Report(args) => report(&args.results),
     }
+}
+
+/// Every scenario with its own defaults; one that fails does not keep the others from running.
+async fn all(common: &Common) -> Result<bool, Failure> {
+    let commands = Cli::command();
+    let names = commands.get_subcommands().map(clap::Command::get_name);
+    let mut well = true;
+    for name in names.filter(|name| !NO_SCENARIO.contains(name)) {
+        say(format!("== {name}"));
+        let mut arguments: Vec<OsString> = vec!["loadtest".into(), name.into()];
+        arguments.extend(["--results".into(), common.results.clone().into()]);
+        arguments.extend(["--seed".into(), common.seed.to_string().into()]);
+        if let Some(tidegate) = &common.tidegate {
+            arguments.extend(["--tidegate".into(), tidegate.clone().into()]);
+        }
+        let cli = Cli::try_parse_from(arguments)?;
+        // Boxed, as this function is among what it calls.
+        match Box::pin(dispatch(cli.command)).await {
+            Ok(held) => well &= held,
+            Err(error) => {
+                progress(format!("loadtest: {name}: {error}"));
+                well = false;
+            }
+        }
+        say("");
+    }
+    Ok(report(&common.results)? && well)
+}
+
+fn report(folder: &Path) -> Result<bool, Failure> {
+    say(format!("wrote {}", crate::report::write(folder)?.display()));
+    Ok(true)
 }
 
 /// Prints and keeps what a scenario found; returns whether all held that must.

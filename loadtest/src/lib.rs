@@ -7,7 +7,11 @@
 //! generator   requests at intended times, latencies, counts
 //! process     programs that a scenario starts and that are gone at its end
 //! tidegate    a tidegate as a child, and its admin API
-//! results     what was found: tables, JSON
+//! watch       looks at a tidegate under load
+//! chart       plots as SVG
+//! results     what was found: tables, JSON, plots
+//! scenario    one question each
+//! report      all results as one page
 //! cli         the command line
 //! ```
 
@@ -16,5 +20,9 @@ pub mod stats;
 pub mod generator;
 pub mod process;
 pub mod tidegate;
+pub mod watch;
+pub mod chart;
 pub mod results;
+pub mod scenario;
+pub mod report;
 pub mod cli;

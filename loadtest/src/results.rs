@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::chart::Figure;
+
 /// Why results cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
@@ -16,6 +18,9 @@ pub enum ResultsError {
     /// A file is not of this program.
     #[error("{0}: not a result of this program: {1}")]
     Form(PathBuf, serde_json::Error),
+    /// There is nothing to report.
+    #[error("{0} has no results; run a scenario first, for example `loadtest burst`")]
+    Empty(PathBuf),
 }
 
 /// The outcome of one scenario.
@@ -37,6 +42,8 @@ pub struct Outcome {
     pub checks: Vec<Check>,
     /// Tables.
     pub tables: Vec<Table>,
+    /// Plots.
+    pub figures: Vec<Figure>,
     /// Remarks on how to read it.
     pub notes: Vec<String>,
 }
@@ -202,7 +209,7 @@ impl Outcome {
         text
     }
 
-    /// Writes `SCENARIO.json` to a folder; returns what was written.
+    /// Writes `SCENARIO.json` and a `.svg` for each plot to a folder; returns what was written.
     ///
     /// # Errors
     /// When that cannot be done.
@@ -214,7 +221,15 @@ impl Outcome {
             .map_err(|error| ResultsError::Form(path.clone(), error))?;
         std::fs::write(&path, json + "\n")
             .map_err(|error| ResultsError::File(path.clone(), error))?;
-        Ok(vec![path])
+        let mut written = vec![path];
+        for figure in &self.figures {
+            let dash = if figure.name.is_empty() { "" } else { "-" };
+            let path = folder.join(format!("{}{dash}{}.svg", self.scenario, figure.name));
+            std::fs::write(&path, figure.svg())
+                .map_err(|error| ResultsError::File(path.clone(), error))?;
+            written.push(path);
+        }
+        Ok(written)
     }
 
     /// Reads what [`Outcome::write`] wrote.

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 
-use crate::proxy::{Acceptor, Door, Message, Shared, Worker};
+use crate::proxy::{Acceptor, Door, DrainState, Message, Shared, Worker};
 
 /// Messages a worker may be behind; accepted connections are most of them.
 const MESSAGES: usize = 1024;
@@ -71,13 +72,16 @@ pub fn start_workers(
         let run = move |runtime: LocalRuntime| {
             runtime.block_on(async move {
                 let load = Arc::clone(&loads[index]);
+                let gate = Arc::clone(&shared);
                 let worker = Worker::new(index, shared, load, seed.wrapping_add(index as u64));
                 if let Some(doors) = doors {
                     let acceptor = Acceptor::new(others, loads);
                     for door in doors {
                         let accept =
                             Rc::clone(&acceptor).run(door, Rc::clone(&worker), closed.clone());
+                        let gate = Arc::clone(&gate);
                         tokio::task::spawn_local(async move {
+                            configured(&gate).await;
                             if let Err(error) = accept.await {
                                 tracing::error!(%error, "a listener ended");
                             }
@@ -92,6 +96,14 @@ pub fn start_workers(
         threads.push(spawn(&format!("worker-{index}"), run)?);
     }
     Ok(Workers { senders, closing, threads })
+}
+
+/// Returns once the first configuration is in effect. Until then every host would be unknown, and
+/// a client that comes while tidegate starts again would be told so; it waits in the backlog.
+async fn configured(shared: &Shared) {
+    while shared.drain_state() < DrainState::Serving {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn spawn(

@@ -176,8 +176,8 @@ impl Recording {
         }
     }
 
-    /// Adds what another thread measured.
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Adds what another generator measured over the same time.
+    pub fn add(&mut self, other: &Self) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.due += other.due;
         self.good += other.good;
