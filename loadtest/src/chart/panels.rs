@@ -14,6 +14,7 @@ const HEIGHT: f64 = 104.0;
 const HEAD: f64 = 36.0;
 const MARK_ROW: f64 = 16.0;
 const Y_TICKS: usize = 4;
+const Y_TICKS_LOG: usize = 6;
 const X_TICKS: usize = 10;
 
 pub(super) fn draw(figure: &Figure, content: &Panels) -> String {
@@ -75,7 +76,14 @@ fn draw_marks(
         let base = (*row as f64).mul_add(MARK_ROW, top) + 12.0;
         let (start, end) = mark_extent(at, &mark.label);
         svg.text(f64::midpoint(start, end), base, Anchor::Middle, "soft", &mark.label);
-        svg.line((at, base + 4.0), (at, first.max(base + 4.0)), "mark");
+        // Not through names in the rows below.
+        let covered = content.marks.iter().zip(rows).any(|(other, lower)| {
+            let (start, end) = mark_extent(x.place(other.at), &other.label);
+            lower > row && at > start - 4.0 && at < end + 4.0
+        });
+        if !covered {
+            svg.line((at, base + 4.0), (at, first.max(base + 4.0)), "mark");
+        }
         for index in 0..content.panels.len() {
             // Not through the titles.
             let upper = (index as f64).mul_add(HEAD + HEIGHT, first) + HEAD;
@@ -93,10 +101,12 @@ fn draw_panel(svg: &mut Svg, panel: &Panel, x: &Scale, ticks: &Ticks, upper: f64
         svg.line((x.place(*at), upper), (x.place(*at), lower), "grid");
     }
     let whole = panel.scale == ScaleKind::Linear && is_whole(panel);
-    for (value, text) in y.ticks(Y_TICKS) {
+    let wanted = if panel.scale == ScaleKind::Log { Y_TICKS_LOG } else { Y_TICKS };
+    for (value, text) in y.ticks(wanted) {
         if whole && value.fract() != 0.0 {
             continue;
         }
+        let text = if whole { crate::text::grouped(value) } else { text };
         let place = y.place(value);
         svg.line((LEFT, place), (RIGHT, place), "grid");
         svg.text(LEFT - 9.0, place + 4.0, Anchor::End, "soft", &text);

@@ -138,7 +138,13 @@ impl Axis {
     pub(super) fn ticks(&self, wanted: usize) -> Ticks {
         match self {
             Self::Time { end } => time_ticks(*end, wanted),
-            Self::Number { from, to, .. } => Scale::between(*from, *to, 0.0, 1.0).ticks(wanted),
+            Self::Number { from, to, .. } => {
+                // Numbers of things: there are no halves.
+                let mut ticks = Scale::between(*from, *to, 0.0, 1.0).ticks(wanted);
+                ticks.retain(|(at, _)| at.fract() == 0.0);
+                ticks.iter_mut().for_each(|(at, text)| *text = crate::text::grouped(*at));
+                ticks
+            }
             Self::Percentile { nines } => {
                 let mut ticks =
                     vec![(0.0, "0 %".to_owned()), (percentile_place(0.5), "50 %".into())];

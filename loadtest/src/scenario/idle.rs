@@ -82,7 +82,7 @@ pub async fn run(args: &Args) -> Result<bool, Failure> {
     let many = at_rest(&tidegate, args, &mut readings, 0, format!("{services} services")).await?;
     progress(format!("{} connections", count(args.connections.into())));
     let opens = Instant::now();
-    let connections = open(tidegate.http(), args.connections).await?;
+    let connections = open(&tidegate, args.connections, &mut readings).await?;
     let opened = Instant::now();
     let open_count = connections.len();
     let name = format!("and {} connections", count(args.connections.into()));
@@ -117,7 +117,7 @@ pub async fn run(args: &Args) -> Result<bool, Failure> {
     );
     outcome.check("all connections were served", open_count == args.connections as usize);
     outcome.check("tidegate ends with exit code 0", status.success());
-    let marks = [(opens, "connections open"), (opened, "all open"), (closed, "closed")];
+    let marks = [(opens, "connections are opened"), (opened, "all are open"), (closed, "closed")];
     outcome.figures.push(figure(args, start, &readings, &marks));
     outcome.took = begun.elapsed().as_secs_f64();
     finish(&args.common, &outcome)
@@ -168,10 +168,20 @@ async fn at_rest(
 }
 
 /// Opens connections, one after the other, with an answered request on each.
-async fn open(address: SocketAddr, number: u32) -> io::Result<Vec<TcpStream>> {
-    let mut connections = Vec::new();
+async fn open(
+    tidegate: &Tidegate,
+    number: u32,
+    readings: &mut Vec<Reading>,
+) -> io::Result<Vec<TcpStream>> {
+    let address = tidegate.http();
+    let mut connections: Vec<TcpStream> = Vec::new();
     let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", host("asked"));
     for index in 0..number {
+        if index.is_multiple_of((number / 20).max(1))
+            && let Some(usage) = tidegate.usage()
+        {
+            readings.push(Reading { at: Instant::now(), usage, connections: connections.len() });
+        }
         let socket = TcpSocket::new_v4()?;
         if index >= PER_ADDRESS {
             // All of 127.0.0.0/8 is this machine (RFC 1122 section 3.2.1.3).
@@ -226,7 +236,7 @@ fn figure(args: &Args, start: Instant, readings: &[Reading], marks: &[(Instant, 
             one(
                 "Connections held open",
                 Tone::Blue,
-                Form::Step,
+                Form::Area,
                 points(&|reading| reading.connections as f64),
             ),
             one("Memory, MiB", Tone::Violet, Form::Area, points(&|r| mib(r.usage.resident))),
