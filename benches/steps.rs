@@ -175,6 +175,7 @@ fn snapshot() -> Snapshot {
                 traffic: Vec::new(),
                 tags: Vec::new(),
                 tag_header_routing: false,
+                https_hosts: Vec::new(),
                 problem: None,
                 warnings: Vec::new(),
             };

@@ -7,6 +7,7 @@
 mod certificate;
 mod choice;
 mod handshake;
+mod reload;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,7 @@ impl Stage {
             traffic: Vec::new(),
             tags: Vec::new(),
             tag_header_routing: false,
+            https_hosts: Vec::new(),
             problem: None,
             warnings: Vec::new(),
         };

@@ -59,6 +59,7 @@ fn world(revisions: &[Arc<RevisionSpec>], newest: u8, of_tag: Option<u8>) -> Arc
         traffic: shares(newest),
         tags: vec![tag],
         tag_header_routing: true,
+        https_hosts: Vec::new(),
         problem: None,
         warnings: Vec::new(),
     };

@@ -66,6 +66,7 @@ fn service_spec(index: usize, wish: Wish) -> ServiceSpec {
         tags: wish.is_tagged.then(tag).into_iter().collect(),
         traffic: vec![TrafficTarget { revision, percent: 100 }],
         tag_header_routing: false,
+        https_hosts: Vec::new(),
         problem: None,
         warnings: Vec::new(),
     }

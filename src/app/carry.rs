@@ -26,7 +26,7 @@ use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts, Live};
-use super::https::ShownAt;
+use super::https::{ShownAt, keep_current};
 use super::listeners::{ListenError, Listeners, announce};
 use super::state::Keeping;
 use super::threads::{Workers, start_workers};
@@ -168,16 +168,16 @@ where
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it was");
     }
-    let Listeners { doors, http, https, admin, tls } = Listeners::open(listen)?;
+    let Listeners { doors, http, https, https_port, admin, tls } = Listeners::open(listen)?;
     let clock = Clock::start();
-    let shared = Shared::new(home.settings, clock);
+    let shared = Shared::new(Settings { https_port, ..home.settings }, clock);
     let pokes = Arc::new(Pokes::default());
     let limits = match &home.scaling {
         Scaling::Decided(limits) => *limits,
         Scaling::Stated(_) => ProcessLimits::default(),
     };
     let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
-    let shown_at = ShownAt::new(&http, &https);
+    let shown_at = ShownAt::new(&http, https_port);
     let seed = fastrand::u64(..);
     let workers = Rc::new(start_workers(listen.worker_count(), &shared, doors, seed)?);
     let parts = ControlParts {
@@ -192,6 +192,7 @@ where
     control.restore(home.restored);
     let live = control.live();
     let source = (home.source)(&live);
+    keep_current(tls.as_ref());
     let sources = Sources {
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),

@@ -321,6 +321,10 @@ impl<T: ScaleTarget> Control<T> {
         for service in services {
             let Some(host) = service.hosts.first() else { continue };
             tracing::info!(service = %service.id, "curl {}/", shown_at.url(host));
+            if !service.https_hosts.is_empty() && !shown_at.secure {
+                tracing::warn!(service = %service.id, "http-protocol is Redirected, but there is \
+                    no https: it is served without TLS; add --https ADDR");
+            }
             if let Some(problem) = &service.problem {
                 tracing::warn!(service = %service.id, "{}: {}", problem.reason, problem.message);
             }

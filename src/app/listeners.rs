@@ -10,7 +10,7 @@ use crate::local::port_holder;
 use crate::proxy::{Door, Entry};
 use crate::tls::{TlsError, TlsServer};
 
-use super::https::open_tls;
+use super::https::{https_port, open_tls};
 
 /// Why there is nothing to serve on.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,8 @@ pub(super) struct Listeners {
     /// Their addresses.
     pub(super) http: Vec<SocketAddr>,
     pub(super) https: Vec<SocketAddr>,
+    /// Port by which clients reach the https listeners.
+    pub(super) https_port: Option<u16>,
     pub(super) admin: std::net::TcpListener,
     /// TLS of the data listeners.
     pub(super) tls: Option<Arc<TlsServer>>,
@@ -44,8 +46,9 @@ impl Listeners {
         let admin = bind_admin(args.admin)?;
         let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
         let (http, https) = (of(&doors), of(&secure));
+        let https_port = https_port(&args.https, &https);
         doors.extend(secure);
-        Ok(Self { doors, http, https, admin, tls })
+        Ok(Self { doors, http, https, https_port, admin, tls })
     }
 }
 

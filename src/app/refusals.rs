@@ -36,7 +36,9 @@ impl RefusalLog {
             return;
         }
         self.looked = now;
-        for (reason, count) in shared.refusals() {
+        let refusals = shared.refusals().into_iter();
+        // A redirect is what was asked for.
+        for (reason, count) in refusals.filter(|(reason, _)| *reason != Reason::HttpsRedirect) {
             if let Some(news) = self.news(None, reason, count) {
                 write(None, reason, &news);
             }

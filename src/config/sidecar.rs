@@ -82,6 +82,7 @@ impl SidecarSettings {
             traffic: vec![TrafficTarget { revision: revision.clone(), percent: 100 }],
             tags: Vec::new(),
             tag_header_routing: false,
+            https_hosts: Vec::new(),
             problem: None,
             warnings: Vec::new(),
         };

@@ -13,6 +13,8 @@ pub enum Reason {
     BadRequest,
     /// HTTP without TLS came to a listener that speaks TLS.
     PlainHttp,
+    /// The host is for https only, and the request came without TLS.
+    HttpsRedirect,
     /// The request's head is larger than 64 KiB.
     HeadTooLarge,
     /// The request's head did not arrive in time.
@@ -51,10 +53,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::PlainHttp,
+        Self::HttpsRedirect,
         Self::HeadTooLarge,
         Self::HeadTimeout,
         Self::QueueFull,
@@ -80,6 +83,7 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::BadRequest => "bad_request",
             Self::PlainHttp => "plain_http",
+            Self::HttpsRedirect => "https_redirect",
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::QueueFull => "queue_full",
@@ -104,6 +108,7 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::NoRoute | Self::ServiceRemoved => 404,
+            Self::HttpsRedirect => 301,
             Self::BadRequest | Self::PlainHttp => 400,
             Self::HeadTooLarge => 431,
             Self::HeadTimeout => 408,

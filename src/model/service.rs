@@ -40,6 +40,9 @@ pub struct ServiceSpec {
     pub tags: Vec<Tag>,
     /// Whether the `Knative-Serving-Tag` header chooses a tag (`tag-header-based-routing`).
     pub tag_header_routing: bool,
+    /// Hosts whose requests are redirected to https when they come without TLS, where there is a
+    /// listener for it (`networking.knative.dev/http-protocol`).
+    pub https_hosts: Vec<Arc<str>>,
     /// Set when the service cannot serve (for example `revision_missing` with no traffic before).
     pub problem: Option<Problem>,
     /// Conditions worth showing that do not stop it, one line each (for example that the newest

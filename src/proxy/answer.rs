@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -80,6 +81,8 @@ enum Verdict {
     Answered(Response<ResponseBody>),
     /// Malformed: where the next request begins may be a matter of opinion.
     Malformed(&'static str),
+    /// To come by https, to this URL.
+    Redirected(String),
     /// Refused before a revision was known.
     Refused(Problem),
     /// For a revision.
@@ -110,24 +113,40 @@ pub(super) fn answer(
             }
             Answer::Now(Some(response))
         }
+        Verdict::Redirected(location) => {
+            worker.shared.refused(Reason::HttpsRedirect);
+            let response = refusal::redirect(request.method(), &location, seen.grpc);
+            turned_away(worker, active, request, response)
+        }
         Verdict::Refused(problem) => {
             worker.shared.refused(problem.reason);
             let response = refusal::response(&problem, seen.grpc, None);
-            let response = closing(worker, connection, head, response);
-            let body = request.into_body();
-            if body.is_end_stream() {
-                return Answer::Now(Some(response));
-            }
-            Answer::Later(Box::pin(async move {
-                discard_short(active.connection(), body).await;
-                Ok(response)
-            }))
+            turned_away(worker, active, request, response)
         }
         Verdict::Routed(local, record) => {
             let relay = begin(worker, local, arrived, active, request, seen, record);
             Answer::Later(Box::pin(forward(relay)))
         }
     }
+}
+
+/// An answer to a request whose body nobody wants.
+fn turned_away(
+    worker: &Worker,
+    active: Active,
+    request: Request<Incoming>,
+    response: Response<ResponseBody>,
+) -> Answer {
+    let head = *request.method() == Method::HEAD;
+    let response = closing(worker, active.connection(), head, response);
+    let body = request.into_body();
+    if body.is_end_stream() {
+        return Answer::Now(Some(response));
+    }
+    Answer::Later(Box::pin(async move {
+        discard_short(active.connection(), body).await;
+        Ok(response)
+    }))
 }
 
 /// The last touch: on the way down, responses close their connections; what tidegate says itself
@@ -172,13 +191,25 @@ fn judge(
         return (seen, Verdict::Refused(Problem::new(Reason::ShuttingDown, text)));
     }
     let tag = seen.tag.then(|| request.headers());
-    match drawn.map_or_else(|| worker.route(&checked, tag), Ok) {
+    let secure = connection.client.is_secure(request.headers());
+    match drawn.map_or_else(|| worker.route(&checked, tag, secure), Ok) {
         Ok(local) => {
             let record = record(worker, connection, request, &checked);
             (seen, Verdict::Routed(local, record))
         }
+        Err(problem) if problem.reason == Reason::HttpsRedirect => {
+            (seen, Verdict::Redirected(location(&problem, request.uri())))
+        }
         Err(problem) => (seen, Verdict::Refused(problem)),
     }
+}
+
+/// Where a redirected request is to go: the same path and query.
+fn location(problem: &Problem, uri: &Uri) -> String {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    // `OPTIONS *` has no path.
+    let path = if path.starts_with('/') { path } else { "/" };
+    format!("https://{}{path}", problem.message)
 }
 
 /// What the access log needs, if this request is in it.

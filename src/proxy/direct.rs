@@ -165,7 +165,10 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
         host: Some((head.host.clone(), head.host_kind)),
         authority: Some(head.authority),
     };
-    let Ok(local) = worker.route(&checked, None) else { return Begun::Other(Next::Http1) };
+    let secure = connection.client.secure;
+    let Ok(local) = worker.route(&checked, None, secure) else {
+        return Begun::Other(Next::Http1);
+    };
     let plain =
         local.with_spec(|spec| spec.protocol == Protocol::Http1 && spec.queue.no_wake.is_empty());
     if !plain {

@@ -48,6 +48,17 @@ impl Client {
         Self { ip, trusted, secure, position, ip_text, last, lines }
     }
 
+    /// Whether a request came by https: from it, or by what a trusted proxy says of the client
+    /// before it.
+    pub(super) fn is_secure(&self, headers: &HeaderMap) -> bool {
+        if self.secure || !self.trusted {
+            return self.secure;
+        }
+        let given = headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
+        let first = given.and_then(|given| given.split(|b| *b == b',').next());
+        first.is_some_and(|scheme| scheme.trim_ascii().eq_ignore_ascii_case(b"https"))
+    }
+
     /// The scheme of its requests.
     pub(super) const fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }

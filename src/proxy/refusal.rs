@@ -2,8 +2,8 @@
 //! get a gRPC status instead (a trailers-only response).
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::model::{Problem, Reason};
 
@@ -56,9 +56,25 @@ fn grpc_response(problem: &Problem) -> Response<ResponseBody> {
     response
 }
 
+/// The answer to a request that is to come by https: 301 as Knative has it; 308 where a client may
+/// not turn the method into GET (RFC 9110 §15.4.2, §15.4.9).
+pub(super) fn redirect(method: &Method, location: &str, grpc: bool) -> Response<ResponseBody> {
+    let problem = Problem::new(Reason::HttpsRedirect, format!("this host is at {location}"));
+    let mut response = response(&problem, grpc, None);
+    if !grpc && let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    if !grpc && !matches!(*method, Method::GET | Method::HEAD) {
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    }
+    response
+}
+
 /// The gRPC code of a reason (gRPC's `statuscodes.md`).
 fn grpc_code(reason: Reason) -> &'static str {
     match reason {
+        // What the client asked for is there, but not so.
+        Reason::HttpsRedirect => "9",
         Reason::NoRoute | Reason::ServiceRemoved => "12",
         Reason::BadRequest | Reason::PlainHttp | Reason::HeadTooLarge | Reason::HeadTimeout => "13",
         Reason::QueueTimeout

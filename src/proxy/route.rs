@@ -16,17 +16,27 @@ use super::worker::{LocalRevision, Worker};
 
 /// Hosts named in the answer to an unknown one.
 const HOSTS_NAMED_MAX: usize = 20;
+const HTTPS_PORT: u16 = 443;
 
 impl Worker {
-    /// The revision that a request is for: by tag, or drawn by percentage.
+    /// The revision that a request is for: by tag, or drawn by percentage. `secure`: it came by
+    /// https.
     pub(super) fn route(
         &self,
         checked: &Checked<'_>,
         tag: Option<&HeaderMap>,
+        secure: bool,
     ) -> Result<Rc<LocalRevision>, Problem> {
+        let settings = &self.shared.settings;
         self.with_snapshot(|snapshot| {
-            let revision = find(snapshot, checked, tag, &self.shared.settings)?;
-            Ok(self.local(revision))
+            let (service, service_tag) = service(snapshot, checked, settings)?;
+            if !secure
+                && let Some(port) = settings.https_port
+                && let Some(host) = redirected(service, checked)
+            {
+                return Err(Problem::new(Reason::HttpsRedirect, https_authority(host, port)));
+            }
+            Ok(self.local(revision(service, service_tag, tag)?))
         })
     }
 
@@ -36,28 +46,51 @@ impl Worker {
     }
 }
 
-fn find<'a>(
+/// The host of a request that is to come by https: one of those of the service, or one that the
+/// default service takes.
+fn redirected<'a>(service: &ServiceRoute, checked: &'a Checked<'_>) -> Option<&'a str> {
+    let hosts = &service.spec.https_hosts;
+    if hosts.is_empty() {
+        return None;
+    }
+    let (host, kind) = checked.host.as_ref()?;
+    let is_meant = *kind == HostKind::Local || hosts.iter().any(|known| **known == **host);
+    is_meant.then_some(&**host)
+}
+
+/// Host and port of a URL; the scheme's own port is left out.
+fn https_authority(host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == HTTPS_PORT { host } else { format!("{host}:{port}") }
+}
+
+/// The service that a request is for, and its tag that the host names.
+fn service<'a>(
     snapshot: &'a Arc<Snapshot>,
     checked: &Checked<'_>,
-    tag_header: Option<&HeaderMap>,
     settings: &Settings,
-) -> Result<&'a Arc<Revision>, Problem> {
+) -> Result<(&'a Arc<ServiceRoute>, Option<usize>), Problem> {
     let name_hosts = settings.one_machine;
     let any_host = settings.position == Position::Sidecar;
-    let (service, tag) = match &checked.host {
-        Some((host, kind)) => match snapshot.route(host) {
-            Some(Route { service, tag }) => (service, *tag),
-            None if *kind == HostKind::Local || any_host => match snapshot.default_service() {
-                Some(service) => (service, None),
-                None => return Err(no_default(snapshot, host, name_hosts)),
-            },
-            None => return Err(no_route(snapshot, host, name_hosts)),
-        },
-        None => match snapshot.default_service() {
-            Some(service) => (service, None),
-            None => return Err(no_default(snapshot, "", name_hosts)),
-        },
+    let default = |host: &str| match snapshot.default_service() {
+        Some(service) => Ok((service, None)),
+        None => Err(no_default(snapshot, host, name_hosts)),
     };
+    match &checked.host {
+        Some((host, kind)) => match snapshot.route(host) {
+            Some(Route { service, tag }) => Ok((service, *tag)),
+            None if *kind == HostKind::Local || any_host => default(host),
+            None => Err(no_route(snapshot, host, name_hosts)),
+        },
+        None => default(""),
+    }
+}
+
+fn revision<'a>(
+    service: &'a ServiceRoute,
+    tag: Option<usize>,
+    tag_header: Option<&HeaderMap>,
+) -> Result<&'a Arc<Revision>, Problem> {
     if let Some((_, revision)) = tag.and_then(|tag| service.tags.get(tag)) {
         return Ok(revision);
     }

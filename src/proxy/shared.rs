@@ -35,6 +35,9 @@ pub struct Settings {
     pub health_path: Option<String>,
     /// Peers whose forwarding headers are kept and appended to.
     pub trusted_proxies: Vec<IpNet>,
+    /// Port of the https listener, as clients reach it; none = there is none, and nothing is
+    /// redirected.
+    pub https_port: Option<u16>,
     /// Whether answers may name hosts and what programs printed: on one machine only.
     pub one_machine: bool,
     /// Access log, if wanted.
@@ -55,6 +58,7 @@ impl Default for Settings {
             position: Position::default(),
             health_path: None,
             trusted_proxies: Vec::new(),
+            https_port: None,
             one_machine: true,
             access_log: None,
             connector: Connector::Tcp,

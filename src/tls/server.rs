@@ -1,6 +1,7 @@
 //! The server side of TLS for one set of listeners.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use super::certificate::{Pair, PairError, PairFiles};
 use super::choice::{Choices, Resolver};
 use super::handshake::Counts;
+use super::reload::Seen;
 
 /// TLS 1.2 sessions that are remembered for clients that take no tickets.
 const SESSIONS: usize = 4096;
@@ -38,15 +40,22 @@ pub struct CertificateState {
     pub names: Vec<String>,
     /// End of its validity, in seconds since 1970.
     pub not_after: u64,
+    /// Whether the files have changed to something that cannot be used.
+    pub outdated: bool,
 }
 
 /// TLS for one set of listeners.
 #[derive(Debug)]
 pub struct TlsServer {
     pub(super) config: Arc<ServerConfig>,
-    files: Vec<PairFiles>,
-    choices: Arc<ArcSwap<Choices>>,
+    pub(super) files: Vec<PairFiles>,
+    /// What the files were when they were read.
+    pub(super) opened: Vec<Seen>,
+    pub(super) choices: Arc<ArcSwap<Choices>>,
     pub(super) counts: Counts,
+    /// Changed pairs: those that could not be used, and those that were taken up.
+    pub(super) reloads: [AtomicU64; 2],
+    pub(super) outdated: Vec<AtomicBool>,
 }
 
 impl TlsServer {
@@ -60,6 +69,7 @@ impl TlsServer {
         protocols: &[&str],
         now: SystemTime,
     ) -> Result<Arc<Self>, TlsError> {
+        let opened = files.iter().map(Seen::look).collect();
         let (mut pairs, mut problems) = (Vec::new(), Vec::new());
         for files in &files {
             match Pair::load(files, now) {
@@ -81,25 +91,39 @@ impl TlsServer {
         config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
         config.ticketer = ring::Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        Ok(Arc::new(Self { config: Arc::new(config), files, choices, counts: Counts::default() }))
+        Ok(Arc::new(Self {
+            config: Arc::new(config),
+            outdated: files.iter().map(|_| AtomicBool::new(false)).collect(),
+            files,
+            opened,
+            choices,
+            counts: Counts::default(),
+            reloads: Default::default(),
+        }))
+    }
+
+    /// Changed pairs so far: those that could not be used, and those that were taken up.
+    pub fn reloads(&self) -> [u64; 2] {
+        [0, 1].map(|good: usize| self.reloads[good].load(Ordering::Relaxed))
     }
 
     /// Certificates in use, in the order given.
     pub fn certificates(&self) -> Vec<CertificateState> {
         let choices = self.choices.load_full();
-        let pairs = self.files.iter().zip(&choices.pairs);
+        let pairs = self.files.iter().zip(&choices.pairs).zip(&self.outdated);
         pairs
-            .map(|(files, pair)| CertificateState {
+            .map(|((files, pair), outdated)| CertificateState {
                 file: files.cert.display().to_string(),
                 names: pair.names.clone(),
                 not_after: pair.expires(),
+                outdated: outdated.load(Ordering::Relaxed),
             })
             .collect()
     }
 }
 
 /// Says what a certificate is for.
-fn announce(files: &PairFiles, pair: &Pair, now: SystemTime) {
+pub(super) fn announce(files: &PairFiles, pair: &Pair, now: SystemTime) {
     let (file, names) = (files.cert.display(), pair.names.join(" "));
     let left = pair.left(now);
     let days = left.as_secs() / (24 * 3600);

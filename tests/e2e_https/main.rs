@@ -9,5 +9,7 @@ mod https;
 mod serving;
 
 mod handshake;
+mod redirect;
+mod reload;
 mod requests;
 mod start;

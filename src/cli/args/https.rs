@@ -24,6 +24,11 @@ pub struct HttpsArgs {
     /// Private key (PEM) of each --tls-cert, in the same order
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TLS_KEY", value_delimiter = ',')]
     pub tls_key: Vec<PathBuf>,
+
+    /// Port by which clients reach --https, for redirects and shown URLs [default: its own]
+    #[arg(long, value_name = "PORT", env = "TIDEGATE_HTTPS_PORT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub https_port: Option<u16>,
 }
 
 impl HttpsArgs {
@@ -42,6 +47,9 @@ impl HttpsArgs {
         match (self.https.is_empty(), certs) {
             (false, 0) => {
                 Err("--https needs a certificate: add --tls-cert FILE --tls-key FILE".to_owned())
+            }
+            (true, 0) if self.https_port.is_some() => {
+                Err("--https-port is for --https, which is missing: add --https ADDR".to_owned())
             }
             (true, 1..) => {
                 Err("--tls-cert is for --https, which is missing: add --https ADDR".to_owned())

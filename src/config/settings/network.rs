@@ -13,7 +13,7 @@ use crate::config::text::{Template, quote};
 pub enum HttpProtocol {
     /// They are served.
     Enabled,
-    /// They are refused.
+    /// As `Enabled`: Knative accepts it still, and no longer closes the port.
     Disabled,
     /// They are redirected to https.
     Redirected,

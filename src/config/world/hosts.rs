@@ -71,6 +71,14 @@ impl HostRules {
     }
 }
 
+/// Whether a host is one of those that only the cluster sees: Knative redirects none of them.
+pub(super) fn is_cluster_local(host: &str, namespace: &str) -> bool {
+    let bare = host.strip_suffix(namespace).and_then(|rest| rest.strip_suffix('.'));
+    host.ends_with(".svc")
+        || host.strip_suffix(CLUSTER_DOMAIN).is_some_and(|rest| rest.ends_with(".svc."))
+        || bare.is_some_and(|name| !name.contains('.'))
+}
+
 /// Who has which host. Hosts are claimed in the order of right: services and routes by name, then
 /// tags, then `DomainMapping`s; a host stays with who claimed it first.
 #[derive(Debug, Default)]

@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::admitted::{Admitted, Objects, metadata_map};
 use super::build::Warnings;
 use super::env::text;
-use super::hosts::{Claims, HostOwner, HostRules};
+use super::hosts::{Claims, HostOwner, HostRules, is_cluster_local};
 use super::identity::{Kind, ObjectKey};
 use super::revisions::{RevisionDrafts, shadowed};
 use super::rolling::{Pace, conditions, set_shares};
 use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};
 use crate::config::problem::ConfigProblem;
+use crate::config::settings::HttpProtocol;
 use crate::model::{ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag};
 
 /// A service or route, before its hosts are claimed.
@@ -212,6 +213,7 @@ pub(super) fn service_specs(
     let mut claims = Claims::default();
     let mut specs: Vec<ServiceSpec> = Vec::with_capacity(routes.len());
     let mut refusals: Vec<Vec<String>> = Vec::with_capacity(routes.len());
+    let mut redirected = Vec::with_capacity(routes.len());
     let labelled: Vec<_> = routes
         .iter()
         .map(|route| {
@@ -224,6 +226,14 @@ pub(super) fn service_specs(
         let mut hosts = rules.hosts(owner);
         refusals.push(claims.claim(&format!("service {}", route.id).into(), &mut hosts));
         specs.push(service_spec(route, hosts, tag_header_routing));
+        match http_protocol(annotations, rules.network.http_protocol) {
+            Ok(HttpProtocol::Redirected) => redirected.push(true),
+            Ok(HttpProtocol::Enabled | HttpProtocol::Disabled) => redirected.push(false),
+            Err(text) => {
+                refusals[specs.len() - 1].push(text);
+                redirected.push(false);
+            }
+        }
     }
     for (index, (route, (labels, annotations))) in routes.iter().zip(&labelled).enumerate() {
         let owner = HostOwner { id: route.id, labels, annotations };
@@ -235,27 +245,20 @@ pub(super) fn service_specs(
             let name = tag.as_str().into();
             specs[index].tags.push(Tag { name, hosts, revision, moving: Vec::new() });
         }
+        if redirected[index] {
+            redirect(&mut specs[index]);
+        }
         set_shares(&mut specs[index], &route.traffic);
         specs[index].tags.sort_by(|a, b| a.name.cmp(&b.name));
     }
-    let by_id: HashMap<&ObjectName, usize> =
-        routes.iter().enumerate().map(|(index, route)| (route.id, index)).collect();
-    for mapping in mappings(objects) {
-        let index = mapping.target.as_ref().and_then(|target| by_id.get(target));
-        let Some(index) = index else {
-            warnings.general.push(format!(
-                "DomainMapping {} at {}: the service it refers to is not there yet; it takes \
-                 effect when it appears",
-                mapping.host, mapping.admitted.source
-            ));
-            continue;
-        };
-        let claimant = format!("service {}", routes[*index].id).into();
-        let mut hosts = vec![mapping.host];
-        refusals[*index].extend(claims.claim(&claimant, &mut hosts));
-        hosts.retain(|host| !specs[*index].hosts.contains(host));
-        specs[*index].hosts.extend(hosts);
-    }
+    map_domains(
+        &routes,
+        objects,
+        rules,
+        &mut claims,
+        &mut Mapped { specs: &mut specs, refusals: &mut refusals },
+        warnings,
+    );
     let is_contested = refusals.iter().any(|refused| !refused.is_empty());
     for ((spec, refused), route) in specs.iter_mut().zip(refusals).zip(routes) {
         let texts = route.warnings.into_iter().chain(refused);
@@ -271,6 +274,76 @@ pub(super) fn service_specs(
     (specs, is_contested)
 }
 
+/// What `DomainMapping`s add to.
+struct Mapped<'a> {
+    specs: &'a mut [ServiceSpec],
+    refusals: &'a mut [Vec<String>],
+}
+
+/// Gives services the hosts of `DomainMapping`s.
+fn map_domains(
+    routes: &[RouteDraft<'_>],
+    objects: &Objects,
+    rules: &HostRules,
+    claims: &mut Claims,
+    mapped: &mut Mapped<'_>,
+    warnings: &mut Warnings,
+) {
+    let by_id: HashMap<&ObjectName, usize> =
+        routes.iter().enumerate().map(|(index, route)| (route.id, index)).collect();
+    for mapping in mappings(objects) {
+        let index = mapping.target.as_ref().and_then(|target| by_id.get(target));
+        let Some(index) = index else {
+            warnings.general.push(format!(
+                "DomainMapping {} at {}: the service it refers to is not there yet; it takes \
+                 effect when it appears",
+                mapping.host, mapping.admitted.source
+            ));
+            continue;
+        };
+        let claimant = format!("service {}", routes[*index].id).into();
+        let mut hosts = vec![mapping.host];
+        mapped.refusals[*index].extend(claims.claim(&claimant, &mut hosts));
+        hosts.retain(|host| !mapped.specs[*index].hosts.contains(host));
+        let annotations = metadata_map(&mapping.admitted.object, "annotations");
+        match http_protocol(&annotations, rules.network.http_protocol) {
+            Ok(HttpProtocol::Redirected) => {
+                mapped.specs[*index].https_hosts.extend(hosts.iter().map(Arc::clone));
+            }
+            Ok(HttpProtocol::Enabled | HttpProtocol::Disabled) => {}
+            Err(text) => mapped.refusals[*index]
+                .push(format!("DomainMapping {}: {text}", mapping.admitted.source)),
+        }
+        mapped.specs[*index].hosts.extend(hosts);
+    }
+}
+
+/// What `networking.knative.dev/http-protocol` says, or the cluster's default (Knative's
+/// `pkg/networking/util.go`).
+fn http_protocol(
+    annotations: &BTreeMap<String, String>,
+    default: HttpProtocol,
+) -> Result<HttpProtocol, String> {
+    let keys = ["networking.knative.dev/http-protocol", "networking.knative.dev/httpOption"];
+    let Some((key, value)) = keys.iter().find_map(|key| Some((*key, annotations.get(*key)?)))
+    else {
+        return Ok(default);
+    };
+    match value.to_ascii_lowercase().as_str() {
+        "" => Ok(default),
+        "enabled" => Ok(HttpProtocol::Enabled),
+        "redirected" => Ok(HttpProtocol::Redirected),
+        _ => Err(format!("{key}: {value:?} means nothing; write Enabled or Redirected")),
+    }
+}
+
+/// Has the hosts that are seen from outside redirected, those of tags too.
+fn redirect(spec: &mut ServiceSpec) {
+    let all = spec.hosts.iter().chain(spec.tags.iter().flat_map(|tag| &tag.hosts));
+    let outside = all.filter(|host| !is_cluster_local(host, &spec.id.namespace));
+    spec.https_hosts = outside.map(Arc::clone).collect();
+}
+
 fn service_spec(
     route: &RouteDraft<'_>,
     hosts: Vec<Arc<str>>,
@@ -282,6 +355,7 @@ fn service_spec(
         traffic: Vec::new(),
         tags: Vec::with_capacity(route.traffic.tags.len()),
         tag_header_routing,
+        https_hosts: Vec::new(),
         problem: route.problem.clone(),
         warnings: Vec::new(),
     }
