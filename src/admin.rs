@@ -7,3 +7,6 @@ pub mod view;
 
 mod guard;
 mod routes;
+mod token;
+
+pub use token::{Token, TokenError};

@@ -20,6 +20,7 @@ mod headers;
 mod listen;
 mod outgoing;
 mod probe;
+mod proxy_protocol;
 mod refusal;
 mod relay;
 mod retry;

@@ -74,7 +74,7 @@ fn server() -> AdminServer {
         metrics: Box::new(move || input.clone()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    AdminServer::start(Config { listener, hosts: Vec::new() }, views).unwrap()
+    AdminServer::start(Config::new(listener), views).unwrap()
 }
 
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {

@@ -41,7 +41,7 @@ fn server() -> AdminServer {
         metrics: Box::new(MetricsInput::default),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    AdminServer::start(Config { listener, hosts: Vec::new() }, views).unwrap()
+    AdminServer::start(Config::new(listener), views).unwrap()
 }
 
 fn command(address: SocketAddr, arguments: &[&str]) -> Command {

@@ -1,5 +1,5 @@
-//! Who may ask. The listener has no password; what protects it from web pages opened on the same
-//! machine is that a browser tells the truth about `Host` and `Origin`.
+//! Who may ask, besides the token (`token.rs`). What protects the listener from web pages opened on
+//! the same machine is that a browser tells the truth about `Host` and `Origin`.
 
 use std::net::IpAddr;
 
@@ -20,6 +20,7 @@ pub(super) struct Refusal {
 pub(super) fn check(
     method: &Method,
     headers: &HeaderMap,
+    scheme: &str,
     local: IpAddr,
     hosts: &[String],
 ) -> Result<(), Refusal> {
@@ -38,7 +39,10 @@ pub(super) fn check(
         );
     }
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    if origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host)) {
+    let own = |origin: &str| {
+        origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")) == Some(host)
+    };
+    if origin.is_some_and(|origin| !own(origin)) {
         return refuse(
             StatusCode::FORBIDDEN,
             "requests of foreign web pages are refused (Origin differs from Host)",
@@ -89,7 +93,7 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         let local = "10.1.2.3".parse().unwrap();
-        match check(&method, &map, local, &["Admin.example".to_owned()]) {
+        match check(&method, &map, "http", local, &["Admin.example".to_owned()]) {
             Ok(()) => 200,
             Err(refusal) => refusal.status.as_u16(),
         }

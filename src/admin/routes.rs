@@ -112,6 +112,18 @@ fn as_json(view: &impl Serialize) -> Answer {
     }
 }
 
+/// The answer to who does not show the token (RFC 6750 §3).
+pub(super) fn unauthorized() -> Answer {
+    let mut answer = error(
+        StatusCode::UNAUTHORIZED,
+        "this needs the token: Authorization: Bearer TOKEN (tidegate status: add \
+         --admin-token-file FILE)",
+    );
+    let challenge = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    answer
+}
+
 /// An error as every path gives it.
 pub(super) fn error(status: StatusCode, message: &str) -> Answer {
     let body = json!({ "status": status.as_u16(), "message": message });

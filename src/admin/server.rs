@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::limit::ConcurrencyLimit;
@@ -25,7 +26,9 @@ use tower::{BoxError, ServiceExt as _, service_fn};
 use super::guard;
 use super::metrics::started;
 use super::routes::{self, Answer};
+use super::token::{READ_EVERY, Token};
 use super::view::Views;
+use crate::tls::{Handshake, Outcome, TlsServer};
 
 /// Connections at once; further ones wait in the kernel.
 const CONNECTIONS: usize = 256;
@@ -33,12 +36,17 @@ const CONNECTIONS: usize = 256;
 const REQUESTS: usize = 64;
 /// A request's head must have come by then; idle connections end after it too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A TLS handshake must be done by then.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the head to the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nothing that is sent here is large.
 const BODY_LIMIT: usize = 64 * 1024;
 /// How long accepting rests after an error such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const SPEAKS_TLS: &str = "this port speaks TLS: write https:// in place of http:// (tidegate \
+                          status: add --admin-ca FILE)";
 
 /// How the admin server is set up.
 #[derive(Debug)]
@@ -47,6 +55,17 @@ pub struct Config {
     pub listener: std::net::TcpListener,
     /// Host names it may be called by, besides loopback ones and the address connected to.
     pub hosts: Vec<String>,
+    /// TLS, if it is to be spoken.
+    pub tls: Option<Arc<TlsServer>>,
+    /// What requests must show.
+    pub token: Option<Token>,
+}
+
+impl Config {
+    /// Plain HTTP, by loopback names, for everybody.
+    pub const fn new(listener: std::net::TcpListener) -> Self {
+        Self { listener, hosts: Vec::new(), tls: None, token: None }
+    }
 }
 
 /// A running admin server. Dropped, it stops.
@@ -72,7 +91,8 @@ impl AdminServer {
             let _inside = runtime.enter();
             TcpListener::from_std(config.listener)?
         };
-        let shared = Arc::new(Shared { views, hosts: config.hosts });
+        let Config { hosts, tls, token, .. } = config;
+        let shared = Arc::new(Shared { views, hosts, tls, token });
         let thread = std::thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || runtime.block_on(serve(listener, shared, stopped)))?;
@@ -98,11 +118,14 @@ impl Drop for AdminServer {
 struct Shared {
     views: Views,
     hosts: Vec<String>,
+    tls: Option<Arc<TlsServer>>,
+    token: Option<Token>,
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let requests = Arc::new(Semaphore::new(REQUESTS));
+    let renewing = shared.token.is_some().then(|| tokio::spawn(renew_token(Arc::clone(&shared))));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &connections) => accepted,
@@ -121,6 +144,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rece
         }
     }
     drop(listener);
+    renewing.inspect(tokio::task::JoinHandle::abort);
     // Answers under way are written within a moment; connections without a request end at once.
     let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(Duration::from_secs(1), connections.acquire_many(all)).await;
@@ -135,6 +159,24 @@ async fn accept(
     Ok((stream, permit))
 }
 
+/// Takes up a token that was renewed in its file.
+async fn renew_token(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(READ_EVERY);
+    loop {
+        every.tick().await;
+        shared.token.iter().for_each(Token::read_again);
+    }
+}
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+    /// Plain, where TLS is to be spoken.
+    Wrong,
+}
+
 async fn connection(
     stream: TcpStream,
     shared: Arc<Shared>,
@@ -142,10 +184,37 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
 ) {
     let Ok(local) = stream.local_addr() else { return };
+    let Some(tls) = shared.tls.as_ref().map(Arc::clone) else {
+        return serve_http(stream, Way::Plain, local.ip(), shared, requests, stop).await;
+    };
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)) => handshake,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    match handshake {
+        Ok(Handshake::Done(stream)) => {
+            serve_http(stream, Way::Tls, local.ip(), shared, requests, stop).await;
+        }
+        Ok(Handshake::PlainHttp(stream)) => {
+            serve_http(stream, Way::Wrong, local.ip(), shared, requests, stop).await;
+        }
+        Ok(Handshake::Failed) => {}
+        Err(_elapsed) => tls.count(Outcome::Timeout),
+    }
+}
+
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    way: Way,
+    local: IpAddr,
+    shared: Arc<Shared>,
+    requests: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
     // Outermost first: too many at once are refused, not queued; each has its time.
     let service = LoadShed::new(ConcurrencyLimit::with_semaphore(
         Timeout::new(
-            service_fn(move |request| handle(Arc::clone(&shared), local.ip(), request)),
+            service_fn(move |request| handle(Arc::clone(&shared), way, local, request)),
             REQUEST_TIMEOUT,
         ),
         requests,
@@ -182,12 +251,21 @@ fn failed(problem: &BoxError) -> Answer {
 
 async fn handle(
     shared: Arc<Shared>,
+    way: Way,
     local: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Answer, BoxError> {
     let (head, body) = request.into_parts();
-    if let Err(refusal) = guard::check(&head.method, &head.headers, local, &shared.hosts) {
+    if way == Way::Wrong {
+        return Ok(routes::error(StatusCode::BAD_REQUEST, SPEAKS_TLS));
+    }
+    let scheme = if way == Way::Tls { "https" } else { "http" };
+    if let Err(refusal) = guard::check(&head.method, &head.headers, scheme, local, &shared.hosts) {
         return Ok(routes::error(refusal.status, &refusal.message));
+    }
+    let is_open = matches!(head.uri.path(), "/livez" | "/readyz");
+    if !is_open && shared.token.as_ref().is_some_and(|token| !token.is_shown(&head.headers)) {
+        return Ok(routes::unauthorized());
     }
     discard(body).await?;
     Ok(routes::answer(&head.method, head.uri.path(), &head.headers, &shared.views))

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::admin::server::{AdminServer, Config as AdminConfig};
+use crate::admin::server::AdminServer;
 use crate::autoscaler::{Autoscaler, ProcessLimits, Restored, Statement};
 use crate::cli::args::{DrainArgs, ListenArgs, LogArgs};
 use crate::cli::logging::{self, LogHandle};
@@ -26,7 +26,7 @@ use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 
 use super::control::{Control, ControlParts, Live};
-use super::https::{ShownAt, keep_current};
+use super::https::ShownAt;
 use super::listeners::{ListenError, Listeners, announce};
 use super::state::Keeping;
 use super::threads::{Workers, start_workers};
@@ -56,7 +56,9 @@ pub(super) enum StartError {
 impl StartError {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Listen(ListenError::Tls(_)) => exit::CONFIG,
+            Self::Config(_) | Self::Listen(ListenError::Tls(_) | ListenError::Token(_)) => {
+                exit::CONFIG
+            }
             Self::Log(_) | Self::Usage(_) => exit::USAGE,
             Self::Listen(ListenError::Bind(_)) | Self::Io(_) => exit::FAILURE,
         }
@@ -192,7 +194,7 @@ where
     control.restore(home.restored);
     let live = control.live();
     let source = (home.source)(&live);
-    keep_current(tls.as_ref());
+    tls.keep_current();
     let sources = Sources {
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
@@ -203,8 +205,7 @@ where
         log: Arc::clone(log),
         tls,
     };
-    let config = AdminConfig { listener: admin, hosts: listen.admin_host.clone() };
-    let admin = AdminServer::start(config, views(sources))?;
+    let admin = AdminServer::start(admin, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
     let scaling =
         tokio::task::spawn_local(scale(home.scaling, Arc::clone(&autoscaler), statements));

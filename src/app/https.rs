@@ -1,11 +1,13 @@
-//! The https side of the data listeners: certificates at start, URLs, metrics.
+//! What protects the listeners: certificates and the token at start, URLs, metrics.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::admin::metrics::{Family, Kind, Value};
-use crate::cli::args::HttpsArgs;
+use crate::admin::metrics::{Family, Kind, Label, Value};
+use crate::admin::{Token, TokenError};
+use crate::cli::args::{HttpsArgs, TokenArgs};
 use crate::tls::{PairFiles, TlsError, TlsServer};
 
 /// Protocols offered, the preferred one first.
@@ -42,55 +44,92 @@ pub(super) fn https_port(args: &HttpsArgs, https: &[SocketAddr]) -> Option<u16> 
     https.first().map(|address| args.https_port.unwrap_or(address.port()))
 }
 
-/// Reads the certificates of the https listeners, if there are any.
+/// TLS of all listeners.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsServers {
+    /// Of the data listeners.
+    pub(super) https: Option<Arc<TlsServer>>,
+    pub(super) admin: Option<Arc<TlsServer>>,
+}
+
+impl TlsServers {
+    /// Reads the certificates of the listeners that have any.
+    ///
+    /// # Errors
+    /// Every pair that cannot be used, and what to do.
+    pub(super) fn open(args: &HttpsArgs) -> Result<Self, TlsError> {
+        let now = SystemTime::now();
+        let pair = |(cert, key): (&Path, &Path)| PairFiles { cert: cert.into(), key: key.into() };
+        let pairs: Vec<PairFiles> = args.pairs().map(pair).collect();
+        let mut servers = Self::default();
+        if !pairs.is_empty() {
+            servers.https = Some(TlsServer::open(pairs, &PROTOCOLS, now)?);
+        }
+        if let (Some(cert), Some(key)) = (&args.admin.admin_tls_cert, &args.admin.admin_tls_key) {
+            servers.admin = Some(TlsServer::open(vec![pair((cert, key))], &["http/1.1"], now)?);
+        }
+        Ok(servers)
+    }
+
+    /// Takes up changed certificates for as long as the event loop runs.
+    pub(super) fn keep_current(&self) {
+        for server in self.https.iter().chain(&self.admin) {
+            drop(tokio::task::spawn_local(Arc::clone(server).keep_current()));
+        }
+    }
+
+    /// Series of handshakes and certificates; none without TLS.
+    pub(super) fn families(&self) -> Vec<Family> {
+        let servers = [("https", &self.https), ("admin", &self.admin)];
+        let servers: Vec<_> = servers
+            .into_iter()
+            .filter_map(|(name, server)| Some((("listener", Arc::from(name)), server.as_ref()?)))
+            .collect();
+        if servers.is_empty() { Vec::new() } else { families(&servers) }
+    }
+}
+
+/// The token of the admin listener, if one is set.
 ///
 /// # Errors
-/// Every pair that cannot be used, and what to do.
-pub(super) fn open_tls(args: &HttpsArgs) -> Result<Option<Arc<TlsServer>>, TlsError> {
-    if args.https.is_empty() {
-        return Ok(None);
-    }
-    let pairs = args.pairs().map(|(cert, key)| PairFiles { cert: cert.into(), key: key.into() });
-    TlsServer::open(pairs.collect(), &PROTOCOLS, SystemTime::now()).map(Some)
-}
-
-/// Takes up changed certificates for as long as the event loop runs.
-pub(super) fn keep_current(tls: Option<&Arc<TlsServer>>) {
-    if let Some(tls) = tls {
-        drop(tokio::task::spawn_local(Arc::clone(tls).keep_current()));
+/// It cannot be read, or is none.
+pub(super) fn admin_token(args: &TokenArgs) -> Result<Option<Token>, TokenError> {
+    match (&args.admin_token_file, &args.admin_token) {
+        (Some(file), _) => Token::open(file).map(Some),
+        (None, Some(token)) => Token::new(token, "TIDEGATE_ADMIN_TOKEN").map(Some),
+        (None, None) => Ok(None),
     }
 }
 
-/// Series of a listener's handshakes and certificates.
-pub(super) fn tls_families(tls: &TlsServer, listener: &'static str) -> Vec<Family> {
-    let listener = ("listener", Arc::from(listener));
-    let mut handshakes =
-        Family::new("tidegate_tls_handshakes", Kind::Counter, "TLS handshakes by how they ended.");
-    for (outcome, count) in tls.handshakes() {
-        let labels = vec![listener.clone(), ("result", outcome.word().into())];
-        handshakes.push(&Arc::default(), labels, Value::Whole(count));
-    }
-    let mut expiry = Family::new(
+fn families(servers: &[(Label, &Arc<TlsServer>)]) -> Vec<Family> {
+    let counter = |name, help| Family::new(name, Kind::Counter, help);
+    let gauge = |name, help| Family::new(name, Kind::Gauge, help);
+    let mut handshakes = counter("tidegate_tls_handshakes", "TLS handshakes by how they ended.");
+    let mut reloads = counter("tidegate_tls_reloads", "Changed pairs, by what came of them.");
+    let mut expiry = gauge(
         "tidegate_tls_certificate_expiry_timestamp_seconds",
-        Kind::Gauge,
         "End of a certificate's validity, in seconds since 1970.",
     );
-    let mut outdated = Family::new(
+    let mut outdated = gauge(
         "tidegate_tls_certificate_outdated",
-        Kind::Gauge,
         "1 while a pair's files have changed to what cannot be used: the pair before stays.",
     );
-    for certificate in tls.certificates() {
-        let labels = vec![listener.clone(), ("file", certificate.file.into())];
-        let bad = u64::from(certificate.outdated);
-        outdated.push(&Arc::default(), labels.clone(), Value::Whole(bad));
-        expiry.push(&Arc::default(), labels, Value::Whole(certificate.not_after));
-    }
-    let mut reloads =
-        Family::new("tidegate_tls_reloads", Kind::Counter, "Changed pairs, by what came of them.");
-    for (result, count) in ["failed", "taken_up"].into_iter().zip(tls.reloads()) {
-        let labels = vec![listener.clone(), ("result", result.into())];
-        reloads.push(&Arc::default(), labels, Value::Whole(count));
+    for (listener, tls) in servers {
+        let labels = |name, value: &str| vec![listener.clone(), (name, value.into())];
+        let push = |family: &mut Family, labels, value| {
+            family.push(&Arc::default(), labels, Value::Whole(value));
+        };
+        for (outcome, count) in tls.handshakes() {
+            push(&mut handshakes, labels("result", outcome.word()), count);
+        }
+        for (result, count) in ["failed", "taken_up"].into_iter().zip(tls.reloads()) {
+            push(&mut reloads, labels("result", result), count);
+        }
+        for certificate in tls.certificates() {
+            let labels = labels("file", &certificate.file);
+            push(&mut outdated, labels.clone(), u64::from(certificate.outdated));
+            push(&mut expiry, labels, certificate.not_after);
+        }
     }
     vec![handshakes, expiry, outdated, reloads]
 }

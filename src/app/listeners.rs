@@ -4,19 +4,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::admin::TokenError;
+use crate::admin::server::Config as AdminConfig;
 use crate::cli::args::ListenArgs;
 use crate::cli::say;
 use crate::local::port_holder;
 use crate::proxy::{Door, Entry};
-use crate::tls::{TlsError, TlsServer};
+use crate::tls::TlsError;
 
-use super::https::{https_port, open_tls};
+use super::https::{TlsServers, admin_token, https_port};
 
 /// Why there is nothing to serve on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListenError {
     #[error("{0}")]
     Tls(#[from] TlsError),
+    #[error("{0}")]
+    Token(#[from] TokenError),
     #[error("{0}")]
     Bind(String),
 }
@@ -30,9 +34,9 @@ pub(super) struct Listeners {
     pub(super) https: Vec<SocketAddr>,
     /// Port by which clients reach the https listeners.
     pub(super) https_port: Option<u16>,
-    pub(super) admin: std::net::TcpListener,
-    /// TLS of the data listeners.
-    pub(super) tls: Option<Arc<TlsServer>>,
+    pub(super) admin: AdminConfig,
+    /// TLS of all of them.
+    pub(super) tls: TlsServers,
 }
 
 impl Listeners {
@@ -41,9 +45,18 @@ impl Listeners {
     /// # Errors
     /// An address that cannot be had, or certificates that cannot be used.
     pub(super) fn open(args: &ListenArgs) -> Result<Self, ListenError> {
-        let tls = open_tls(&args.https)?;
-        let (mut doors, secure) = (open_doors(args)?, open_secure_doors(args, tls.as_ref())?);
-        let admin = bind_admin(args.admin)?;
+        let tls = TlsServers::open(&args.https)?;
+        let proxy_protocol = args.https.proxy_protocol;
+        let plain = Arc::new(Entry { proxy_protocol, tls: None });
+        let entry = Arc::new(Entry { proxy_protocol, tls: tls.https.as_ref().map(Arc::clone) });
+        let doors = open_doors(args)?.into_iter().map(|door| door.with(Arc::clone(&plain)));
+        let (mut doors, secure) = (doors.collect::<Vec<_>>(), open_secure_doors(args, &entry)?);
+        let admin = AdminConfig {
+            token: admin_token(&args.https.admin.token)?,
+            listener: bind_admin(args.admin)?,
+            hosts: args.admin_host.clone(),
+            tls: tls.admin.clone(),
+        };
         let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
         let (http, https) = (of(&doors), of(&secure));
         let https_port = https_port(&args.https, &https);
@@ -72,13 +85,9 @@ fn open_doors(args: &ListenArgs) -> Result<Vec<Door>, ListenError> {
     Ok(doors)
 }
 
-fn open_secure_doors(
-    args: &ListenArgs,
-    tls: Option<&Arc<TlsServer>>,
-) -> Result<Vec<Door>, ListenError> {
-    let entry = Arc::new(Entry { tls: tls.map(Arc::clone) });
+fn open_secure_doors(args: &ListenArgs, entry: &Arc<Entry>) -> Result<Vec<Door>, ListenError> {
     let bind = |address: &SocketAddr| match Door::bind(*address) {
-        Ok(door) => Ok(door.with(Arc::clone(&entry))),
+        Ok(door) => Ok(door.with(Arc::clone(entry))),
         Err(error) => Err(ListenError::Bind(taken(*address, "--https", &error))),
     };
     args.https.https.iter().map(bind).collect()

@@ -16,10 +16,9 @@ use crate::local::state::{Health, Memory};
 use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
 use crate::proxy::{DrainState, Position, Shared};
 use crate::revision::Revision;
-use crate::tls::TlsServer;
 
 use super::control::Live;
-use super::https::{ShownAt, tls_families};
+use super::https::{ShownAt, TlsServers};
 use super::state::{conditions, families};
 
 /// What the views look at.
@@ -33,8 +32,8 @@ pub(super) struct Sources {
     /// None where no state is kept.
     pub(super) memory: Option<Memory>,
     pub(super) log: Arc<LogHandle>,
-    /// TLS of the data listeners.
-    pub(super) tls: Option<Arc<TlsServer>>,
+    /// TLS of the listeners.
+    pub(super) tls: TlsServers,
 }
 
 /// Closures for the admin listener.
@@ -116,7 +115,7 @@ impl Sources {
     fn extra(&self) -> Vec<Family> {
         let mut extra = self.state().as_ref().map(families).unwrap_or_default();
         extra.extend(forwarding(&self.log.forwarded()));
-        extra.extend(self.tls.iter().flat_map(|tls| tls_families(tls, "https")));
+        extra.extend(self.tls.families());
         extra
     }
 
@@ -274,7 +273,7 @@ impl Sources {
             accepted: self.shared.accepted_of(secure),
         };
         let mut connections = vec![of(false, "http")];
-        connections.extend(self.tls.is_some().then(|| of(true, "https")));
+        connections.extend(self.tls.https.is_some().then(|| of(true, "https")));
         connections
     }
 

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use crate::model::ServiceId;
 use parse::{duration, listen_address, network, object_name, run_command};
 
-pub use https::HttpsArgs;
+pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
 pub use parse::{RunCommand, StateDir, UpstreamAddress};
 pub use shared::{DrainArgs, ListenArgs, LogArgs, LogFormat};
 pub use sidecar::SidecarArgs;
@@ -224,6 +224,10 @@ pub struct StatusArgs {
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:9095")]
     #[arg(value_parser = listen_address)]
     pub admin: SocketAddr,
+
+    /// How it is known.
+    #[command(flatten)]
+    pub known: AdminClientArgs,
 
     /// Show again and again until interrupted
     #[arg(long, short = 'w')]

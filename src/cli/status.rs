@@ -2,6 +2,7 @@
 
 mod client;
 mod table;
+mod tls;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -98,7 +99,7 @@ pub fn run(args: &StatusArgs) -> ExitCode {
 }
 
 async fn fetch(args: &StatusArgs) -> Result<String, client::ClientError> {
-    let mut client = client::Client::connect(args.admin).await?;
+    let mut client = client::Client::connect(args.admin, &args.known).await?;
     let mut whole: Value = client.get("/api/v1/services").await?;
     let revisions: Value = client.get("/api/v1/revisions").await?;
     whole["revisions"] = revisions.get("revisions").cloned().unwrap_or_else(|| json!([]));

@@ -22,6 +22,8 @@ const BACKLOG: i32 = 4096;
 /// What comes before a connection's first request.
 #[derive(Debug, Default)]
 pub struct Entry {
+    /// A PROXY header: of every peer, or of the trusted ones where a list of them is given.
+    pub proxy_protocol: bool,
     /// A TLS handshake.
     pub tls: Option<Arc<TlsServer>>,
 }
@@ -29,7 +31,7 @@ pub struct Entry {
 impl Entry {
     /// Whether the first byte is a request's.
     pub(super) fn is_plain(&self) -> bool {
-        self.tls.is_none()
+        self.tls.is_none() && !self.proxy_protocol
     }
 }
 

@@ -112,6 +112,7 @@ pub struct Shared {
     accepted: [AtomicU64; 2],
     tunnels: AtomicU32,
     tls_on_http: AtomicBool,
+    no_introduction: AtomicBool,
 }
 
 impl Shared {
@@ -127,6 +128,7 @@ impl Shared {
             accepted: Default::default(),
             tunnels: AtomicU32::new(0),
             tls_on_http: AtomicBool::new(false),
+            no_introduction: AtomicBool::new(false),
         })
     }
 
@@ -179,6 +181,15 @@ impl Shared {
         if !self.tls_on_http.swap(true, Ordering::Relaxed) {
             tracing::warn!(%client, "a client speaks TLS to a listener without it: its URL must \
                 begin with http://, or be that of a listener given with --https");
+        }
+    }
+
+    /// A connection did not begin with a PROXY header; said once.
+    pub(super) fn note_no_introduction(&self, peer: IpAddr, why: &str) {
+        if !self.no_introduction.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%peer, "a connection without a usable PROXY header is closed: {why}; \
+                have the load balancer send one, name those that do with --trusted-proxies, or \
+                leave out --proxy-protocol");
         }
     }
 

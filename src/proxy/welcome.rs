@@ -1,12 +1,12 @@
-//! What comes before the first request of a connection: a TLS handshake.
+//! What comes before the first request of a connection: a PROXY header, a TLS handshake.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
 
 use crate::model::Reason;
 use crate::tls::{Handshake, Outcome, TlsServer};
@@ -14,21 +14,87 @@ use crate::upstream::{SharedIo, Socket};
 
 use super::connection::{DISCARD_BYTES, DISCARD_TIME};
 use super::listen::{Entry, Guest};
+use super::proxy_protocol::{self, HEAD_BYTES, LINE_BYTES_MAX, Malformed, Told};
 use super::worker::Worker;
 
 /// Brings a connection to its first request, within the time that the first head has.
 pub(super) async fn welcome(
     worker: &Worker,
     entry: &Entry,
-    stream: TcpStream,
+    mut stream: TcpStream,
     ip: IpAddr,
 ) -> Option<Guest> {
-    let within = worker.shared.settings.head_timeout;
-    let Some(tls) = &entry.tls else {
-        return Some(Guest { socket: Socket::Tcp(stream), ip, secure: false });
+    let deadline = Instant::now() + worker.shared.settings.head_timeout;
+    let told = if entry.proxy_protocol && is_asked(worker, ip) {
+        let told = timeout_at(deadline, introduction(worker, &mut stream)).await;
+        told.unwrap_or(Err("it did not come in time")).unwrap_or_else(|why| {
+            worker.shared.refused(Reason::BadRequest);
+            worker.shared.note_no_introduction(ip, why);
+            None
+        })?
+    } else {
+        Told::default()
     };
-    let socket = Socket::Tls(encrypt(worker, tls, stream, within).await?);
+    let ip = told.source.unwrap_or(ip);
+    let Some(tls) = &entry.tls else {
+        return Some(Guest { socket: Socket::Tcp(stream), ip, secure: told.secure });
+    };
+    let socket = Socket::Tls(encrypt(worker, tls, stream, deadline).await?);
     Some(Guest { socket, ip, secure: true })
+}
+
+/// Whether a peer is to say who its client is: all are, or those that are trusted.
+fn is_asked(worker: &Worker, ip: IpAddr) -> bool {
+    let trusted = &worker.shared.settings.trusted_proxies;
+    trusted.is_empty() || trusted.iter().any(|network| network.contains(&ip.to_canonical()))
+}
+
+/// Reads a PROXY header, and nothing behind it. None when the peer left before its end, or
+/// tidegate is going down and nothing has come.
+async fn introduction(worker: &Worker, stream: &mut TcpStream) -> Result<Option<Told>, Malformed> {
+    if !begun(worker, stream).await {
+        return Ok(None);
+    }
+    let mut first = [0; 12];
+    if stream.read_exact(&mut first).await.is_err() {
+        return Ok(None);
+    }
+    match proxy_protocol::version(&first)? {
+        proxy_protocol::Version::V1 => line(stream, &first).await,
+        proxy_protocol::Version::V2 => header(stream, &first).await,
+    }
+}
+
+async fn line(stream: &mut TcpStream, first: &[u8]) -> Result<Option<Told>, Malformed> {
+    let mut line = first.to_vec();
+    while !line.ends_with(b"\n") {
+        let mut room = [0; LINE_BYTES_MAX];
+        let room = &mut room[..LINE_BYTES_MAX - line.len()];
+        if room.is_empty() {
+            return Err("the line of the PROXY header does not end");
+        }
+        let Ok(seen @ 1..) = stream.peek(room).await else { return Ok(None) };
+        let end = room[..seen].iter().position(|byte| *byte == b'\n').map_or(seen, |at| at + 1);
+        if stream.read_exact(&mut room[..end]).await.is_err() {
+            return Ok(None);
+        }
+        line.extend_from_slice(&room[..end]);
+    }
+    proxy_protocol::line(&line).map(Some)
+}
+
+async fn header(stream: &mut TcpStream, first: &[u8; 12]) -> Result<Option<Told>, Malformed> {
+    let mut head = [0; HEAD_BYTES];
+    head[..12].copy_from_slice(first);
+    if stream.read_exact(&mut head[12..]).await.is_err() {
+        return Ok(None);
+    }
+    let mut whole = head.to_vec();
+    whole.resize(HEAD_BYTES + proxy_protocol::tail(&head)?, 0);
+    if stream.read_exact(&mut whole[HEAD_BYTES..]).await.is_err() {
+        return Ok(None);
+    }
+    proxy_protocol::header(&whole).map(Some)
 }
 
 /// Makes the handshake; a client that speaks plain HTTP is told so.
@@ -36,12 +102,12 @@ async fn encrypt(
     worker: &Worker,
     tls: &TlsServer,
     stream: TcpStream,
-    within: Duration,
-) -> Option<Box<tokio_rustls::server::TlsStream<TcpStream>>> {
+    deadline: Instant,
+) -> Option<Box<TlsStream<TcpStream>>> {
     let handshake = async {
         if begun(worker, &stream).await { Some(tls.handshake(stream).await) } else { None }
     };
-    match timeout(within, handshake).await {
+    match timeout_at(deadline, handshake).await {
         Ok(Some(Handshake::Done(stream))) => Some(stream),
         Ok(Some(Handshake::PlainHttp(stream))) => {
             refuse_plain(worker, stream).await;

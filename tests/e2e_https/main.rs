@@ -8,7 +8,9 @@ mod https;
 #[path = "../support/serving.rs"]
 mod serving;
 
+mod admin;
 mod handshake;
+mod proxy_protocol;
 mod redirect;
 mod reload;
 mod requests;

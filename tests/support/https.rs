@@ -157,6 +157,11 @@ impl TlsClient {
     pub(crate) async fn connect(&self, at: SocketAddr, name: &str) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(at).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        self.over(stream, name).await
+    }
+
+    /// The same on a connection that is there.
+    pub(crate) async fn over(&self, stream: TcpStream, name: &str) -> TlsStream<TcpStream> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         soon(self.0.connect(name, stream)).await.unwrap()
     }

@@ -31,7 +31,7 @@ fn server() -> AdminServer {
         }),
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    AdminServer::start(Config { listener, hosts: vec![] }, views).unwrap()
+    AdminServer::start(Config::new(listener), views).unwrap()
 }
 
 /// Sends a request that ends its connection; returns the head and the body of the answer.

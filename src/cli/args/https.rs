@@ -1,15 +1,15 @@
-//! Options of listeners that speak TLS.
+//! Options of listeners that speak TLS, and of who may speak to them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::parse::listen_address;
 
 /// HTTPS on the data listeners.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "HTTPS")]
 pub struct HttpsArgs {
     /// Where HTTPS requests come in, besides --http; repeatable
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTPS", value_delimiter = ',')]
@@ -29,6 +29,63 @@ pub struct HttpsArgs {
     #[arg(long, value_name = "PORT", env = "TIDEGATE_HTTPS_PORT")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub https_port: Option<u16>,
+
+    /// Connections begin with a PROXY header (version 1 or 2) that says who the client is: all of
+    /// them, or those of --trusted-proxies where it is given
+    #[arg(long, env = "TIDEGATE_PROXY_PROTOCOL", value_parser = BoolishValueParser::new())]
+    pub proxy_protocol: bool,
+
+    /// Of the admin listener.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// TLS and the token of the admin listener.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AdminArgs {
+    /// Certificate with its chain (PEM): the admin listener speaks TLS
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_TLS_CERT")]
+    #[arg(requires = "admin_tls_key")]
+    pub admin_tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of --admin-tls-cert
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_TLS_KEY")]
+    #[arg(requires = "admin_tls_cert")]
+    pub admin_tls_key: Option<PathBuf>,
+
+    /// The token.
+    #[command(flatten)]
+    pub token: TokenArgs,
+}
+
+/// The token of an admin listener, for both sides.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TokenArgs {
+    /// File with the token that requests to the admin listener must show (`Authorization: Bearer`),
+    /// all but /livez and /readyz; or the token itself in the variable TIDEGATE_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// By its variable: on a command line everybody on the machine can read it.
+    #[arg(long, value_name = "TOKEN", env = "TIDEGATE_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(hide = true, conflicts_with = "admin_token_file")]
+    pub admin_token: Option<String>,
+}
+
+/// How a client knows the admin listener.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AdminClientArgs {
+    /// The admin listener speaks TLS: its certificate, or its authority's (PEM)
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
+    pub admin_ca: Option<PathBuf>,
+
+    /// Name in the admin listener's certificate [default: its IP address]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_ADMIN_NAME", requires = "admin_ca")]
+    pub admin_name: Option<String>,
+
+    /// The token.
+    #[command(flatten)]
+    pub token: TokenArgs,
 }
 
 impl HttpsArgs {

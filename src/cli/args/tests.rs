@@ -117,6 +117,10 @@ fn wrong_values_say_what_to_write() {
         (&["-f", "a", "--https", ":8443"], "--tls-cert FILE --tls-key FILE"),
         (&["-f", "a", "--tls-cert", "c", "--tls-key", "k"], "add --https ADDR"),
         (&["-f", "a", "--https", ":1", "--tls-cert", "c"], "each certificate its key"),
+        (&["-f", "a", "--https-port", "443"], "add --https ADDR"),
+        (&["-f", "a", "--admin-tls-cert", "c"], "--admin-tls-key <FILE>"),
+        (&["status", "--admin-name", "x"], "--admin-ca <FILE>"),
+        (&["-f", "a", "--admin-token-file", "t", "--admin-token", "x"], "cannot be used with"),
         (&["serve"], "--filename <PATH>"),
         (&["sevre"], "serve"),
     ] {

@@ -5,12 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::tls;
+use crate::cli::args::{AdminClientArgs, TokenArgs};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A thousand services are about 1 MB.
@@ -24,6 +28,8 @@ pub(super) enum ClientError {
          address"
     )]
     Connect(SocketAddr, io::Error),
+    #[error("{0}")]
+    Setup(String),
     #[error("{0} does not answer as a tidegate's admin listener does: {1}")]
     Answer(SocketAddr, String),
 }
@@ -31,21 +37,38 @@ pub(super) enum ClientError {
 pub(super) struct Client {
     address: SocketAddr,
     sender: SendRequest<Empty<Bytes>>,
+    token: Option<HeaderValue>,
 }
 
 impl Client {
-    pub(super) async fn connect(address: SocketAddr) -> Result<Self, ClientError> {
+    pub(super) async fn connect(
+        address: SocketAddr,
+        known: &AdminClientArgs,
+    ) -> Result<Self, ClientError> {
+        let token = token(&known.token).map_err(ClientError::Setup)?;
         let address = SocketAddr::new(reachable(address.ip()), address.port());
         let stream = timeout(TIMEOUT, TcpStream::connect(address))
             .await
             .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
             .map_err(|error| ClientError::Connect(address, error))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ClientError::Answer(address, error.to_string()))?;
-        // Its end shows in the request that needs it.
-        tokio::spawn(connection);
-        Ok(Self { address, sender })
+        let sender = match &known.admin_ca {
+            None => open(stream).await,
+            Some(file) => {
+                let connector = tls::connector(file).map_err(ClientError::Setup)?;
+                let name = tls::server_name(known.admin_name.as_deref(), address.ip())
+                    .map_err(ClientError::Setup)?;
+                let stream = timeout(TIMEOUT, connector.connect(name, stream)).await;
+                match stream.unwrap_or_else(|elapsed| Err(io::Error::other(elapsed))) {
+                    Ok(stream) => open(stream).await,
+                    Err(error) => Err(format!(
+                        "TLS: {error}; --admin-ca is to have its certificate or its authority's, \
+                         --admin-name a name that is in it"
+                    )),
+                }
+            }
+        };
+        let sender = sender.map_err(|error| ClientError::Answer(address, error))?;
+        Ok(Self { address, sender, token })
     }
 
     /// The JSON at a path.
@@ -62,16 +85,42 @@ impl Client {
     }
 
     async fn exchange(&mut self, path: &str) -> Result<(StatusCode, Bytes), String> {
-        let request = Request::get(path)
-            .header(header::HOST, self.address.to_string())
-            .body(Empty::new())
-            .map_err(|error| error.to_string())?;
+        let mut request = Request::get(path).header(header::HOST, self.address.to_string());
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
         self.sender.ready().await.map_err(|error| error.to_string())?;
         let answer = self.sender.send_request(request).await.map_err(|error| error.to_string())?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_LIMIT).collect().await;
         Ok((head.status, body.map_err(|error| error.to_string())?.to_bytes()))
     }
+}
+
+async fn open<S>(stream: S) -> Result<SendRequest<Empty<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    // Its end shows in the request that needs it.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// The header that shows the token, if there is one.
+fn token(args: &TokenArgs) -> Result<Option<HeaderValue>, String> {
+    let text = match (&args.admin_token_file, &args.admin_token) {
+        (Some(file), _) => std::fs::read_to_string(file)
+            .map_err(|error| format!("--admin-token-file {}: {error}", file.display()))?,
+        (None, Some(token)) => token.clone(),
+        (None, None) => return Ok(None),
+    };
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", text.trim()))
+        .map_err(|_error| "the admin token has characters that no header can carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// An address to listen on that means "all" is called by loopback.
