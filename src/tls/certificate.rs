@@ -15,6 +15,9 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+/// A certificate that is valid for less than this is worth a warning.
+const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Where a pair is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairFiles {
@@ -104,6 +107,11 @@ impl Pair {
     /// How long it is still valid.
     pub(super) fn left(&self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
+    }
+
+    /// Whether that is worth a warning.
+    pub(super) fn expires_soon(&self, now: SystemTime) -> bool {
+        self.left(now) < SOON
     }
 }
 

@@ -20,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_millis(200);
 /// A pair is written in two files: until then a bad one may only be half of a new one.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a certificate that expires soon is spoken of.
+const REMIND_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// A bad pair may become good by time alone: its validity begins.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -110,10 +112,23 @@ impl TlsServer {
     pub async fn keep_current(self: Arc<Self>) {
         let mut watched: Vec<Watched> =
             self.opened.iter().map(|seen| Watched::new(*seen, Instant::now())).collect();
+        let mut reminded = Instant::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            if reminded.elapsed() >= REMIND_EVERY {
+                reminded = Instant::now();
+                self.remind(SystemTime::now());
+            }
             for (index, watched) in watched.iter_mut().enumerate() {
                 self.look(index, watched).await;
+            }
+        }
+    }
+
+    fn remind(&self, now: SystemTime) {
+        for (files, pair) in self.files.iter().zip(&self.choices.load_full().pairs) {
+            if pair.expires_soon(now) {
+                announce(files, pair, now);
             }
         }
     }

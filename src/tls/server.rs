@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -17,8 +17,6 @@ use super::reload::Seen;
 
 /// TLS 1.2 sessions that are remembered for clients that take no tickets.
 const SESSIONS: usize = 4096;
-/// A certificate that is valid for less than this is worth a warning.
-const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a listener cannot speak TLS: every pair with a problem, one a line.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +123,8 @@ impl TlsServer {
 /// Says what a certificate is for.
 pub(super) fn announce(files: &PairFiles, pair: &Pair, now: SystemTime) {
     let (file, names) = (files.cert.display(), pair.names.join(" "));
-    let left = pair.left(now);
-    let days = left.as_secs() / (24 * 3600);
-    if left < SOON {
+    let days = pair.left(now).as_secs() / (24 * 3600);
+    if pair.expires_soon(now) {
         tracing::warn!(%file, %names, days, "certificate expires soon: have it renewed");
     } else {
         tracing::info!(%file, %names, days, "certificate in use");

@@ -111,6 +111,16 @@ fn what_is_wrong_with_a_pair_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_week_before_its_end_a_certificate_is_worth_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::load(&write(&folder, "good", params(&["a.test"])), now()).unwrap();
+    assert!(!pair.expires_soon(now()));
+    assert!(!pair.expires_soon(now() + 22 * DAY));
+    assert!(pair.expires_soon(now() + 24 * DAY));
+    assert!(pair.expires_soon(now() + 40 * DAY));
+}
+
+#[test]
 fn all_pairs_with_problems_are_named_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let good = write(&folder, "good", params(&["a.test"]));

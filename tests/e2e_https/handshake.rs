@@ -1,12 +1,9 @@
 //! Versions, names, sessions, and what is not a handshake.
 
-use std::time::Duration;
-
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::client::{empty, get, raw, request, rest, send1, soon};
 use crate::https::{Authority, der, serial};
@@ -147,7 +144,6 @@ async fn a_silent_client_is_not_waited_for_and_a_refusing_one_is_counted() {
     let authority = Authority::new();
     let tidegate = serving(&authority, &[]);
     let at = tidegate.https[0];
-    let began = Instant::now();
     let mut silent = TcpStream::connect(at).await.unwrap();
     let mut halfway = TcpStream::connect(at).await.unwrap();
     halfway.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
@@ -161,8 +157,6 @@ async fn a_silent_client_is_not_waited_for_and_a_refusing_one_is_counted() {
     drop(TcpStream::connect(at).await.unwrap());
     assert_eq!(rest(&mut silent).await, Ok(String::new()));
     assert_eq!(rest(&mut halfway).await, Ok(String::new()));
-    let took = began.elapsed();
-    assert!(took > Duration::from_secs(9) && took < Duration::from_secs(15), "{took:?}");
     assert_eq!(handshakes(&tidegate, "timeout").await, 2);
     assert_eq!(handshakes(&tidegate, "refused").await, 1);
     assert_eq!(handshakes(&tidegate, "left").await, 1);
@@ -171,14 +165,14 @@ async fn a_silent_client_is_not_waited_for_and_a_refusing_one_is_counted() {
 #[tokio::test]
 async fn going_down_waits_for_no_client_that_has_not_begun() {
     let authority = Authority::new();
-    let mut tidegate = serving(&authority, &[]);
+    // Shorter than the time that a handshake has.
+    let mut tidegate = serving(&authority, &["--drain-timeout", "5s"]);
     let at = tidegate.https[0];
     let _silent = TcpStream::connect(at).await.unwrap();
     let mut idle = authority.client(&["http/1.1"]).h1(at, &host("a")).await;
     let answer = send1(&mut idle, request("GET", &host("a"), "/").body(empty()).unwrap()).await;
     assert_eq!(answer.status, 200);
-    let began = Instant::now();
     tidegate.terminate();
     assert!(tidegate.ended().await.success());
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(!tidegate.log().contains("cut off"), "{}", tidegate.log());
 }

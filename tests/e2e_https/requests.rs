@@ -72,6 +72,23 @@ async fn bodies_arrive_whole_also_with_a_client_that_reads_late() {
 }
 
 #[tokio::test]
+async fn a_refused_upload_is_read_so_that_its_client_sees_why() {
+    let authority = Authority::new();
+    let tidegate = serving(&authority);
+    let client = authority.client(&["http/1.1"]);
+    for _ in 0..3 {
+        let mut stream = client.connect(tidegate.https[0], "nobody.default.localhost").await;
+        let head = "POST / HTTP/1.1\r\nHost: nobody.default.localhost\r\n\
+                    Content-Length: 3000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        soon(stream.write_all(&vec![b'x'; 3_000_000])).await.unwrap();
+        let mut answer = String::new();
+        soon(stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_in_one_record_are_all_answered() {
     let authority = Authority::new();
     let tidegate = serving(&authority);
