@@ -1,6 +1,7 @@
 //! The command line: one subcommand a question, and the generator as a tool of its own.
 
 mod run;
+mod server;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -12,7 +13,9 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::results::{Machine, Outcome};
-use crate::scenario::{burst, drain, fairness, from_zero, idle, overload, rollout, scale};
+use crate::scenario::{
+    burst, drain, fairness, from_zero, idle, overhead, overload, peers, rollout, scale,
+};
 use crate::tidegate;
 
 const EXAMPLES: &str = "\
@@ -20,6 +23,8 @@ Examples:
   cargo build --release --workspace
   target/release/loadtest scale                   a day's traffic in four minutes
   target/release/loadtest burst --requests 200    an own number
+  target/release/loadtest overhead                beside a direct connection
+  target/release/loadtest peers --only get,h2     beside HAProxy, nginx and Envoy
   target/release/loadtest all                     every question, then one page
   target/release/loadtest run http://127.0.0.1:8080/ --rate 1000 --duration 10s
 
@@ -60,14 +65,23 @@ enum Command {
     Overload(overload::Args),
     /// Do modest services suffer when one is greedy?
     Fairness(fairness::Args),
-    /// Run every scenario, then write the report
+    /// How much later is an answer through tidegate than directly?
+    Overhead(overhead::Args),
+    /// What does a request cost in tidegate, and what in other proxies?
+    #[command(after_help = peers::EXAMPLES)]
+    Peers(peers::Args),
+    /// Run every scenario but `peers`, which takes half an hour, then write the report
     All(AllArgs),
     /// Make one HTML page of all results
     Report(ReportArgs),
+    /// Serve small answers at little cost: the origin of `peers` and `overhead`
+    Origin(server::OriginArgs),
+    /// Copy bytes to an address and back: the floor of `peers`
+    Copy(server::CopyArgs),
 }
 
-/// Commands that are no scenario.
-const NO_SCENARIO: [&str; 4] = ["run", "all", "report", "help"];
+/// Commands that `all` does not run.
+const NOT_IN_ALL: [&str; 7] = ["run", "all", "report", "help", "peers", "origin", "copy"];
 
 /// Options of `all`.
 #[derive(Args, Clone, Debug)]
@@ -136,6 +150,9 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
+    if let Command::Peers(_) = &cli.command {
+        crate::peers::place::enter();
+    }
     crate::process::raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -170,6 +187,10 @@ async fn dispatch(command: Command) -> Result<bool, Failure> {
         Command::Idle(args) => idle::run(&args).await,
         Command::Overload(args) => overload::run(&args).await,
         Command::Fairness(args) => fairness::run(&args).await,
+        Command::Overhead(args) => overhead::run(&args).await,
+        Command::Peers(args) => peers::run(&args).await,
+        Command::Origin(args) => server::origin(&args).await,
+        Command::Copy(args) => server::copy(&args).await,
         Command::All(args) => all(&args.common).await,
         Command::Report(args) => report(&args.results),
     }
@@ -180,7 +201,7 @@ async fn all(common: &Common) -> Result<bool, Failure> {
     let commands = Cli::command();
     let names = commands.get_subcommands().map(clap::Command::get_name);
     let mut well = true;
-    for name in names.filter(|name| !NO_SCENARIO.contains(name)) {
+    for name in names.filter(|name| !NOT_IN_ALL.contains(name)) {
         say(format!("== {name}"));
         let mut arguments: Vec<OsString> = vec!["loadtest".into(), name.into()];
         arguments.extend(["--results".into(), common.results.clone().into()]);

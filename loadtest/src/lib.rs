@@ -7,6 +7,7 @@
 //! generator   requests at intended times, latencies, counts
 //! process     programs that a scenario starts and that are gone at its end
 //! tidegate    a tidegate as a child, and its admin API
+//! peers       other proxies for the same work, and how to look at them
 //! watch       looks at a tidegate under load
 //! chart       plots as SVG
 //! results     what was found: tables, JSON, plots
@@ -20,6 +21,7 @@ pub mod stats;
 pub mod generator;
 pub mod process;
 pub mod tidegate;
+pub mod peers;
 pub mod watch;
 pub mod chart;
 pub mod results;

@@ -6,7 +6,9 @@ pub mod fairness;
 pub mod from_zero;
 pub mod idle;
 pub mod manifest;
+pub mod overhead;
 pub mod overload;
+pub mod peers;
 pub mod rollout;
 pub mod scale;
 

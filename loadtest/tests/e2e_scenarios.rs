@@ -185,3 +185,10 @@ fn is_gone(pid: u32) -> bool {
     let Ok(stat) = stat else { return true };
     stat.contains(") Z") || stat.contains(") X")
 }
+
+#[test]
+fn overhead() {
+    let outcome = scenario("overhead", &["--rounds", "1", "--duration", "500ms", "--rate", "100"]);
+    assert!(number(&outcome, 0, "requests") > 0, "{}", outcome.text());
+    assert_eq!(number(&outcome, 0, "requests"), number(&outcome, 1, "requests"));
+}
