@@ -138,3 +138,72 @@ async fn silence_is_given_up() {
     let recording = run(Plan { timeout, ..Plan::new(ask(address, 200), load) }).await.unwrap();
     assert_eq!(recording.bad["timeout"], 2);
 }
+
+/// A TLS server whose certificate is in the file that is returned.
+async fn secure_server(folder: &std::path::Path) -> (SocketAddr, std::path::PathBuf) {
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = folder.join("ca.pem");
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust it leaves.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let (io, service) = (TokioIo::new(stream), service_fn(answer));
+                let _ = if http2 {
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    builder.serve_connection(io, service).await
+                } else {
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
+                };
+            });
+        }
+    });
+    (address, file)
+}
+
+#[tokio::test]
+async fn tls_with_both_protocols_and_only_to_whom_is_trusted() {
+    let scratch = crate::process::Scratch::new().unwrap();
+    let (address, file) = secure_server(scratch.path()).await;
+    let url = format!("https://localhost:{}/200", address.port());
+    let told = async |trust: Trust, protocol| {
+        let ask = Ask { trust, protocol, ..Ask::get(&url).unwrap() };
+        let plan = Plan::new(ask, Load::AtOnce { requests: 5 });
+        run(Plan { connections: 2, ..plan }).await.unwrap()
+    };
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        for trust in [Trust::File(file.clone()), Trust::Anybody] {
+            let recording = told(trust, protocol).await;
+            assert_eq!((recording.good, recording.bad_total()), (5, 0), "{:?}", recording.bad);
+        }
+    }
+    // Another certificate authority than the server's.
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&file, other.cert.pem()).unwrap();
+    let recording = told(Trust::File(file.clone()), Protocol::Http1).await;
+    assert_eq!(recording.good, 0);
+    assert!(recording.bad.keys().all(|what| what.starts_with("connect: TLS:")), "{recording:?}");
+    // And a file that has none.
+    std::fs::write(&file, "nothing").unwrap();
+    let ask = Ask { trust: Trust::File(file), ..Ask::get(&url).unwrap() };
+    let error = run(Plan::new(ask, Load::AtOnce { requests: 1 })).await.unwrap_err();
+    assert!(error.to_string().contains("no certificate"), "{error}");
+}
