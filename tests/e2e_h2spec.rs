@@ -21,7 +21,7 @@ use tools::tool;
 /// How many cases the pinned h2spec has, those included that it runs only when told to be strict.
 const CASES: usize = 146;
 
-/// Runs all cases; the replica behind has to be warm, for a case waits two seconds for its answer.
+/// Runs all cases; the replica behind is warm, for a case waits five seconds for an answer.
 fn run(address: SocketAddr, more: &[&str]) {
     let report = tempfile::NamedTempFile::new().unwrap();
     let output = Command::new(tool("h2spec"))
