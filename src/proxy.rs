@@ -4,7 +4,8 @@
 //!
 //! Plain HTTP/1.1 takes the direct path (`direct.rs`); all else is read and written by hyper
 //! (`answer.rs` to `body.rs`). What a request takes and gives back is the same for both
-//! (`attempt.rs`, `exchange.rs`).
+//! (`attempt.rs`, `exchange.rs`). hyper reads HTTP/1 through a guard (`guard.rs`) that lets only heads
+//! of one meaning pass.
 
 mod access_log;
 mod answer;
@@ -16,6 +17,8 @@ mod edge;
 mod exchange;
 mod forward;
 mod forwarded;
+mod guard;
+mod head;
 mod headers;
 mod listen;
 mod outgoing;

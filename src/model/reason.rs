@@ -17,6 +17,8 @@ pub enum Reason {
     HttpsRedirect,
     /// The request's head is larger than 64 KiB.
     HeadTooLarge,
+    /// The request's target alone leaves no room for the rest of its head.
+    TargetTooLong,
     /// The request's head did not arrive in time.
     HeadTimeout,
     /// The bound of waiting requests is reached.
@@ -53,12 +55,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::PlainHttp,
         Self::HttpsRedirect,
         Self::HeadTooLarge,
+        Self::TargetTooLong,
         Self::HeadTimeout,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -85,6 +88,7 @@ impl Reason {
             Self::PlainHttp => "plain_http",
             Self::HttpsRedirect => "https_redirect",
             Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
             Self::HeadTimeout => "head_timeout",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
@@ -111,6 +115,7 @@ impl Reason {
             Self::HttpsRedirect => 301,
             Self::BadRequest | Self::PlainHttp => 400,
             Self::HeadTooLarge => 431,
+            Self::TargetTooLong => 414,
             Self::HeadTimeout => 408,
             Self::QueueFull
             | Self::Asleep

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -23,6 +23,7 @@ use super::connection::{Active, Connection};
 use super::edge::{Checked, check};
 use super::exchange::Exchange;
 use super::forward::forward;
+use super::guard::Refused;
 use super::outgoing::Outgoing;
 use super::probe::network_probe;
 use super::refusal;
@@ -80,7 +81,7 @@ enum Verdict {
     /// Answered without a service.
     Answered(Response<ResponseBody>),
     /// Malformed: where the next request begins may be a matter of opinion.
-    Malformed(&'static str),
+    Malformed(Refused),
     /// To come by https, to this URL.
     Redirected(String),
     /// Refused before a revision was known.
@@ -98,14 +99,17 @@ pub(super) fn answer(
     let arrived = worker.shared.clock.now();
     let active = connection.begin(arrived);
     let head = *request.method() == Method::HEAD;
-    let (seen, verdict) = judge(worker, connection, &request);
+    let (seen, verdict) = match connection.verdict().refused {
+        Some(refused) => (Seen::default(), Verdict::Malformed(refused)),
+        None => judge(worker, connection, &request),
+    };
     match verdict {
         Verdict::Answered(response) => {
             Answer::Now(Some(closing(worker, connection, head, response)))
         }
         Verdict::Malformed(refused) => {
-            worker.shared.refused(Reason::BadRequest);
-            let problem = Problem::new(Reason::BadRequest, refused);
+            worker.shared.refused(refused.reason);
+            let problem = Problem::new(refused.reason, refused.why);
             let mut response = refusal::response(&problem, seen.grpc, None);
             if !connection.is_http2() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -138,9 +142,16 @@ fn turned_away(
     response: Response<ResponseBody>,
 ) -> Answer {
     let head = *request.method() == Method::HEAD;
-    let response = closing(worker, active.connection(), head, response);
+    let connection = active.connection();
+    let response = closing(worker, connection, head, response);
+    let expects = request.headers().contains_key(EXPECT);
     let body = request.into_body();
     if body.is_end_stream() {
+        return Answer::Now(Some(response));
+    }
+    if expects && !connection.is_http2() {
+        // To read it would be to ask for it.
+        connection.refused_upload();
         return Answer::Now(Some(response));
     }
     Answer::Later(Box::pin(async move {
@@ -160,10 +171,18 @@ pub(super) fn closing(
     if head && connection.is_http2() && response.body().is_text() {
         *response.body_mut() = ResponseBody::empty();
     }
-    if worker.shared.drain_state() >= DrainState::Draining
-        && !connection.is_http2()
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+    if connection.is_http2() {
+        return response;
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        connection.open_tunnel();
+        return response;
+    }
+    if connection.switches() {
+        // What follows may be meant for the other protocol: it is no request.
+        connection.refused_upload();
+    }
+    if connection.switches() || worker.shared.drain_state() >= DrainState::Draining {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -179,7 +198,10 @@ fn judge(
     let seen = scan.seen;
     let checked = match check(request, &scan) {
         Ok(checked) => checked,
-        Err(refused) => return (seen, Verdict::Malformed(refused)),
+        Err(why) => {
+            let refused = Refused { reason: Reason::BadRequest, why };
+            return (seen, Verdict::Malformed(refused));
+        }
     };
     let probed = seen.ours && worker.shared.settings.position == Position::Sidecar;
     let probe = if probed { network_probe(worker, request.headers()) } else { None };

@@ -1,10 +1,11 @@
 //! One client connection: which protocol it speaks, and its clocks. hyper has none before the
 //! version is known and none for an idle connection that would not be armed per request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,13 +23,14 @@ use super::answer::{Gone, answer};
 use super::direct::{self, Next};
 use super::exchange::Clockwork;
 use super::forwarded::Client;
+use super::guard::{Guard, Guarded, Verdict};
 use super::listen::Guest;
 use super::shared::{DrainState, Shared};
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalRevision, Worker};
 
 /// Largest head of a request, HTTP/1 and HTTP/2 alike.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Streams of one HTTP/2 connection. Times the stream window it is what a held connection may
 /// take in memory, and what its window must allow, or held uploads would stop the others.
 const STREAMS_MAX: u32 = 256;
@@ -68,6 +70,10 @@ pub(super) struct Connection {
     command: Cell<Command>,
     waker: RefCell<Option<Waker>>,
     refused_upload: Cell<bool>,
+    /// What hyper reads through, on HTTP/1.
+    guard: OnceCell<Arc<Guard>>,
+    /// The request that is answered asks for another protocol.
+    switches: Cell<bool>,
     /// Told to finish while on the direct path.
     finishing: Cell<bool>,
     /// The revision that was drawn for the request that hyper is about to read.
@@ -135,6 +141,8 @@ impl Connection {
             command: Cell::new(Command::None),
             waker: RefCell::new(None),
             refused_upload: Cell::new(false),
+            guard: OnceCell::new(),
+            switches: Cell::new(false),
             finishing: Cell::new(false),
             drawn: RefCell::new(None),
             next_stream: RefCell::new(None),
@@ -156,6 +164,25 @@ impl Connection {
     /// An upload was refused that the client may still be sending.
     pub(super) fn refused_upload(&self) {
         self.refused_upload.set(true);
+    }
+
+    /// What the guard says of the request that hyper has just read.
+    pub(super) fn verdict(&self) -> Verdict {
+        let verdict = self.guard.get().map(|guard| guard.verdict()).unwrap_or_default();
+        self.switches.set(verdict.switches);
+        verdict
+    }
+
+    /// Whether the request that is answered asks for another protocol.
+    pub(super) fn switches(&self) -> bool {
+        self.switches.get()
+    }
+
+    /// Another protocol was agreed on: what follows is not looked at.
+    pub(super) fn open_tunnel(&self) {
+        if let Some(guard) = self.guard.get() {
+            guard.open_tunnel();
+        }
     }
 
     /// Whether a request has begun on it.
@@ -300,8 +327,9 @@ async fn serve_http1(
     let service = service_fn(|request: Request<Incoming>| answer(worker, connection, request));
     let mut builder = http1::Builder::new();
     builder.max_header_size(HEAD_BYTES_MAX).header_read_timeout(None);
-    let driven =
-        builder.serve_connection(TokioIo::new(connection.io.clone()), service).with_upgrades();
+    let guard = connection.guard.get_or_init(Guard::new);
+    let io = Guarded::new(connection.io.clone(), Arc::clone(guard));
+    let driven = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     drive(connection, driven, |driven| driven.graceful_shutdown()).await
 }
 

@@ -38,6 +38,7 @@ use super::worker::{LocalRevision, Worker};
 
 pub(super) use buffers::Buffers;
 pub(super) use date::DateLine;
+pub(super) use framing::{Chunks, Framing, Then};
 
 use buffers::SMALL_BYTES;
 use client::Client;

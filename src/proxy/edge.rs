@@ -37,6 +37,9 @@ pub(super) fn check<'a, B>(
     } else if !uri.path().starts_with('/') {
         return Err("the request's target must be a path or an absolute http URL");
     }
+    if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err("the scheme must be http or https");
+    }
     check_framing(scan)?;
     let authority = authority(request, scan)?;
     let host = match authority {
@@ -64,6 +67,9 @@ fn authority<'a, B>(request: &'a Request<B>, scan: &Scan<'a>) -> Result<Option<&
             Ok(Some(header))
         }
         (Some(target), None) if request.version() == Version::HTTP_2 => Ok(Some(target)),
+        (None, None) if request.version() == Version::HTTP_2 => {
+            Err("there is neither :authority nor a Host header")
+        }
         (None | Some(_), None) if request.version() == Version::HTTP_11 => {
             Err("the Host header is missing")
         }

@@ -15,7 +15,7 @@ use super::answer::{Gone, closing, discard_short};
 use super::attempt::{Again, Attempts, Stop, admit, admit_at_once, after_failure};
 use super::body::{Expected, ResponseBody};
 use super::forwarded::X_REQUEST_ID;
-use super::headers::strip_response;
+use super::headers::{has_odd_encoding, strip_response};
 use super::refusal;
 use super::relay::Relay;
 use super::upgrade::tunnel;
@@ -53,10 +53,11 @@ async fn refuse(mut relay: Box<Relay>, problem: Problem) -> Response<ResponseBod
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
     }
     let connection = Rc::clone(relay.exchange.connection());
+    let expects = relay.outgoing.expects_continue();
     let (body, lent) = (relay.outgoing.body.take(), relay.outgoing.home.is_some());
     // It has ended, and with it its deadlines: one that has passed must not cut the answer off.
     drop(relay);
-    if let Some(body) = body {
+    if let Some(body) = body.filter(|_| !expects) {
         discard_short(&connection, body).await;
     } else if lent {
         connection.refused_upload();
@@ -127,6 +128,12 @@ fn respond(mut relay: Box<Relay>, mut response: Response<Incoming>) -> Response<
     let exchange = &mut relay.exchange;
     exchange.answered();
     exchange.respond(status.as_u16());
+    if has_odd_encoding(response.headers()) {
+        let why = "its Transfer-Encoding is not `chunked`";
+        let problem = Problem::new(Reason::UpstreamBroke, why);
+        relay.refuse(&problem);
+        return refusal::response(&problem, relay.grpc, None);
+    }
     strip_response(response.headers_mut(), status);
     *response.version_mut() = Version::HTTP_11;
     let idle = exchange.local.with_spec(|spec| spec.timeouts.idle);

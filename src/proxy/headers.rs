@@ -159,6 +159,14 @@ pub(super) fn frame_request(headers: &mut HeaderMap, method: &Method, exact: Opt
     }
 }
 
+/// Whether an endpoint frames its response by something that readers take for different things
+/// (RFC 9112 §6.1).
+pub(super) fn has_odd_encoding(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    encodings.next().is_some_and(|first| !is_chunked(first) || encodings.next().is_some())
+}
+
 /// Removes what is between the endpoint and us. `switching` keeps what an upgrade needs.
 pub(super) fn strip_response(headers: &mut HeaderMap, status: StatusCode) {
     let switching = status == StatusCode::SWITCHING_PROTOCOLS;

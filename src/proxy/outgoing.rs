@@ -66,6 +66,10 @@ impl Outgoing {
         let grpc_timeout = if seen.grpc_timeout { grpc_timeout(&headers) } else { None };
         let host = headers.get(HOST).cloned();
         connection.client.write(&mut headers, host.as_ref());
+        if host.is_none() {
+            // Of HTTP/1.0; a replica is asked in HTTP/1.1, which has one (RFC 9112 §3.2).
+            headers.insert(HOST, HeaderValue::from_static("localhost"));
+        }
         request_id(&mut headers, seen.request_id, &mut worker.rng.borrow_mut());
         let body = (!body.is_end_stream()).then_some(body);
         if protocol == Protocol::Http1 {
@@ -96,6 +100,11 @@ impl Outgoing {
 
     pub(super) fn method(&self) -> &Method {
         &self.method
+    }
+
+    /// Whether the client waits to be told that its body is wanted.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// Whether it goes out over HTTP/2.

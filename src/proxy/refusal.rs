@@ -76,7 +76,11 @@ fn grpc_code(reason: Reason) -> &'static str {
         // What the client asked for is there, but not so.
         Reason::HttpsRedirect => "9",
         Reason::NoRoute | Reason::ServiceRemoved => "12",
-        Reason::BadRequest | Reason::PlainHttp | Reason::HeadTooLarge | Reason::HeadTimeout => "13",
+        Reason::BadRequest
+        | Reason::PlainHttp
+        | Reason::HeadTooLarge
+        | Reason::TargetTooLong
+        | Reason::HeadTimeout => "13",
         Reason::QueueTimeout
         | Reason::RequestTimeout
         | Reason::ResponseStartTimeout

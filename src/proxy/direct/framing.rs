@@ -6,7 +6,7 @@ const EXTRA_BYTES_MAX: usize = 64 * 1024;
 
 /// How a body ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(in crate::proxy) enum Framing {
     /// After this many bytes more.
     Length(u64),
     /// With the last chunk.
@@ -17,18 +17,18 @@ pub(super) enum Framing {
 
 /// What of the bytes at hand belongs to the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(in crate::proxy) struct Piece {
     /// Bytes to pass on.
-    pub(super) taken: usize,
+    pub(in crate::proxy) taken: usize,
     /// Those of them that are content.
-    pub(super) content: usize,
+    pub(in crate::proxy) content: usize,
     /// What comes after them.
-    pub(super) then: Then,
+    pub(in crate::proxy) then: Then,
 }
 
 /// What comes after a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(in crate::proxy) enum Then {
     /// More of the body.
     More,
     /// Nothing: the body has ended.
@@ -46,7 +46,7 @@ impl Framing {
     pub(super) const NONE: Self = Self::Length(0);
 
     /// Looks at the next bytes.
-    pub(super) fn consume(&mut self, bytes: &[u8]) -> Piece {
+    pub(in crate::proxy) fn consume(&mut self, bytes: &[u8]) -> Piece {
         match self {
             Self::Length(left) => {
                 let taken =
@@ -87,7 +87,7 @@ enum At {
 
 /// The state of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Chunks {
+pub(in crate::proxy) struct Chunks {
     at: At,
     /// The size that is being read, then the bytes of data left.
     left: u64,

@@ -87,6 +87,10 @@ pub(super) fn read(
         _ => return Parsed::Bad("its response has no valid status"),
     }
     let seen = match look(response.headers) {
+        // RFC 9112 §6.1.
+        Ok(seen) if seen.chunked && response.version == Some(0) => {
+            return Parsed::Bad("HTTP/1.0 has no Transfer-Encoding");
+        }
         Ok(seen) => seen,
         Err(why) => return Parsed::Bad(why),
     };
@@ -102,7 +106,9 @@ pub(super) fn read(
         Some(1) => !seen.close,
         _ => seen.keep_alive && !seen.close,
     };
-    let keep = if persistent && framing != Framing::Close {
+    // Where another reader of both framings would see its end is anybody's guess.
+    let both = seen.chunked && seen.length.is_some();
+    let keep = if persistent && !both && framing != Framing::Close {
         seen.kept_for.unwrap_or_else(|| keep_for(None))
     } else {
         None
