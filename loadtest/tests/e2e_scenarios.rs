@@ -192,3 +192,20 @@ fn overhead() {
     assert!(number(&outcome, 0, "requests") > 0, "{}", outcome.text());
     assert_eq!(number(&outcome, 0, "requests"), number(&outcome, 1, "requests"));
 }
+
+/// Beside the copier, which is always there.
+#[test]
+fn peers() {
+    let results = folder("peers");
+    let arguments = ["peers", "--results", results.to_str().unwrap(), "--only", "get,idle"];
+    let small =
+        ["--beside", "copier", "--rounds", "2", "--duration", "200ms", "--connections", "20"];
+    let output = loadtest(&arguments).args(small).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let outcome = Outcome::read(&results.join("peers.json")).unwrap();
+    let rows = |table: usize| outcome.tables[table].rows.iter().map(|row| row[0].as_str());
+    for table in 0..2 {
+        assert!(rows(table).eq(["tidegate", "byte copier"]), "{}", outcome.text());
+    }
+    assert!(fs::read_to_string(results.join("peers-get.svg")).unwrap().starts_with("<svg"));
+}

@@ -120,6 +120,8 @@ struct Found {
     /// By proxy, in the order of tables, then by round.
     samples: Vec<(Peer, Vec<Sample>)>,
     counted: Vec<(Peer, Counted)>,
+    /// What could not be counted, and why.
+    notes: Vec<String>,
 }
 
 /// Runs it.
@@ -215,6 +217,7 @@ async fn rounds(
         kind,
         samples: mine.iter().map(|one| (one.peer, Vec::new())).collect(),
         counted: Vec::new(),
+        notes: Vec::new(),
     };
     for round in 0..args.rounds as usize {
         progress(format!("{}: round {} of {}", kind.name(), round + 1, args.rounds));
@@ -230,8 +233,14 @@ async fn rounds(
     if kind != Kind::Idle && !counters.is_empty() {
         progress(format!("{}: counting", kind.name()));
         for one in mine {
-            let counted = bench.count(kind, one.peer, &one.program, counters).await?;
-            found.counted.push((one.peer, counted));
+            // A tracer may be forbidden (kernel.yama.ptrace_scope, a container): the rest holds.
+            match bench.count(kind, one.peer, &one.program, counters).await {
+                Ok(counted) => found.counted.push((one.peer, counted)),
+                Err(error) => {
+                    let (kind, name) = (kind.name(), one.peer.name());
+                    found.notes.push(format!("not counted: {kind} of {name}: {error}"));
+                }
+            }
         }
     }
     Ok(found)

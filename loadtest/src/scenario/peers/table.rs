@@ -22,6 +22,7 @@ pub(super) fn add(outcome: &mut Outcome, found: &Found, seed: u64) {
         _ => under_load(found, seed),
     });
     outcome.figures.push(figure(found, seed));
+    outcome.notes.extend(found.notes.iter().cloned());
 }
 
 /// The one that the others are compared with: HAProxy, or who is there instead.
@@ -184,6 +185,7 @@ mod tests {
                 (Peer::Copier, samples(&[5.0])),
             ],
             counted: Vec::new(),
+            notes: Vec::new(),
         };
         let table = under_load(&found, 1);
         assert_eq!(table.columns[2], "× HAProxy");
