@@ -22,6 +22,8 @@ const CONNECTIONS: usize = 64;
 const H2_CONNECTIONS: usize = 8;
 const H2_STREAMS: usize = 16;
 const POSTED: usize = 1 << 10;
+/// Opening the connections is counted too; over this long it is little beside the requests.
+const COUNTED_LEAST: Duration = Duration::from_secs(2);
 /// What an idle proxy does in the background ends, before its memory is read.
 const SETTLES: Duration = Duration::from_millis(500);
 
@@ -104,7 +106,7 @@ impl Bench {
         let pids = proxy.pids();
         let mut counted = Counted::default();
         for counter in counters {
-            let plan = self.plan(kind, &proxy, self.duration / 2)?;
+            let plan = self.plan(kind, &proxy, self.duration.max(COUNTED_LEAST))?;
             let load = async { Ok(generator::run(plan).await?.good) };
             let each = counter.per_request(&pids, load).await?;
             match counter {
