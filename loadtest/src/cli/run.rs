@@ -39,7 +39,7 @@ const LAG_TOLERATED: f64 = 0.001;
 /// Options of `run`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct RunArgs {
-    /// http://HOST[:PORT]/PATH or https://…
+    /// `http://HOST[:PORT]/PATH` or `https://…`
     #[arg(value_name = "URL", value_parser = Ask::get)]
     ask: Ask,
 
