@@ -8,7 +8,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 use tokio::process::{ChildStdout, Command};
 
 /// How long a program may take to end itself before it is killed.
@@ -142,6 +144,12 @@ impl Drop for Running {
         // Not after it was waited for: its number may be somebody else's.
         if self.child.id().is_some() {
             self.kill_group();
+            // A kill is an order: it is gone a little later, and who ends now ends after it. The
+            // status is left to who reaps it.
+            if let Some(pid) = process(self.pid) {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                let _ = waitid(WaitId::Pid(pid), options);
+            }
         }
     }
 }
