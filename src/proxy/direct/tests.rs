@@ -287,7 +287,11 @@ fn responses() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", "200 chunked 1.5s"),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
-            "200 chunked 1.5s",
+            "200 chunked ends",
+        ),
+        (
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.0 has no Transfer-Encoding",
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
@@ -329,6 +333,9 @@ fn heads_for_clients() {
         ("\r\n", false, true, "transfer-encoding: chunked\r\nconnection: close\r\n\r\n"),
     ];
     for (end, head, close, expected) in cases {
+        // HTTP/1.0 has no Transfer-Encoding.
+        let version = if end.contains("chunked") { "HTTP/1.1" } else { "HTTP/1.0" };
+        let given = given.replacen("HTTP/1.0", version, 1);
         let (_, out) = read(&format!("{given}{end}"), head, close);
         assert_eq!(out, format!("{kept}{expected}"), "{end:?}, HEAD: {head}");
     }
