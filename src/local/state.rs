@@ -218,16 +218,19 @@ impl StateFolder {
     fn read_revisions(&self) -> Result<RevisionsIn, StateError> {
         let path = self.path.join(REVISIONS);
         let unusable = |error: io::Error| unusable(&path, &error);
-        let damaged = match read_parts(&path) {
+        let damaged = match file::read(&path) {
             Ok(None) => return Ok(RevisionsIn::default()),
-            Ok(Some((mut revisions, digest))) => {
+            Ok(Some((revisions, digest))) => {
+                let mut revisions: RevisionsIn = revisions;
                 let log = journal::log(&path);
                 apply_log(&mut revisions.stamps, &log, &digest).map_err(unusable)?;
                 return Ok(revisions);
             }
             Err(error) => self.only_damage(&path, error)?,
         };
-        let Ok(Some((mut revisions, digest))) = read_parts(&file::former(&path)) else {
+        let former: Result<Option<(RevisionsIn, String)>, ReadError> =
+            file::read(&file::former(&path));
+        let Ok(Some((mut revisions, digest))) = former else {
             return Err(StateError::Damaged { path, error: damaged });
         };
         // The log of the version before leads to the damaged one, and that one's log on from there.
@@ -267,14 +270,14 @@ impl StateFolder {
     ) -> Result<Option<T>, StateError> {
         let path = self.path.join(name);
         let damaged = match file::read(&path) {
-            Ok(content) => return Ok(content),
+            Ok(read) => return Ok(read.map(|(content, _)| content)),
             Err(error) => self.only_damage(&path, error)?,
         };
-        match file::read(&file::former(&path)) {
-            Ok(Some(content)) => {
-                let aside =
-                    file::take_former(&path, now()).map_err(|error| unusable(&path, &error))?;
-                say_damaged(&path, &aside, &damaged);
+        let former = file::former(&path);
+        match file::read(&former) {
+            Ok(Some((content, _))) => {
+                let aside = std::fs::read(&former).and_then(|b| file::mend(&path, &b, now()));
+                say_damaged(&path, &aside.map_err(|error| unusable(&path, &error))?, &damaged);
                 Ok(Some(content))
             }
             _ => Err(StateError::Damaged { path, error: damaged }),
@@ -286,17 +289,6 @@ impl StateFolder {
         let working_directory = folder.to_string_lossy().into_owned();
         file::encode(&RevisionsOut { files: &self.files, working_directory, stamps })
     }
-}
-
-/// A whole file of revisions and the digest of its content.
-fn read_parts(path: &Path) -> Result<Option<(RevisionsIn, String)>, ReadError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ReadError::Io(error.to_string())),
-    };
-    let revisions = file::decode(&bytes)?;
-    Ok(Some((revisions, file::stated_digest(&bytes).unwrap_or_default())))
 }
 
 /// Applies the lines of a log that belong to a whole file with this digest.

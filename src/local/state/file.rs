@@ -75,10 +75,13 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadError> 
     serde_json::from_slice(content).map_err(|error| damaged(format!("line 2: {error}")))
 }
 
-/// Reads a file; none where there is none.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
+/// Reads a file: its content and the digest of that; none where there is none.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<(T, String)>, ReadError> {
     match fs::read(path) {
-        Ok(bytes) => decode(&bytes).map(Some),
+        Ok(bytes) => {
+            let content = decode(&bytes)?;
+            Ok(Some((content, stated_digest(&bytes).unwrap_or_default())))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ReadError::Io(error.to_string())),
     }
@@ -196,15 +199,6 @@ pub(super) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 pub(super) fn set_aside(path: &Path, seconds: u64) -> io::Result<PathBuf> {
     let aside = free_name(path, seconds);
     fs::rename(path, &aside)?;
-    Ok(aside)
-}
-
-/// Puts the version before in the place of a damaged file, which keeps another name: that name.
-pub(super) fn take_former(path: &Path, seconds: u64) -> io::Result<PathBuf> {
-    let aside = free_name(path, seconds);
-    // There is a file at `path` at every moment.
-    fs::hard_link(path, &aside)?;
-    fs::rename(former(path), path)?;
     Ok(aside)
 }
 

@@ -127,12 +127,12 @@ fn a_failure_at_every_step_leaves_the_old_or_the_new() {
         let mut ask = |step| if step == failing { Err(full.into()) } else { Ok(()) };
         let three = encode(&"three").unwrap();
         assert_eq!(replace(&path, &three, &mut ask).unwrap_err().kind(), full, "{failing:?}");
-        let content: String = read(&path).unwrap().unwrap();
+        let (content, _): (String, _) = read(&path).unwrap().unwrap();
         let is_new = failing == Step::SyncFolder;
         assert_eq!(content, if is_new { "three" } else { "two" }, "{failing:?}");
         assert!(!path.with_extension("new").exists(), "{failing:?}");
         replace(&path, &three, &mut |_| Ok(())).unwrap();
-        assert_eq!(read::<String>(&path).unwrap().unwrap(), "three");
+        assert_eq!(read::<String>(&path).unwrap().unwrap().0, "three");
     }
 }
 
@@ -343,6 +343,6 @@ async fn a_full_disk_is_said_and_written_to_later() {
     let health = memory.health();
     assert_eq!((health.failing, health.failures), (None, 2));
     memory.clone().close().await;
-    let content: RevisionsIn = read(&folder.path().join(REVISIONS)).unwrap().unwrap();
+    let (content, _): (RevisionsIn, _) = read(&folder.path().join(REVISIONS)).unwrap().unwrap();
     assert_eq!(content.stamps.revisions(&hello()).len(), 3);
 }
