@@ -29,7 +29,7 @@ use super::control::{Control, ControlParts, Live};
 use super::https::ShownAt;
 use super::listeners::{ListenError, Listeners, announce};
 use super::state::Keeping;
-use super::threads::{Workers, start_workers};
+use super::threads::{Workers, configured, start_workers};
 use super::views::{Sources, views};
 
 /// Updates and statements that may wait for the control loop.
@@ -216,7 +216,7 @@ where
     });
     let sourcing = tokio::task::spawn_local(source.run(updates));
     let keeping = Keeping::start(home.memory, &live, &autoscaler);
-    wait_until_serving(&shared).await;
+    configured(&shared).await;
     announce(&http, &https, admin.address());
     signals.next().await;
     keeping.as_ref().inspect(|keeping| keeping.freeze());
@@ -273,12 +273,6 @@ pub(super) fn access_log(args: &LogArgs, log: &Arc<LogHandle>) -> Option<AccessL
 
 fn instance() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-async fn wait_until_serving(shared: &Shared) {
-    while shared.drain_state() < DrainState::Serving {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// Not ready, still serving; then no new connections; then the last requests, within bounds.

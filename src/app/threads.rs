@@ -100,7 +100,7 @@ pub fn start_workers(
 
 /// Returns once the first configuration is in effect. Until then every host would be unknown, and
 /// a client that comes while tidegate starts again would be told so; it waits in the backlog.
-async fn configured(shared: &Shared) {
+pub(super) async fn configured(shared: &Shared) {
     while shared.drain_state() < DrainState::Serving {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
