@@ -17,6 +17,7 @@ mod edge;
 mod exchange;
 mod forward;
 mod forwarded;
+mod framing;
 mod guard;
 mod head;
 mod headers;

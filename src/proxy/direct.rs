@@ -15,7 +15,6 @@
 mod buffers;
 mod client;
 mod date;
-mod framing;
 mod request;
 mod response;
 #[cfg(test)]
@@ -38,7 +37,6 @@ use super::worker::{LocalRevision, Worker};
 
 pub(super) use buffers::Buffers;
 pub(super) use date::DateLine;
-pub(super) use framing::{Chunks, Framing, Then};
 
 use buffers::SMALL_BYTES;
 use client::Client;

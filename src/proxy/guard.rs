@@ -20,7 +20,7 @@ use crate::model::Reason;
 use crate::upstream::SharedIo;
 
 use super::connection::HEAD_BYTES_MAX;
-use super::direct::{Framing, Then};
+use super::framing::{Framing, Then};
 use super::head::{Head, Judged, judge};
 
 /// What hyper gets in place of a head that is refused; its answer has no body if the request was a

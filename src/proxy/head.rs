@@ -6,8 +6,9 @@ use httparse::{Header, ParserConfig, Status};
 
 use crate::model::Reason;
 
-use super::direct::{Chunks, Framing};
+use super::framing::{Chunks, Framing, request_length};
 use super::guard::Refused;
+use super::headers::tokens;
 
 /// Headers that a request may have.
 const HEADERS_MAX: usize = 100;
@@ -77,7 +78,7 @@ fn look(request: &httparse::Request<'_, '_>) -> Result<(Framing, bool), &'static
     for header in &*request.headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            if length.replace(decimal(header.value).ok_or(LENGTH)?).is_some() {
+            if length.replace(request_length(header.value).ok_or(LENGTH)?).is_some() {
                 return Err(LENGTH);
             }
         } else if is("transfer-encoding") {
@@ -123,15 +124,6 @@ fn check_target(method: &str, target: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A number below 2^63 as `Content-Length` has to have it.
-fn decimal(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty()
-        && value.iter().all(u8::is_ascii_digit)
-        && (value.len() == 1 || value[0] != b'0');
-    let number: i64 = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
-    u64::try_from(number).ok()
-}
-
 fn has_token(value: &[u8], token: &[u8]) -> bool {
-    value.split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+    tokens(value).any(|known| known.eq_ignore_ascii_case(token))
 }

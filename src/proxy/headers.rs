@@ -121,19 +121,21 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         return None;
     }
     let value = headers.get(UPGRADE)?;
-    let is_h2c = value
-        .as_bytes()
-        .split(|b| *b == b',')
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"h2c"));
+    let is_h2c = tokens(value.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"h2c"));
     (!is_h2c).then(|| value.clone())
+}
+
+/// The tokens of a field's value that is a list (RFC 9110, section 5.6.1).
+pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
     headers
         .get_all(name)
         .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+        .flat_map(|value| tokens(value.as_bytes()))
+        .any(|known| known.eq_ignore_ascii_case(token))
 }
 
 /// One cookie header for HTTP/1 (RFC 9113 §8.2.3).

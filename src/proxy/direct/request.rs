@@ -11,6 +11,7 @@ use std::ops::Range;
 use httparse::{Header, ParserConfig, Status};
 
 use crate::proxy::forwarded::{Client, is_usable_id, new_id};
+use crate::proxy::framing::request_length;
 use crate::snapshot::{HostKind, normalize};
 
 use super::buffers::SMALL_BYTES;
@@ -169,7 +170,7 @@ fn scan<'h, 'b>(
                 }
             }
             Kind::Length => {
-                if length.replace(decimal(header.value)?).is_some() {
+                if length.replace(small_length(header.value)?).is_some() {
                     return None;
                 }
             }
@@ -206,13 +207,10 @@ fn scan<'h, 'b>(
     })
 }
 
-/// A number as `Content-Length` has to have it: digits, without leading zeros. One that no buffer
-/// holds is as good as none: such a body is not carried directly.
-fn decimal(value: &[u8]) -> Option<usize> {
-    if !value.iter().all(u8::is_ascii_digit) || (value.len() > 1 && value[0] == b'0') {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok().filter(|length| *length <= SMALL_BYTES)
+/// The length of a body. One that no buffer holds is as good as none: such a body is not carried
+/// directly.
+fn small_length(value: &[u8]) -> Option<usize> {
+    usize::try_from(request_length(value)?).ok().filter(|length| *length <= SMALL_BYTES)
 }
 
 impl<'b> Head<'_, 'b> {

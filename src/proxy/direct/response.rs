@@ -9,8 +9,9 @@ use httparse::{Header, ParserConfig, Status};
 use crate::proxy::body::ResponseBody;
 use crate::upstream::keep_for;
 
-use super::framing::{Chunks, Framing};
 use super::request::line;
+use crate::proxy::framing::{Chunks, Framing};
+use crate::proxy::headers::tokens;
 
 /// Headers that a response may have.
 const HEADERS_MAX: usize = 100;
@@ -150,10 +151,6 @@ fn look(headers: &[Header<'_>]) -> Result<Seen, &'static str> {
         }
     }
     Ok(seen)
-}
-
-fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 fn length(value: &[u8]) -> Option<u64> {

@@ -18,9 +18,9 @@ use crate::proxy::forwarded::Client;
 use crate::proxy::scan::scan;
 use crate::proxy::shared::Position;
 
-use super::framing::{Chunks, Framing};
 use super::request::{self, HEADERS_MAX};
 use super::response::{self, Asked, Parsed};
+use crate::proxy::framing::{Chunks, Framing};
 
 /// What was read of a request, whoever read it.
 #[derive(Debug, PartialEq, Eq)]

@@ -22,8 +22,8 @@ use crate::upstream::{SendError, Sent, SharedIo};
 
 use super::buffers::{Buffers, SMALL_BYTES};
 use super::client::{Client, End};
-use super::framing::{Framing, Then};
 use super::response::{self, Asked, HEAD_BYTES_MAX, Parsed};
+use crate::proxy::framing::{Framing, Then};
 
 /// How long a client has to take an answer of our own.
 const OWN_ANSWER_TIME: Duration = Duration::from_secs(10);

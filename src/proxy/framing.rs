@@ -1,4 +1,4 @@
-//! Where the body of a replica's response ends (RFC 9112 §6.3, §7.1). Its bytes are passed on as
+//! Where the body of a message ends (RFC 9112 §6.3, §7.1). Its bytes are passed on as
 //! they came; only their end is looked for, with one meaning or none.
 
 /// Bytes of chunk extensions and trailers that one body may have.
@@ -6,7 +6,7 @@ const EXTRA_BYTES_MAX: usize = 64 * 1024;
 
 /// How a body ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Framing {
+pub(super) enum Framing {
     /// After this many bytes more.
     Length(u64),
     /// With the last chunk.
@@ -17,24 +17,34 @@ pub(in crate::proxy) enum Framing {
 
 /// What of the bytes at hand belongs to the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct Piece {
+pub(super) struct Piece {
     /// Bytes to pass on.
-    pub(in crate::proxy) taken: usize,
+    pub(super) taken: usize,
     /// Those of them that are content.
-    pub(in crate::proxy) content: usize,
+    pub(super) content: usize,
     /// What comes after them.
-    pub(in crate::proxy) then: Then,
+    pub(super) then: Then,
 }
 
 /// What comes after a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Then {
+pub(super) enum Then {
     /// More of the body.
     More,
     /// Nothing: the body has ended.
     End,
     /// Something that is no chunk: where the body ends would be a guess.
     Malformed,
+}
+
+/// The number of a `Content-Length` that a request may have: digits without leading zeros, below
+/// 2^63.
+pub(super) fn request_length(value: &[u8]) -> Option<u64> {
+    if !value.iter().all(u8::is_ascii_digit) || (value.len() > 1 && value[0] == b'0') {
+        return None;
+    }
+    let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    u64::try_from(number).ok()
 }
 
 /// A byte that does not belong there.
@@ -46,7 +56,7 @@ impl Framing {
     pub(super) const NONE: Self = Self::Length(0);
 
     /// Looks at the next bytes.
-    pub(in crate::proxy) fn consume(&mut self, bytes: &[u8]) -> Piece {
+    pub(super) fn consume(&mut self, bytes: &[u8]) -> Piece {
         match self {
             Self::Length(left) => {
                 let taken =
@@ -87,7 +97,7 @@ enum At {
 
 /// The state of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct Chunks {
+pub(super) struct Chunks {
     at: At,
     /// The size that is being read, then the bytes of data left.
     left: u64,
