@@ -24,6 +24,8 @@ mod view;
 mod volumes;
 
 #[cfg(test)]
+mod crds;
+#[cfg(test)]
 mod tests;
 
 pub use annotations::{
