@@ -21,7 +21,8 @@ fn shown(files: &[tidegate::config::world::SourceFile]) -> String {
 
 /// The next change, within ten seconds.
 async fn next(files: &mut ConfigFiles) -> String {
-    shown(&timeout(Duration::from_secs(10), files.next()).await.unwrap())
+    timeout(Duration::from_secs(10), files.next()).await.unwrap();
+    shown(&files.files())
 }
 
 /// That nothing changes for a while.

@@ -13,6 +13,7 @@ mod admitted;
 mod build;
 mod data;
 mod env;
+mod files;
 mod hosts;
 mod identity;
 mod memo;
@@ -37,6 +38,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use files::{FileChange, FilePath, SourceFile};
 pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
@@ -44,8 +46,6 @@ pub use stamp_changes::StampChanges;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,32 +61,6 @@ use objects::{Collected, FileCache, collect};
 use patch::Ground;
 use run::RunCommands;
 use settings::{KnativeConfigMaps, Settings};
-
-/// A file's path and text.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SourceFile {
-    /// Its path, as shown in problems; relative settings start from its folder.
-    pub path: PathBuf,
-    /// Its text.
-    pub text: Arc<str>,
-}
-
-impl SourceFile {
-    /// A file from its parts.
-    pub fn new(path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> Self {
-        Self { path: path.into(), text: text.into() }
-    }
-}
-
-impl fmt::Debug for SourceFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text is left out: it may hold Secrets.
-        f.debug_struct("SourceFile")
-            .field("path", &self.path)
-            .field("bytes", &self.text.len())
-            .finish_non_exhaustive()
-    }
-}
 
 /// How files are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,10 +177,17 @@ impl Loader {
         self.load_at(files, &Moment::default())
     }
 
-    /// Loads all files. What is bad keeps its former self, what is good takes effect. A change of
-    /// some services costs what they cost; without any change everything is looked at anew.
+    /// Loads all files: takes what is not as it was, see [`Self::load_changes`].
     pub fn load_at(&mut self, files: &[SourceFile], moment: &Moment<'_>) -> Loaded {
-        let changed = self.cache.parse(files);
+        let changes = self.cache.changes(files);
+        self.load_changes(changes, moment)
+    }
+
+    /// Loads files of which these changed; others are as they were given last. What is bad keeps its
+    /// former self, what is good takes effect. A change of some services costs what they cost;
+    /// without any change everything is looked at anew.
+    pub fn load_changes(&mut self, changes: Vec<FileChange>, moment: &Moment<'_>) -> Loaded {
+        let changed = self.cache.take(changes);
         if !changed.is_empty()
             && let Some(loaded) = self.patch(&changed, moment)
         {

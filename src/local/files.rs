@@ -5,22 +5,33 @@
 //! fails, and while a given path is missing, everything is read every two seconds. Only a changed
 //! content is a change, so any way an editor has of saving, and the swap of `..data` in a
 //! ConfigMap mount, come out the same.
+//!
+//! What a watch tells of files by name is looked at by name, so that an edit costs the same among
+//! ten as among ten thousand. Everything is looked at where names do not tell all: at the start,
+//! after lost events, after changes of folders, of links, of what they lead to, and as long as
+//! files do not stand each for itself (links, two names of one file) or a folder is not watched.
 
+mod known;
 mod scan;
 mod settle;
+#[cfg(test)]
+mod tests;
+mod told;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::world::SourceFile;
-use scan::{Known, Scan, scan};
+use crate::config::world::{FileChange, FilePath, SourceFile};
+use known::{Known, Seen};
+use scan::{Look, Scan, look, scan};
 use settle::Settle;
+use told::{Scope, Told};
 use watch::FolderWatch;
 
 /// How often everything is read where watching is not possible.
@@ -41,8 +52,10 @@ pub struct ConfigFiles {
     watch: FolderWatch,
     /// Files as they were read last.
     known: Arc<Mutex<Known>>,
-    /// Something may have changed since the last reading.
+    /// Whether to look again, and what may have changed since the last look beside what differs
+    /// from what counts.
     dirty: bool,
+    told: Told,
     last_read: Instant,
     missing: bool,
     /// What could not be read at the last reading, so that it is said once.
@@ -54,16 +67,20 @@ impl ConfigFiles {
     pub async fn open(paths: Vec<PathBuf>) -> Result<Self, FilesError> {
         let paths: Arc<[PathBuf]> = paths.into();
         let known = Arc::default();
-        let found = checked(read(Arc::clone(&paths), Arc::clone(&known)).await)?;
+        let found = match read(Arc::clone(&paths), Told::Everything, Arc::clone(&known)).await {
+            Look::Whole(found) => checked(found)?,
+            Look::Part(_) => Scan::default(),
+        };
         let mut watch = FolderWatch::new();
         // What happened between reading and watching is found by one more reading.
-        watch.watch(&found.folders, found.names);
+        watch.watch(Scope { folders: found.folders, names: found.names });
         Ok(Self {
             paths,
             settle: Settle::new(found.contents),
             watch,
             known,
             dirty: true,
+            told: Told::Everything,
             last_read: Instant::now(),
             missing: false,
             unreadable: BTreeMap::new(),
@@ -78,18 +95,20 @@ impl ConfigFiles {
             .collect()
     }
 
-    /// Returns all files once one of them has changed and settled. Cancel safe.
-    pub async fn next(&mut self) -> Vec<SourceFile> {
+    /// Returns which files changed once some have and settled. Cancel safe.
+    pub async fn next(&mut self) -> Vec<FileChange> {
         loop {
             if self.dirty {
                 sleep_until(self.last_read + BREATH).await;
                 self.reread().await;
-                if self.settle.take_settled(Instant::now()) {
-                    return self.files();
+                let changes = self.settle.take_settled(Instant::now());
+                if !changes.is_empty() {
+                    return changes;
                 }
                 continue;
             }
-            let poll = (self.missing || self.watch.must_poll()).then(|| self.last_read + POLL);
+            let must_poll = self.missing || self.watch.must_poll();
+            let poll = must_poll.then(|| self.last_read + POLL);
             let wake = self.settle.deadline().into_iter().chain(poll).min();
             tokio::select! {
                 () = self.watch.changed() => {}
@@ -100,20 +119,55 @@ impl ConfigFiles {
     }
 
     async fn reread(&mut self) {
-        let found = read(Arc::clone(&self.paths), Arc::clone(&self.known)).await;
-        let now = Instant::now();
-        self.last_read = now;
+        self.told.add(self.watch.told());
+        if self.missing || self.watch.must_poll() {
+            self.told = Told::Everything;
+        }
+        let mut told = self.told.clone();
+        told.add_files(self.settle.moving().cloned());
+        let look = if told.is_nothing() {
+            Look::Part(Vec::new())
+        } else {
+            read(Arc::clone(&self.paths), told, Arc::clone(&self.known)).await
+        };
+        // Only now: what is cancelled before is looked at again.
+        (self.told, self.dirty) = (Told::default(), false);
+        self.last_read = Instant::now();
+        match look {
+            Look::Whole(found) => self.take_whole(found),
+            Look::Part(seen) => seen.into_iter().for_each(|(path, seen)| self.take(path, seen)),
+        }
+    }
+
+    fn take_whole(&mut self, found: Scan) {
         self.missing = !found.missing.is_empty();
         let unreadable = found.unreadable.keys().cloned().collect();
-        self.settle.observe(&found.contents, &unreadable, now);
+        self.settle.observe_all(&found.contents, &unreadable, self.last_read);
         for (path, why) in &found.unreadable {
-            if self.unreadable.get(path) != Some(why) {
-                let path = path.display();
-                tracing::warn!(%path, %why, "cannot be read; what it said before stays in effect");
-            }
+            self.say_unreadable(path, why);
         }
         self.unreadable = found.unreadable;
-        self.dirty = self.watch.watch(&found.folders, found.names);
+        if self.watch.watch(Scope { folders: found.folders, names: found.names }) {
+            (self.told, self.dirty) = (Told::Everything, true);
+        }
+    }
+
+    fn take(&mut self, path: FilePath, seen: Seen) {
+        self.settle.observe(path.clone(), &seen, self.last_read);
+        if let Seen::Unreadable(why) = seen {
+            self.say_unreadable(&path, &why);
+            self.unreadable.insert(path.to_path_buf(), why);
+        } else {
+            self.unreadable.remove(&*path);
+        }
+    }
+
+    /// Says that something cannot be read, if that was not said before.
+    fn say_unreadable(&self, path: &Path, why: &str) {
+        if self.unreadable.get(path).is_none_or(|said| said != why) {
+            let path = path.display();
+            tracing::warn!(%path, %why, "cannot be read; what it said before stays in effect");
+        }
     }
 }
 
@@ -136,61 +190,14 @@ fn checked(found: Scan) -> Result<Scan, FilesError> {
     if errors.is_empty() { Ok(found) } else { Err(FilesError(errors)) }
 }
 
-/// Reads the paths on a thread that may block.
-async fn read(paths: Arc<[PathBuf]>, known: Arc<Mutex<Known>>) -> Scan {
-    match tokio::task::spawn_blocking(move || scan(&paths, &mut known.lock())).await {
-        Ok(scan) => scan,
+/// Looks at the paths on a thread that may block.
+async fn read(paths: Arc<[PathBuf]>, told: Told, known: Arc<Mutex<Known>>) -> Look {
+    match tokio::task::spawn_blocking(move || look(&paths, &told, &mut known.lock())).await {
+        Ok(found) => found,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is going down; nobody will look at this.
-            Err(_) => Scan::default(),
+            Err(_) => Look::Part(Vec::new()),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    /// Where folders cannot be watched, everything is read every two seconds. Time is tokio's: it
-    /// stands still while a file is read.
-    #[tokio::test(start_paused = true)]
-    async fn without_a_watch_changes_are_found_by_reading() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.yaml");
-        fs::write(&file, "1").unwrap();
-        let mut files = ConfigFiles::open(vec![folder.path().to_owned()]).await.unwrap();
-        files.watch = FolderWatch::none();
-        let texts = |files: Vec<SourceFile>| -> Vec<String> {
-            files.into_iter().map(|file| file.text.to_string()).collect()
-        };
-        assert_eq!(texts(files.files()), ["1"]);
-        fs::write(&file, "2").unwrap();
-        let start = Instant::now();
-        assert_eq!(texts(files.next().await), ["2"]);
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-        fs::remove_file(&file).unwrap();
-        let start = Instant::now();
-        assert_eq!(texts(files.next().await), Vec::<String>::new());
-        assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    }
-
-    #[test]
-    fn reading_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("any.name");
-        fs::write(&file, "1").unwrap();
-        fs::write(folder.path().join("b.yaml"), "2").unwrap();
-        // The file twice, and the folder it stands in.
-        let paths = [file.clone(), file.clone(), folder.path().to_owned()];
-        let read = read_files(&paths).unwrap();
-        let texts: Vec<&str> = read.iter().map(|file| &*file.text).collect();
-        assert_eq!(texts, ["1", "2"]);
-        fs::write(&file, [0xff]).unwrap();
-        let error = read_files(&paths).unwrap_err().to_string();
-        assert!(error.ends_with("any.name: cannot be read: it is not UTF-8 text"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::LoggingSettings;
-use crate::config::world::{Advance, Loaded, Loader, LoaderOptions, Moment, SourceFile};
+use crate::config::world::{Advance, FileChange, Loaded, Loader, LoaderOptions, Moment};
 use crate::model::{RevisionId, ServiceId, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
@@ -41,7 +41,7 @@ const MISSING_FOR: Duration = Duration::from_secs(2);
 /// Why the source wakes.
 enum Wake {
     /// Files changed.
-    Files(Vec<SourceFile>),
+    Files(Vec<FileChange>),
     /// Moving traffic may get further.
     Rollout,
     /// Revisions may have become too old.
@@ -198,8 +198,8 @@ impl FileSource {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let moment = Moment { now: self.wall.now(), standing: &standing };
         let loaded = match wake {
-            Wake::Files(files) => {
-                let loaded = self.loader.load_at(&files, &moment);
+            Wake::Files(changes) => {
+                let loaded = self.loader.load_changes(changes, &moment);
                 tracing::info!(
                     services = loaded.world.services.len(),
                     problems = loaded.problems.len(),
@@ -211,14 +211,14 @@ impl FileSource {
                 Advance::Still => return true,
                 Advance::Moved(world) => return self.send(world, updates).await,
                 Advance::Loaded(loaded) => *loaded,
-                Advance::Reload => self.loader.load_at(&self.files.files(), &moment),
+                Advance::Reload => self.loader.load_changes(Vec::new(), &moment),
             },
             Wake::Collect => {
                 self.collect_at = Instant::now() + COLLECT_EVERY;
                 if !self.loader.may_collect(moment.now) {
                     return true;
                 }
-                self.loader.load_at(&self.files.files(), &moment)
+                self.loader.load_changes(Vec::new(), &moment)
             }
         };
         self.hand_on(loaded, updates).await
@@ -235,7 +235,7 @@ impl FileSource {
             sleep(BREATH).await;
         };
         tokio::select! {
-            files = self.files.next() => Wake::Files(files),
+            changes = self.files.next() => Wake::Files(changes),
             () = sleep_until(step.unwrap_or_else(Instant::now)), if step.is_some() => Wake::Rollout,
             () = updated, if moves => Wake::Rollout,
             () = sleep_until(self.collect_at) => Wake::Collect,

@@ -1,19 +1,19 @@
 //! The objects of all files: which there are, where they stand, which stand twice.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::SourceFile;
 use super::identity::{Identity, ObjectKey, identify};
+use super::{FileChange, FilePath, SourceFile};
 use crate::config::problem::ConfigProblem;
 use crate::config::yaml::{Document, Node, ParsedFile};
 
 /// Where an object stands: a document of a parsed file, or an item of a `List` in it.
 #[derive(Clone)]
 pub(super) struct Source {
-    pub(super) file: Arc<Path>,
+    pub(super) file: FilePath,
     document: Arc<Document>,
     item: Option<usize>,
 }
@@ -74,57 +74,50 @@ impl fmt::Display for Source {
 /// of one that only others changed in.
 #[derive(Default)]
 pub(super) struct FileCache {
-    files: Vec<(Arc<Path>, Arc<ParsedFile>)>,
+    files: BTreeMap<FilePath, Arc<ParsedFile>>,
 }
 
 impl fmt::Debug for FileCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The texts are left out: they may hold Secrets.
-        f.debug_list().entries(self.files.iter().map(|(path, _)| path)).finish()
+        f.debug_list().entries(self.files.keys()).finish()
     }
 }
 
 impl FileCache {
-    /// Takes the files as they are now; answers those that are not what they were.
-    pub(super) fn parse(&mut self, files: &[SourceFile]) -> Vec<ChangedFile> {
-        let mut former = std::mem::take(&mut self.files).into_iter().peekable();
-        let mut others: HashMap<Arc<Path>, Arc<ParsedFile>> = HashMap::new();
-        let mut changed = Vec::new();
-        self.files.reserve(files.len());
-        for file in files {
-            // Mostly the same files come in the same order.
-            let known = former
-                .next_if(|(path, _)| **path == *file.path)
-                .or_else(|| others.remove_entry(file.path.as_path()))
-                .or_else(|| {
-                    others.extend(former.by_ref());
-                    others.remove_entry(file.path.as_path())
-                });
-            let (path, known) = match known {
-                Some((path, known)) if known.is_of(&file.text) => {
-                    self.files.push((path, known));
-                    continue;
-                }
-                Some((path, known)) => (path, Some(known)),
-                None => (Arc::from(file.path.as_path()), None),
+    /// What makes the files be these and no others.
+    pub(super) fn changes(&self, files: &[SourceFile]) -> Vec<FileChange> {
+        let is_known =
+            |file: &&SourceFile| self.files.get(&file.path).is_some_and(|f| f.is_of(&file.text));
+        let new = files.iter().filter(|file| !is_known(file)).cloned().map(FileChange::from);
+        let listed: HashSet<&FilePath> = files.iter().map(|file| &file.path).collect();
+        let gone = self.files.keys().filter(|path| !listed.contains(path));
+        let gone = gone.map(|path| FileChange { path: path.clone(), text: None });
+        new.chain(gone).collect()
+    }
+
+    /// Takes changes; answers the files that are not what they were.
+    pub(super) fn take(&mut self, changes: Vec<FileChange>) -> Vec<ChangedFile> {
+        let take = |FileChange { path, text }: FileChange| {
+            let Some(text) = text else {
+                let former = self.files.remove(&path)?;
+                return Some(ChangedFile { path, former: Some(former), now: None });
             };
-            let now = ParsedFile::parse(Arc::clone(&file.text), known.as_deref());
-            let now = Arc::new(now);
-            self.files.push((Arc::clone(&path), Arc::clone(&now)));
-            changed.push(ChangedFile { path, former: known, now: Some(now) });
-        }
-        changed.extend(former.chain(others).map(|(path, gone)| ChangedFile {
-            path,
-            former: Some(gone),
-            now: None,
-        }));
-        changed
+            let former = self.files.get(&path);
+            if former.is_some_and(|former| former.is_of(&text)) {
+                return None;
+            }
+            let now = Arc::new(ParsedFile::parse(text, former.map(|former| &**former)));
+            let former = self.files.insert(path.clone(), Arc::clone(&now));
+            Some(ChangedFile { path, former, now: Some(now) })
+        };
+        changes.into_iter().filter_map(take).collect()
     }
 }
 
 /// A file that is not what it was.
 pub(super) struct ChangedFile {
-    pub(super) path: Arc<Path>,
+    pub(super) path: FilePath,
     /// None: it is new.
     pub(super) former: Option<Arc<ParsedFile>>,
     /// None: it is gone.
@@ -133,7 +126,7 @@ pub(super) struct ChangedFile {
 
 /// The documents and items of lists of a file.
 pub(super) fn sources<'a>(
-    file: &'a Arc<Path>,
+    file: &'a FilePath,
     parsed: &'a ParsedFile,
 ) -> impl Iterator<Item = Source> + 'a {
     parsed.documents.iter().flat_map(move |document| {
@@ -142,7 +135,7 @@ pub(super) fn sources<'a>(
         let items = node.get("items").and_then(Node::as_list).map(<[_]>::len);
         let items = items.filter(|_| is_list);
         let source =
-            move |item| Source { file: Arc::clone(file), document: Arc::clone(document), item };
+            move |item| Source { file: file.clone(), document: Arc::clone(document), item };
         let whole = items.is_none().then(|| source(None));
         whole.into_iter().chain((0..items.unwrap_or(0)).map(move |item| source(Some(item))))
     })
@@ -156,7 +149,7 @@ pub(super) struct Collected {
     /// Objects that stand more than once: none of them counts.
     pub(super) contested: BTreeSet<ObjectKey>,
     /// Files that could not be read in full: what they said before may still be meant.
-    pub(super) broken_files: BTreeSet<Arc<Path>>,
+    pub(super) broken_files: BTreeSet<FilePath>,
     pub(super) problems: Vec<ConfigProblem>,
     pub(super) warnings: Vec<String>,
     /// Objects of kinds that are not read: the first place and how many, by kind.
@@ -173,7 +166,7 @@ pub(super) fn collect(cache: &FileCache, strict: bool) -> Collected {
         if let Some(error) = &parsed.error {
             let problem = ConfigProblem::error("", error.message.clone()).at_line(error.line);
             collected.problems.push(problem.in_file(&**file, error.document));
-            collected.broken_files.insert(Arc::clone(file));
+            collected.broken_files.insert(file.clone());
         }
     }
     for (kind, (place, count)) in std::mem::take(&mut collected.skipped) {
@@ -201,7 +194,7 @@ impl Collected {
             Identity::Broken(problem) => {
                 // Which object this was nobody can tell: all of the file keep what they were.
                 self.problems.push(source.place(problem));
-                self.broken_files.insert(Arc::clone(&source.file));
+                self.broken_files.insert(source.file.clone());
             }
         }
     }

@@ -3,14 +3,25 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind};
+use std::fs::{self, DirEntry, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::known::{Ground, Known, Read, Seen, has_other_names};
 use super::settle::Contents;
+use super::told::Told;
+use crate::config::world::FilePath;
+
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// Everything, as it stood at one moment.
+    Whole(Scan),
+    /// Some files; all others are as they were.
+    Part(Vec<(FilePath, Seen)>),
+}
 
 /// What stood at the given paths at one moment.
 #[derive(Debug, Default)]
@@ -21,63 +32,26 @@ pub(super) struct Scan {
     pub(super) unreadable: BTreeMap<PathBuf, String>,
     /// Given paths where nothing is.
     pub(super) missing: Vec<PathBuf>,
-    /// Folders to watch, links resolved, with device and inode.
-    pub(super) folders: BTreeMap<PathBuf, FolderIdentity>,
+    /// Folders to watch, links resolved.
+    pub(super) folders: BTreeMap<PathBuf, WatchedFolder>,
     /// Names that matter in those folders beside those of manifests.
     pub(super) names: BTreeSet<OsString>,
     /// Files already taken, by device and inode.
-    seen: HashMap<(u64, u64), PathBuf>,
+    held: HashMap<(u64, u64), FilePath>,
+    /// The given folders.
+    given: Vec<(PathBuf, FolderIdentity)>,
+    /// Whether how a file stands may depend on more than what is under its own name.
+    is_entangled: bool,
 }
 
-/// Files as they were read last. One that is the same by all that the system says of it is not read
-/// again.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    files: HashMap<PathBuf, Read>,
+/// A folder to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WatchedFolder {
+    pub(super) identity: FolderIdentity,
+    /// The given path, of a folder whose manifests are taken; none of one that is only watched
+    /// because a file or a link stands in it.
+    pub(super) given: Option<PathBuf>,
 }
-
-/// A file that was read.
-#[derive(Debug)]
-struct Read {
-    identity: FileIdentity,
-    /// Whether it was quiet for long when it was read. Before that another change may have the same
-    /// times, where a file system keeps coarse ones.
-    is_old: bool,
-    text: Arc<str>,
-}
-
-/// Changes with every change of a file's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Of the content or of what the system knows of the file; cannot be set by hand.
-    changed: (i64, i64),
-}
-
-impl FileIdentity {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether the last change was long ago at `now`; one in the future is not.
-    fn is_old(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let changed = u64::try_from(self.changed.0).unwrap_or(u64::MAX);
-        changed.saturating_add(OLD.as_secs()) < now.as_secs()
-    }
-}
-
-/// From then on no other change can have the same times: the coarsest are of two seconds.
-const OLD: Duration = Duration::from_secs(3);
 
 /// Whether a file of a folder is a manifest by its name.
 pub(super) fn is_manifest_name(name: &OsStr) -> bool {
@@ -88,74 +62,74 @@ pub(super) fn is_manifest_name(name: &OsStr) -> bool {
     known && !name.as_encoded_bytes().starts_with(b".")
 }
 
+/// Looks at what may have changed, or at everything where files do not stand each for itself.
+pub(super) fn look(paths: &[PathBuf], told: &Told, known: &mut Known) -> Look {
+    match told.files().and_then(|files| known.look_at(files)) {
+        Some(seen) => Look::Part(seen),
+        None => Look::Whole(scan(paths, known)),
+    }
+}
+
 /// Reads everything at the given paths: a file whatever its name, of a folder its manifests,
 /// subfolders left out. A file reached twice is taken once. What is in `known` and did not change
 /// is not read; afterwards all that was found is in it.
 pub(super) fn scan(paths: &[PathBuf], known: &mut Known) -> Scan {
     let mut scan = Scan::default();
-    let mut former = std::mem::take(known);
-    let mut files = Files { former: &mut former, known };
+    let former = std::mem::take(known);
+    let mut files = Files { former: former.files, known };
     for path in paths {
         scan.watch_entry(path);
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => scan.take_folder(path, &mut files),
-            Ok(metadata) => scan.take_file(path, &metadata, &mut files),
+            Ok(metadata) => scan.take_file(path.clone(), &metadata, &mut files),
             Err(error) if error.kind() == ErrorKind::NotFound => scan.missing.push(path.clone()),
             Err(error) => {
+                scan.is_entangled = true;
                 scan.unreadable.insert(path.clone(), error.to_string());
             }
         }
     }
+    let stands = !scan.is_entangled && scan.missing.is_empty();
+    known.ground = stands.then(|| Ground { folders: std::mem::take(&mut scan.given) });
     scan
 }
 
 /// Files of the last reading, and of this one.
 struct Files<'a> {
-    former: &'a mut Known,
+    former: HashMap<FilePath, Read>,
     known: &'a mut Known,
-}
-
-impl Files<'_> {
-    /// The bytes of a file that changed, or its text as it was read before.
-    fn read(&mut self, file: &Path, metadata: &Metadata) -> io::Result<Option<Arc<str>>> {
-        let identity = FileIdentity::of(metadata);
-        let former = self.former.files.remove_entry(file);
-        if let Some((path, read)) = former
-            && read.is_old
-            && read.identity == identity
-        {
-            let text = Arc::clone(&read.text);
-            self.known.files.insert(path, read);
-            return Ok(Some(text));
-        }
-        // Before it is read: a change meanwhile must not be taken for one of long ago.
-        let is_old = identity.is_old(SystemTime::now());
-        let Ok(text) = String::from_utf8(fs::read(file)?) else { return Ok(None) };
-        let text: Arc<str> = text.into();
-        let read = Read { identity, is_old, text: Arc::clone(&text) };
-        self.known.files.insert(file.to_owned(), read);
-        Ok(Some(text))
-    }
 }
 
 impl Scan {
     fn take_folder(&mut self, folder: &Path, files: &mut Files<'_>) {
-        self.watch_folder(folder);
+        match self.watch_folder(folder) {
+            Some(watched) if watched.given.is_none() => {
+                watched.given = Some(folder.to_owned());
+                let identity = watched.identity;
+                self.given.push((folder.to_owned(), identity));
+            }
+            // Given twice, or already gone.
+            _ => self.is_entangled = true,
+        }
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) => {
+                self.is_entangled = true;
                 self.unreadable.insert(folder.to_owned(), error.to_string());
                 return;
             }
         };
-        let mut found: Vec<(PathBuf, bool)> = entries
-            .filter_map(Result::ok)
+        let entries: Vec<DirEntry> = entries
+            .filter_map(|entry| entry.inspect_err(|_| self.is_entangled = true).ok())
             .filter(|entry| is_manifest_name(&entry.file_name()))
-            .map(|entry| (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_symlink())))
             .collect();
+        let is_link = |entry: &DirEntry| entry.file_type().map_or(true, |kind| kind.is_symlink());
+        let mut found: Vec<(PathBuf, bool)> =
+            entries.iter().map(|entry| (entry.path(), is_link(entry))).collect();
         // By bytes: paths are compared part by part, which tells nothing more in one folder.
-        found.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
+        found.sort_unstable_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
         for (file, is_link) in found {
+            self.is_entangled |= is_link;
             // Follows links: a ConfigMap mount has only links. A folder of that name is skipped.
             match fs::metadata(&file) {
                 Ok(metadata) if metadata.is_dir() => {}
@@ -163,42 +137,48 @@ impl Scan {
                     if is_link {
                         self.watch_target(&file);
                     }
-                    self.take_file(&file, &metadata, files);
+                    self.take_file(file, &metadata, files);
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
+                    self.is_entangled = true;
                     self.unreadable.insert(file, error.to_string());
                 }
             }
         }
     }
 
-    fn take_file(&mut self, file: &Path, metadata: &Metadata, files: &mut Files<'_>) {
-        if self.is_taken(file, metadata) {
+    fn take_file(&mut self, file: PathBuf, metadata: &Metadata, files: &mut Files<'_>) {
+        self.is_entangled |= has_other_names(metadata);
+        let (file, former) = match files.former.remove_entry(file.as_os_str()) {
+            Some((file, former)) => (file, Some(former)),
+            None => (FilePath::from(file), None),
+        };
+        if self.is_taken(&file, metadata) {
             return;
         }
-        match files.read(file, metadata) {
-            Ok(Some(text)) => {
-                self.contents.insert(file.to_owned(), text);
+        let (read, seen) = Read::file(&file, metadata, former);
+        match seen {
+            Seen::Text(text) => {
+                self.contents.insert(file.clone(), text);
             }
-            Ok(None) => {
-                self.unreadable.insert(file.to_owned(), "it is not UTF-8 text".to_owned());
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                self.unreadable.insert(file.to_owned(), error.to_string());
+            Seen::Gone => {}
+            Seen::Unreadable(why) => {
+                self.unreadable.insert(file.to_path_buf(), why);
             }
         }
+        files.known.files.insert(file, read);
     }
 
     /// Whether the same file was reached by another path. Two names of one content are not.
-    fn is_taken(&mut self, file: &Path, metadata: &Metadata) -> bool {
-        match self.seen.entry((metadata.dev(), metadata.ino())) {
+    fn is_taken(&mut self, file: &FilePath, metadata: &Metadata) -> bool {
+        match self.held.entry((metadata.dev(), metadata.ino())) {
             Entry::Vacant(free) => {
-                free.insert(file.to_owned());
+                free.insert(file.clone());
                 false
             }
             Entry::Occupied(first) => {
+                self.is_entangled = true;
                 let resolved = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.into());
                 resolved(first.get()) == resolved(file)
             }
@@ -223,12 +203,14 @@ impl Scan {
         }
     }
 
-    fn watch_folder(&mut self, folder: &Path) {
-        if let Ok(folder) = fs::canonicalize(folder)
-            && let Ok(metadata) = fs::metadata(&folder)
-        {
-            self.folders.insert(folder, FolderIdentity::of(&metadata));
-        }
+    /// None: it is gone.
+    fn watch_folder(&mut self, folder: &Path) -> Option<&mut WatchedFolder> {
+        let folder = fs::canonicalize(folder).ok()?;
+        let identity = FolderIdentity::of(&fs::metadata(&folder).ok()?);
+        let new = WatchedFolder { identity, given: None };
+        let watched = self.folders.entry(folder).or_insert(new);
+        watched.identity = identity;
+        Some(watched)
     }
 }
 
@@ -242,7 +224,7 @@ pub(super) struct FolderIdentity {
 }
 
 impl FolderIdentity {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::known::Seen;
+use crate::config::world::{FileChange, FilePath};
+
 /// Contents of files by path.
-pub(super) type Contents = BTreeMap<PathBuf, Arc<str>>;
+pub(super) type Contents = BTreeMap<FilePath, Arc<str>>;
 
 /// A file counts once it was quiet for this long: editors and copies write in pieces.
 pub(super) const QUIET: Duration = Duration::from_millis(200);
@@ -20,7 +23,7 @@ pub(super) const GONE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Settle {
     accepted: Contents,
-    moving: BTreeMap<PathBuf, Moving>,
+    moving: BTreeMap<FilePath, Moving>,
 }
 
 /// A file that differs from what counts.
@@ -33,6 +36,14 @@ struct Moving {
 }
 
 impl Moving {
+    /// `seen` at `now`, where `former` was there before.
+    fn next(former: Option<Self>, seen: Option<&Arc<str>>, now: Instant) -> Self {
+        match former {
+            Some(former) if former.seen.as_ref() == seen => former,
+            _ => Self { seen: seen.cloned(), since: now },
+        }
+    }
+
     fn due(&self) -> Instant {
         self.since + if self.seen.is_some() { QUIET } else { GONE }
     }
@@ -50,8 +61,13 @@ impl Settle {
         &self.accepted
     }
 
-    /// Takes in what was found at `now`; files and folders in `unreadable` stay as they count.
-    pub(super) fn observe(
+    /// Files that differ from what counts.
+    pub(super) fn moving(&self) -> impl Iterator<Item = &FilePath> {
+        self.moving.keys()
+    }
+
+    /// Takes in all that was found at `now`; files and folders in `unreadable` stay as they count.
+    pub(super) fn observe_all(
         &mut self,
         found: &Contents,
         unreadable: &BTreeSet<PathBuf>,
@@ -61,14 +77,23 @@ impl Settle {
         for (path, seen) in differing(&self.accepted, found) {
             let is_unreadable =
                 !unreadable.is_empty() && path.ancestors().any(|part| unreadable.contains(part));
-            if is_unreadable {
-                continue;
+            if !is_unreadable {
+                let moving = Moving::next(former.remove(path), seen, now);
+                self.moving.insert(path.clone(), moving);
             }
-            let moving = match former.remove(path) {
-                Some(moving) if moving.seen.as_ref() == seen => moving,
-                _ => Moving { seen: seen.cloned(), since: now },
-            };
-            self.moving.insert(path.clone(), moving);
+        }
+    }
+
+    /// Takes in what was seen of one file at `now`: the same as all, if the others did not change.
+    pub(super) fn observe(&mut self, path: FilePath, seen: &Seen, now: Instant) {
+        let former = self.moving.remove(&path);
+        let seen = match seen {
+            Seen::Text(text) => Some(text).filter(|text| !text.is_empty()),
+            Seen::Gone => None,
+            Seen::Unreadable(_) => return,
+        };
+        if self.accepted.get(&path) != seen {
+            self.moving.insert(path, Moving::next(former, seen, now));
         }
     }
 
@@ -77,40 +102,40 @@ impl Settle {
         self.moving.values().map(Moving::due).min()
     }
 
-    /// Makes every change count that has settled by `now`; whether there was one.
-    pub(super) fn take_settled(&mut self, now: Instant) -> bool {
+    /// Makes every change count that has settled by `now`, and tells which those are.
+    pub(super) fn take_settled(&mut self, now: Instant) -> Vec<FileChange> {
         let due = |moving: &Moving| moving.due() <= now;
-        let settled: Vec<PathBuf> = self
+        let settled: Vec<FilePath> = self
             .moving
             .iter()
             .filter(|(_, moving)| due(moving))
             .map(|(path, _)| path.clone())
             .collect();
-        for path in &settled {
-            match self.moving.remove(path).and_then(|moving| moving.seen) {
-                Some(text) => {
-                    self.drop_old_name(&text);
-                    self.accepted.insert(path.clone(), text);
-                }
-                None => {
-                    self.accepted.remove(path);
-                }
+        let mut changes = Vec::with_capacity(settled.len());
+        for path in settled {
+            // One that is no longer there counted already, as the old name of another.
+            let Some(moving) = self.moving.remove(&path) else { continue };
+            if let Some(text) = &moving.seen {
+                changes.extend(self.drop_old_name(text));
+                self.accepted.insert(path.clone(), Arc::clone(text));
+            } else {
+                self.accepted.remove(&path);
             }
+            changes.push(FileChange { path, text: moving.seen });
         }
-        !settled.is_empty()
+        changes
     }
 
     /// A file that went while another one of the same content came was renamed: its old name must
     /// not count for two more seconds, or all its objects would be there twice.
-    fn drop_old_name(&mut self, text: &Arc<str>) {
-        let renamed = self
-            .moving
-            .iter()
-            .find(|(path, moving)| moving.seen.is_none() && self.accepted.get(*path) == Some(text));
-        if let Some(old) = renamed.map(|(path, _)| path.clone()) {
-            self.moving.remove(&old);
-            self.accepted.remove(&old);
-        }
+    fn drop_old_name(&mut self, text: &Arc<str>) -> Option<FileChange> {
+        let (old, _) = self.moving.iter().find(|(path, moving)| {
+            moving.seen.is_none() && self.accepted.get(*path) == Some(text)
+        })?;
+        let path = old.clone();
+        self.moving.remove(&path);
+        self.accepted.remove(&path);
+        Some(FileChange { path, text: None })
     }
 }
 
@@ -119,7 +144,7 @@ impl Settle {
 fn differing<'a>(
     accepted: &'a Contents,
     found: &'a Contents,
-) -> Vec<(&'a PathBuf, Option<&'a Arc<str>>)> {
+) -> Vec<(&'a FilePath, Option<&'a Arc<str>>)> {
     let mut differing = Vec::new();
     let mut accepted = accepted.iter().peekable();
     for (path, text) in found.iter().filter(|(_, text)| !text.is_empty()) {
@@ -157,8 +182,9 @@ mod tests {
         /// Finds `files` after `ms`; what counts then, if that changed.
         fn after(&mut self, ms: u64, files: &[(&str, &str)]) -> Option<String> {
             self.now += Duration::from_millis(ms);
-            self.settle.observe(&contents(files), &BTreeSet::new(), self.now);
-            self.settle.take_settled(self.now).then(|| self.shown())
+            self.settle.observe_all(&contents(files), &BTreeSet::new(), self.now);
+            let changes = self.settle.take_settled(self.now);
+            (!changes.is_empty()).then(|| self.shown())
         }
 
         fn shown(&self) -> String {
@@ -168,7 +194,8 @@ mod tests {
     }
 
     fn contents(files: &[(&str, &str)]) -> Contents {
-        files.iter().map(|(path, text)| (PathBuf::from(path), Arc::from(*text))).collect()
+        let file = |(path, text): &(&str, &str)| (PathBuf::from(path).into(), Arc::from(*text));
+        files.iter().map(file).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -253,7 +280,7 @@ mod tests {
             let mut settle = Settle::new(found(1));
             let mut accepted = Vec::with_capacity(seen.len());
             for text in &seen {
-                settle.observe(&found(*text), &BTreeSet::new(), now);
+                settle.observe_all(&found(*text), &BTreeSet::new(), now);
                 settle.take_settled(now);
                 let counts = settle.accepted().values().next();
                 accepted.push(counts.map_or(0, |text| text.parse::<u8>().unwrap()));
@@ -263,13 +290,51 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Told of one file after another, and of what differs, it comes to the same as told of all.
+        #[test]
+        fn one_file_is_as_all(
+            steps in proptest::collection::vec((0_usize..3, 0_usize..6, 0_u64..300), 1..60),
+        ) {
+            let paths: [FilePath; 3] =
+                ["folder/a", "folder/b", "folder/c"].map(|path| PathBuf::from(path).into());
+            let seen = |text: usize| match text {
+                0 => Seen::Gone,
+                1 => Seen::Unreadable(String::new()),
+                text => Seen::Text(["", "1", "2", "3"][text - 2].into()),
+            };
+            let mut now = Instant::now();
+            let mut stand: BTreeMap<FilePath, Seen> = BTreeMap::new();
+            let (mut one, mut all) = (Settle::new(Contents::new()), Settle::new(Contents::new()));
+            for (path, text, ms) in steps {
+                now += Duration::from_millis(ms * 3);
+                stand.insert(paths[path].clone(), seen(text));
+                let mut looked: BTreeSet<FilePath> = one.moving().cloned().collect();
+                looked.insert(paths[path].clone());
+                for path in looked {
+                    one.observe(path.clone(), &stand[&path], now);
+                }
+                let found = stand.iter().filter_map(|(path, seen)| match seen {
+                    Seen::Text(text) => Some((path.clone(), Arc::clone(text))),
+                    _ => None,
+                });
+                let unreadable = stand.iter().filter(|(_, seen)| matches!(seen, Seen::Unreadable(_)));
+                let unreadable = unreadable.map(|(path, _)| path.to_path_buf()).collect();
+                all.observe_all(&found.collect(), &unreadable, now);
+                proptest::prop_assert_eq!(one.deadline(), all.deadline());
+                proptest::prop_assert_eq!(one.take_settled(now), all.take_settled(now));
+                proptest::prop_assert_eq!(one.accepted(), all.accepted());
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_stays_as_it_counts() {
         let mut bench = Bench::new(&[("folder/a", "1")]);
         bench.now += Duration::from_secs(1);
         for unreadable in ["folder/a", "folder"] {
             let unreadable = BTreeSet::from([PathBuf::from(unreadable)]);
-            bench.settle.observe(&Contents::new(), &unreadable, bench.now);
+            bench.settle.observe_all(&Contents::new(), &unreadable, bench.now);
             assert_eq!(bench.settle.deadline(), None);
         }
         assert_eq!(bench.shown(), "folder/a=1 ");

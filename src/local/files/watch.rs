@@ -2,7 +2,6 @@
 //! ends with the first rename over it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +9,8 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::scan::{FolderIdentity, is_manifest_name};
+use super::scan::FolderIdentity;
+use super::told::{Scope, Told};
 
 /// Watches folders, as far as the system lets it.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub(super) struct FolderWatch {
 #[derive(Debug, Default)]
 struct Shared {
     changed: Notify,
-    names: Mutex<BTreeSet<OsString>>,
+    scope: Mutex<Scope>,
+    told: Mutex<Told>,
 }
 
 impl FolderWatch {
@@ -35,9 +36,7 @@ impl FolderWatch {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.as_ref().map_or(true, |event| seen.matters(event)) {
-                seen.changed.notify_one();
-            }
+            seen.tell(&event);
         });
         let watcher = watcher
             .inspect_err(|error| {
@@ -58,20 +57,22 @@ impl FolderWatch {
         }
     }
 
-    /// Watches exactly these folders from now on; whether a watch was added, that is whether
+    /// Watches exactly these folders from now on; whether there was more to watch, that is whether
     /// something may have happened unseen.
-    pub(super) fn watch(
-        &mut self,
-        folders: &BTreeMap<PathBuf, FolderIdentity>,
-        names: BTreeSet<OsString>,
-    ) -> bool {
-        *self.shared.names.lock() = names;
+    pub(super) fn watch(&mut self, scope: Scope) -> bool {
+        let folders = scope.folders.clone();
+        let mut added = {
+            let mut former = self.shared.scope.lock();
+            let added = *former != scope;
+            *former = scope;
+            added
+        };
         let Some(watcher) = &mut self.watcher else { return false };
         // A folder made anew under its old name has another inode, and the old watch is dead.
         let stale: Vec<PathBuf> = self
             .watched
             .iter()
-            .filter(|(folder, identity)| folders.get(*folder) != Some(*identity))
+            .filter(|(path, identity)| folders.get(*path).is_none_or(|f| f.identity != **identity))
             .map(|(folder, _)| folder.clone())
             .collect();
         for folder in stale {
@@ -79,14 +80,13 @@ impl FolderWatch {
             let _ = watcher.unwatch(&folder);
             self.watched.remove(&folder);
         }
-        let mut added = false;
-        for (folder, identity) in folders {
+        for (folder, watched) in &folders {
             if self.watched.contains_key(folder) {
                 continue;
             }
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    self.watched.insert(folder.clone(), *identity);
+                    self.watched.insert(folder.clone(), watched.identity);
                     self.refused.remove(folder);
                     added = true;
                 }
@@ -107,6 +107,11 @@ impl FolderWatch {
         self.watcher.is_none() || !self.refused.is_empty()
     }
 
+    /// What happened since the last call.
+    pub(super) fn told(&self) -> Told {
+        std::mem::take(&mut self.shared.told.lock())
+    }
+
     /// Returns once something happened since the last call.
     pub(super) async fn changed(&self) {
         self.shared.changed.notified().await;
@@ -114,50 +119,11 @@ impl FolderWatch {
 }
 
 impl Shared {
-    /// Whether an event can have changed what the files say. Our own reading (`Access`) cannot.
-    fn matters(&self, event: &Event) -> bool {
-        if event.kind.is_access() {
-            return false;
+    fn tell(&self, event: &notify::Result<Event>) {
+        let meaning = self.scope.lock().meaning(event);
+        if !meaning.is_nothing() {
+            self.told.lock().add(meaning);
+            self.changed.notify_one();
         }
-        if event.need_rescan() || event.paths.is_empty() {
-            return true;
-        }
-        let names = self.names.lock();
-        event.paths.iter().filter_map(|path| path.file_name()).any(|name| {
-            // `..data` is the link that a ConfigMap mount swaps.
-            names.contains(name)
-                || is_manifest_name(name)
-                || name.as_encoded_bytes().starts_with(b"..")
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use notify::event::{AccessKind, CreateKind, EventKind, Flag};
-
-    use super::*;
-
-    #[test]
-    fn events_that_matter() {
-        let shared = Shared::default();
-        shared.names.lock().insert(OsString::from("service.conf"));
-        let created = EventKind::Create(CreateKind::Any);
-        let table = [
-            (created, Some("/x/a.yaml"), true),
-            (created, Some("/x/service.conf"), true),
-            (created, Some("/x/..data"), true),
-            (created, Some("/x/app.log"), false),
-            (created, Some("/x/.a.yaml.swp"), false),
-            (created, None, true),
-            (EventKind::Access(AccessKind::Any), Some("/x/a.yaml"), false),
-        ];
-        for (kind, path, matters) in table {
-            let mut event = Event::new(kind);
-            event.paths.extend(path.map(PathBuf::from));
-            assert_eq!(shared.matters(&event), matters, "{event:?}");
-        }
-        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        assert!(shared.matters(&overflow));
     }
 }

@@ -111,11 +111,13 @@ impl Pair {
             self.files.iter().map(|(path, text)| SourceFile::new(path, text.as_str())).collect();
         let moment =
             Moment { now: UnixNanos(self.now * 1_000_000_000), standing: &|_| Standing::Ready };
-        let changed = self.patched.cache.parse(&files);
+        let changes = self.patched.cache.changes(&files);
+        let changed = self.patched.cache.take(changes);
         let patched = self.patched.patch(&changed, &moment);
         self.patches += usize::from(patched.is_some());
         let patched = patched.unwrap_or_else(|| self.patched.load_whole(&moment));
-        self.whole.cache.parse(&files);
+        let changes = self.whole.cache.changes(&files);
+        self.whole.cache.take(changes);
         let whole = self.whole.load_whole(&moment);
         self.compare(&patched, &whole)
     }
