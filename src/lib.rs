@@ -38,6 +38,7 @@ pub mod proxy;
 pub mod upstream;
 pub mod tls;
 pub mod autoscaler;
+pub mod kubernetes;
 pub mod local;
 pub mod admin;
 pub mod app;

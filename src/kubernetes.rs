@@ -1,0 +1,46 @@
+//! Kubernetes behind both seams: objects in, pods out.
+//!
+//! Two halves meet only in the objects of the cluster, so each can be restarted, replaced or run
+//! elsewhere without the other:
+//!
+//! ```text
+//! controller (leader)   Service ─▶ Configuration ─▶ Revision ─▶ Deployment, private Service, PodAutoscaler
+//!                               └▶ Route ─▶ traffic in its status, Services for the names in the cluster
+//! data plane (each)     Route, Revision, DomainMapping, ConfigMaps ─▶ World
+//!                       EndpointSlices, pods ─▶ endpoints        counts ─▶ `/scale` of Deployments
+//! ```
+//!
+//! # Who writes what
+//!
+//! | object | name | written by |
+//! |---|---|---|
+//! | Configuration, Route | the Service's | controller |
+//! | Revision | `CONFIGURATION-00001` or the template's name | controller |
+//! | Deployment | `REVISION-deployment` | controller, without `replicas` once it exists; scaler, `/scale` alone |
+//! | Service (core), selects the pods of a revision | `REVISION-private` | controller; its slices are the endpoints |
+//! | Service (core), leads to tidegate | `REVISION`, `ROUTE`, `TAG-ROUTE` | controller |
+//! | PodAutoscaler (internal) | `REVISION` | controller; status by the leading scaler |
+//! | Route's `status.traffic` | | controller: revisions and percents asked for |
+//! | Route's annotation [`ROLLOUT_ANNOTATION`] | | controller: percents in effect while traffic moves |
+//!
+//! Pods carry Knative's labels: `serving.knative.dev/revision`, `…/configuration`, `…/service`.
+//! A container's user port is where tidegate connects: there is no sidecar.
+
+pub mod client;
+pub mod conditions;
+pub mod kinds;
+pub mod mirror;
+pub mod work;
+
+/// Annotation of a Route with the shares in effect while its traffic moves step by step: JSON as
+/// Knative keeps it on its Ingress (`networking.internal.knative.dev/rollout`).
+pub const ROLLOUT_ANNOTATION: &str = "networking.internal.knative.dev/rollout";
+
+/// Field manager of everything the controller applies.
+pub const CONTROLLER_MANAGER: &str = "tidegate-controller";
+
+/// Field manager of counts on `/scale`.
+pub const SCALER_MANAGER: &str = "tidegate-scaler";
+
+/// Namespace of the ConfigMaps that are settings, unless `SYSTEM_NAMESPACE` names another one.
+pub const SETTINGS_NAMESPACE: &str = "knative-serving";

@@ -1,0 +1,34 @@
+//! The connection to the API server.
+
+use std::time::Duration;
+
+use kube::{Client, Config};
+
+/// Establishing a connection takes no longer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The API server cannot be found or spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Neither a pod's service account nor a kubeconfig.
+    #[error(
+        "no cluster to serve for: {0}\nrun it in a pod with a service account, or name a \
+         kubeconfig with the variable KUBECONFIG"
+    )]
+    Config(#[from] kube::config::InferConfigError),
+    /// What was found cannot be used.
+    #[error("the cluster's configuration cannot be used: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// A client from `KUBECONFIG`, `~/.kube/config` or the pod's service account. It does not try again
+/// by itself: an old count must not arrive after a newer one. Callers bound each call in time.
+///
+/// # Errors
+/// Nothing to connect with, or something that cannot be used. The API server is not called yet.
+pub async fn connect() -> Result<Client, ConnectError> {
+    let mut config = Config::infer().await?;
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Ok(Client::try_from(config)?)
+}
