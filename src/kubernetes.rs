@@ -29,6 +29,7 @@
 pub mod client;
 pub mod conditions;
 pub mod kinds;
+pub mod lease;
 pub mod mirror;
 pub mod work;
 
