@@ -18,6 +18,6 @@ pub use process::{
 pub use reason::{Problem, Reason};
 pub use revision::{ContainerConcurrency, NoWake, Protocol, QueueSettings, RevisionSpec, Timeouts};
 pub use scaling::{Aggregation, Metric, ScalingSpec};
-pub use service::{ServiceSpec, Tag, TrafficTarget, World};
+pub use service::{CLUSTER_DOMAIN, ServiceSpec, Tag, TrafficTarget, World, is_cluster_local};
 pub use time::Nanos;
 pub(crate) use time::nanos_of;

@@ -8,7 +8,7 @@ mod split;
 
 use std::sync::Arc;
 
-use crate::model::{ServiceId, ServiceSpec};
+use crate::model::{ServiceId, ServiceSpec, is_cluster_local};
 use crate::revision::Revision;
 use hosts::Hosts;
 
@@ -49,7 +49,9 @@ pub struct Route {
     /// The service, or what stands for it on the host of a tag whose traffic moves.
     pub service: Arc<ServiceRoute>,
     /// The index in its tags, for a tag's own host.
-    pub tag: Option<usize>,
+    pub tag: Option<u32>,
+    /// Whether only the cluster sees the host.
+    pub cluster_local: bool,
 }
 
 /// The routing table of one moment.
@@ -58,6 +60,7 @@ pub struct Snapshot {
     hosts: Hosts,
     services: Vec<Arc<ServiceRoute>>,
     default: Option<Arc<ServiceRoute>>,
+    default_is_local: bool,
 }
 
 impl Snapshot {
@@ -66,8 +69,7 @@ impl Snapshot {
         let count = services.iter().map(|service| service.spec.hosts.len()).sum();
         let mut hosts = Hosts::for_about(count);
         services.iter().for_each(|service| add_hosts(&mut hosts, service));
-        let default = default_of(&services, default);
-        Self { hosts, services, default }
+        Self::of(hosts, services, default)
     }
 
     /// This table with other services: `gone` are no longer among them, `new` were not before.
@@ -87,8 +89,15 @@ impl Snapshot {
             }
         }
         new.iter().for_each(|service| add_hosts(&mut hosts, service));
+        Self::of(hosts, services, default)
+    }
+
+    fn of(hosts: Hosts, services: Vec<Arc<ServiceRoute>>, default: Option<&ServiceId>) -> Self {
         let default = default_of(&services, default);
-        Self { hosts, services, default }
+        // Where there is a host that is seen from outside, it is the first.
+        let is_local = |route: &Arc<ServiceRoute>| route.spec.is_cluster_local();
+        let default_is_local = default.as_ref().is_some_and(is_local);
+        Self { hosts, services, default, default_is_local }
     }
 
     /// Where a normalised host leads.
@@ -101,6 +110,11 @@ impl Snapshot {
         self.default.as_ref()
     }
 
+    /// Whether the default service is seen from the cluster alone.
+    pub fn default_is_cluster_local(&self) -> bool {
+        self.default_is_local
+    }
+
     /// All services, by name.
     pub fn services(&self) -> &[Arc<ServiceRoute>] {
         &self.services
@@ -108,18 +122,24 @@ impl Snapshot {
 }
 
 fn add_hosts(hosts: &mut Hosts, service: &Arc<ServiceRoute>) {
+    let namespace = &service.spec.id.namespace;
+    let route = |service: &Arc<ServiceRoute>, tag, host: &str| Route {
+        service: Arc::clone(service),
+        tag,
+        cluster_local: is_cluster_local(host, namespace),
+    };
     for host in &service.spec.hosts {
-        hosts.add(host, || Route { service: Arc::clone(service), tag: None });
+        hosts.add(host, || route(service, None, host));
     }
     for tag in &service.spec.tags {
         let live = service.tags.iter().position(|(name, _)| *name == tag.name);
-        let Some(index) = live else { continue };
+        let Some(index) = live.and_then(|index| u32::try_from(index).ok()) else { continue };
         let (service, tag_of) = match service.moving_tag(&tag.name) {
             Some(moving) => (moving, None),
             None => (service, Some(index)),
         };
         for host in &tag.hosts {
-            hosts.add(host, || Route { service: Arc::clone(service), tag: tag_of });
+            hosts.add(host, || route(service, tag_of, host));
         }
     }
 }

@@ -103,7 +103,7 @@ fn a_tag_that_has_moved_leads_to_one() {
     registry.apply(&world(&revisions, 10, Some(10)), make, 42);
     let (snapshot, _) = registry.apply(&world(&revisions, 10, None), make, 42);
     let route = snapshot.route("next-hello").unwrap();
-    assert_eq!(&*route.service.tags[route.tag.unwrap()].1.id().name, "new");
+    assert_eq!(&*route.service.tags[route.tag.unwrap() as usize].1.id().name, "new");
     for _ in 0..100 {
         assert_eq!(&*route.service.tagged("next").unwrap().id().name, "new");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,6 +85,9 @@ pub(super) struct Home<F, T> {
     pub(super) updates: (Updates, mpsc::Receiver<Update>),
     /// Settings of the data listeners.
     pub(super) settings: Settings,
+    /// Addresses of data listeners for callers inside: where there are any, or other machines,
+    /// hosts that only those see are answered there alone.
+    pub(super) inside: Vec<SocketAddr>,
     /// Bounds of waiting requests.
     pub(super) queue: QueueLimits,
     /// Who decides.
@@ -170,7 +174,9 @@ where
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it was");
     }
-    let Listeners { doors, http, https, https_port, admin, tls } = Listeners::open(listen)?;
+    let outside = !home.settings.one_machine;
+    let Listeners { doors, http, inside, https, https_port, admin, tls } =
+        Listeners::open(listen, &home.inside, outside)?;
     let clock = Clock::start();
     let shared = Shared::new(Settings { https_port, ..home.settings }, clock);
     let pokes = Arc::new(Pokes::default());
@@ -179,7 +185,7 @@ where
         Scaling::Stated(_) => ProcessLimits::default(),
     };
     let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
-    let shown_at = ShownAt::new(&http, https_port);
+    let shown_at = ShownAt::new(&http, &inside, https_port);
     let seed = fastrand::u64(..);
     let workers = Rc::new(start_workers(listen.worker_count(), &shared, doors, seed)?);
     let parts = ControlParts {
@@ -199,7 +205,7 @@ where
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
-        shown_at: shown_at.unwrap_or(ShownAt { secure: false, port: 80 }),
+        shown_at: shown_at.unwrap_or(ShownAt { secure: false, port: 80, inside: None }),
         instance: instance().into(),
         memory: home.memory.clone(),
         log: Arc::clone(log),
@@ -217,7 +223,7 @@ where
     let sourcing = tokio::task::spawn_local(source.run(updates));
     let keeping = Keeping::start(home.memory, &live, &autoscaler);
     configured(&shared).await;
-    announce(&http, &https, admin.address());
+    announce(&http, &inside, &https, admin.address());
     signals.next().await;
     keeping.as_ref().inspect(|keeping| keeping.freeze());
     tokio::select! {

@@ -320,7 +320,7 @@ impl<T: ScaleTarget> Control<T> {
         let Some(shown_at) = self.parts.shown_at else { return };
         for service in services {
             let Some(host) = service.hosts.first() else { continue };
-            tracing::info!(service = %service.id, "curl {}/", shown_at.url(host));
+            tracing::info!(service = %service.id, "curl {}/", shown_at.url_of(service, host));
             if !service.https_hosts.is_empty() && !shown_at.secure {
                 tracing::warn!(service = %service.id, "http-protocol is Redirected, but there is \
                     no https: it is served without TLS; add --https ADDR");

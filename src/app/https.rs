@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::admin::metrics::{Family, Kind, Label, Value};
 use crate::admin::{Token, TokenError};
 use crate::cli::args::{HttpsArgs, TokenArgs};
+use crate::model::{ServiceSpec, is_cluster_local};
 use crate::tls::{PairFiles, TlsError, TlsServer};
 
 /// Protocols offered, the preferred one first.
@@ -20,13 +21,30 @@ pub struct ShownAt {
     pub secure: bool,
     /// The listener's port.
     pub port: u16,
+    /// Port of the first listener for callers inside, where hosts that only they see are answered
+    /// by it alone.
+    pub inside: Option<u16>,
 }
 
 impl ShownAt {
     /// The first https listener, else the first one.
-    pub(super) fn new(http: &[SocketAddr], https_port: Option<u16>) -> Option<Self> {
-        let secure = https_port.map(|port| Self { secure: true, port });
-        secure.or_else(|| http.first().map(|at| Self { secure: false, port: at.port() }))
+    pub(super) fn new(
+        http: &[SocketAddr],
+        inside: &[SocketAddr],
+        https_port: Option<u16>,
+    ) -> Option<Self> {
+        let port = |listeners: &[SocketAddr]| listeners.first().map(SocketAddr::port);
+        let inside = port(inside);
+        let secure = https_port.map(|port| Self { secure: true, port, inside });
+        secure.or_else(|| port(http).map(|port| Self { secure: false, port, inside }))
+    }
+
+    /// The URL of a service by one of its hosts.
+    pub fn url_of(self, service: &ServiceSpec, host: &str) -> String {
+        match self.inside.filter(|_| is_cluster_local(host, &service.id.namespace)) {
+            Some(port) => Self { secure: false, port, inside: None }.url(host),
+            None => self.url(host),
+        }
     }
 
     /// The URL of a host, without a path. A scheme's own port is left out.
@@ -143,7 +161,7 @@ mod tests {
         let url = |http: &str, https: &str| {
             let of = |text: &str| -> Vec<SocketAddr> { text.parse().into_iter().collect() };
             let port = https_port(&HttpsArgs::default(), &of(https));
-            ShownAt::new(&of(http), port).map(|at| at.url("a.b"))
+            ShownAt::new(&of(http), &[], port).map(|at| at.url("a.b"))
         };
         assert_eq!(url("127.0.0.1:80", "[::1]:443").as_deref(), Some("https://a.b"));
         assert_eq!(url("127.0.0.1:80", "").as_deref(), Some("http://a.b"));

@@ -31,6 +31,8 @@ pub(super) struct Listeners {
     pub(super) doors: Vec<Door>,
     /// Their addresses.
     pub(super) http: Vec<SocketAddr>,
+    /// Those for callers inside.
+    pub(super) inside: Vec<SocketAddr>,
     pub(super) https: Vec<SocketAddr>,
     /// Port by which clients reach the https listeners.
     pub(super) https_port: Option<u16>,
@@ -40,17 +42,26 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what the command line asks for.
+    /// Opens what the command line asks for. `inside` are addresses for callers inside; `outside`
+    /// says that callers at all others are not, whether or not there are any of those.
     ///
     /// # Errors
     /// An address that cannot be had, or certificates that cannot be used.
-    pub(super) fn open(args: &ListenArgs) -> Result<Self, ListenError> {
+    pub(super) fn open(
+        args: &ListenArgs,
+        inside: &[SocketAddr],
+        outside: bool,
+    ) -> Result<Self, ListenError> {
         let tls = TlsServers::open(&args.https)?;
         let proxy_protocol = args.https.proxy_protocol;
-        let plain = Arc::new(Entry { proxy_protocol, tls: None });
-        let entry = Arc::new(Entry { proxy_protocol, tls: tls.https.as_ref().map(Arc::clone) });
+        let outside = outside || !inside.is_empty();
+        let plain = Arc::new(Entry { proxy_protocol, tls: None, outside });
+        let tls_of_https = tls.https.as_ref().map(Arc::clone);
+        let entry = Arc::new(Entry { proxy_protocol, tls: tls_of_https, outside });
         let doors = open_doors(args)?.into_iter().map(|door| door.with(Arc::clone(&plain)));
-        let (mut doors, secure) = (doors.collect::<Vec<_>>(), open_secure_doors(args, &entry)?);
+        let mut doors = doors.collect::<Vec<_>>();
+        let of_inside = bind_all(inside, "--http-internal", &Arc::default())?;
+        let secure = bind_all(&args.https.https, "--https", &entry)?;
         let admin = AdminConfig {
             token: admin_token(&args.https.admin.token)?,
             listener: bind_admin(args.admin)?,
@@ -58,10 +69,11 @@ impl Listeners {
             tls: tls.admin.clone(),
         };
         let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
-        let (http, https) = (of(&doors), of(&secure));
+        let (http, inside, https) = (of(&doors), of(&of_inside), of(&secure));
         let https_port = https_port(&args.https, &https);
+        doors.extend(of_inside);
         doors.extend(secure);
-        Ok(Self { doors, http, https, https_port, admin, tls })
+        Ok(Self { doors, http, inside, https, https_port, admin, tls })
     }
 }
 
@@ -85,12 +97,16 @@ fn open_doors(args: &ListenArgs) -> Result<Vec<Door>, ListenError> {
     Ok(doors)
 }
 
-fn open_secure_doors(args: &ListenArgs, entry: &Arc<Entry>) -> Result<Vec<Door>, ListenError> {
+fn bind_all(
+    addresses: &[SocketAddr],
+    flag: &str,
+    entry: &Arc<Entry>,
+) -> Result<Vec<Door>, ListenError> {
     let bind = |address: &SocketAddr| match Door::bind(*address) {
         Ok(door) => Ok(door.with(Arc::clone(entry))),
-        Err(error) => Err(ListenError::Bind(taken(*address, "--https", &error))),
+        Err(error) => Err(ListenError::Bind(taken(*address, flag, &error))),
     };
-    args.https.https.iter().map(bind).collect()
+    addresses.iter().map(bind).collect()
 }
 
 fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
@@ -109,9 +125,15 @@ fn taken(address: SocketAddr, flag: &str, error: &io::Error) -> String {
 }
 
 /// The one line on standard output that says where everything is.
-pub(super) fn announce(http: &[SocketAddr], https: &[SocketAddr], admin: SocketAddr) {
+pub(super) fn announce(
+    http: &[SocketAddr],
+    inside: &[SocketAddr],
+    https: &[SocketAddr],
+    admin: SocketAddr,
+) {
     let all = |name: &str, addresses: &[SocketAddr]| -> String {
         addresses.iter().map(|address| format!("{name}={address} ")).collect()
     };
-    say(format_args!("listening {}{}admin={admin}", all("http", http), all("https", https)));
+    let (http, inside) = (all("http", http), all("http-internal", inside));
+    say(format_args!("listening {http}{inside}{}admin={admin}", all("https", https)));
 }

@@ -34,6 +34,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         target: supervisor.handle(),
         updates: (updates, received),
         settings: proxy_settings(args, log),
+        inside: args.http_internal.clone(),
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),

@@ -42,6 +42,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
             access_log: access_log(&args.log, log),
             ..Settings::default()
         },
+        inside: Vec::new(),
         queue: QueueLimits { revision: depth, process: depth },
         scaling: Scaling::Stated(Statement { revision: revision.clone(), desired: 1 }),
         memory: None,

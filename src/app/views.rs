@@ -13,7 +13,9 @@ use crate::admin::view::{
 use crate::autoscaler::{Autoscaler, Decision};
 use crate::cli::logging::{ForwarderCounts, LogHandle};
 use crate::local::state::{Health, Memory};
-use crate::model::{ContainerConcurrency, Metric, Problem, Protocol, RevisionId, Workload};
+use crate::model::{
+    ContainerConcurrency, Metric, Problem, Protocol, RevisionId, ServiceSpec, Workload,
+};
 use crate::proxy::{DrainState, Position, Shared};
 use crate::revision::Revision;
 
@@ -119,8 +121,8 @@ impl Sources {
         extra
     }
 
-    fn url(&self, host: &str) -> String {
-        self.shown_at.url(host)
+    fn url(&self, service: &ServiceSpec, host: &str) -> String {
+        self.shown_at.url_of(service, host)
     }
 
     fn state(&self) -> Option<Health> {
@@ -136,7 +138,7 @@ impl Sources {
                 namespace: service.id.namespace.to_string(),
                 name: service.id.name.to_string(),
                 // A sidecar's takes any.
-                url: self.url(service.hosts.first().map_or("localhost", |host| host)),
+                url: self.url(service, service.hosts.first().map_or("localhost", |host| host)),
                 hosts: service.hosts.iter().map(ToString::to_string).collect(),
                 traffic: service
                     .traffic
@@ -152,7 +154,11 @@ impl Sources {
                     .map(|tag| TagView {
                         name: tag.name.to_string(),
                         revision: tag.revision.name.to_string(),
-                        url: tag.hosts.first().map(|host| self.url(host)).unwrap_or_default(),
+                        url: tag
+                            .hosts
+                            .first()
+                            .map(|host| self.url(service, host))
+                            .unwrap_or_default(),
                     })
                     .collect(),
                 problem: service.problem.as_ref().map(problem_view),

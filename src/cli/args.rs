@@ -145,6 +145,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
 
+    /// Where callers inside come in, besides --http; repeatable. Hosts that only they are to see
+    /// (`hello.default.svc.cluster.local`, all of a service with the visibility `cluster-local`)
+    /// are then answered there alone
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTP_INTERNAL", value_delimiter = ',')]
+    #[arg(value_parser = listen_address)]
+    pub http_internal: Vec<SocketAddr>,
+
     /// Service for requests to `localhost` or to an IP address
     /// [default: the only one, if there is one]
     #[arg(long, value_name = "[NAMESPACE/]NAME", env = "TIDEGATE_DEFAULT_SERVICE")]

@@ -4,6 +4,19 @@ use std::sync::Arc;
 
 use super::{Problem, RevisionId, RevisionSpec, ServiceId};
 
+/// Domain of the names that only a cluster sees.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// Whether a host of a service in the namespace is one of those that only its cluster sees:
+/// `name.namespace`, `name.namespace.svc`, `name.namespace.svc.cluster.local`. Knative redirects
+/// none of them, and does not answer them to clients from outside.
+pub fn is_cluster_local(host: &str, namespace: &str) -> bool {
+    let bare = host.strip_suffix(namespace).and_then(|rest| rest.strip_suffix('.'));
+    host.ends_with(".svc")
+        || host.strip_suffix(CLUSTER_DOMAIN).is_some_and(|rest| rest.ends_with(".svc."))
+        || bare.is_some_and(|name| !name.contains('.'))
+}
+
 /// A share of a service's traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficTarget {
@@ -48,6 +61,13 @@ pub struct ServiceSpec {
     /// Conditions worth showing that do not stop it, one line each (for example that the newest
     /// traffic is not in effect).
     pub warnings: Vec<Arc<str>>,
+}
+
+impl ServiceSpec {
+    /// Whether only the cluster sees the service: a host that is seen from outside would be first.
+    pub fn is_cluster_local(&self) -> bool {
+        self.hosts.first().is_some_and(|host| is_cluster_local(host, &self.id.namespace))
+    }
 }
 
 /// Everything one configuration says: replaced as a whole. Unchanged parts keep their `Arc`, so

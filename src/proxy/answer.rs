@@ -28,6 +28,7 @@ use super::outgoing::Outgoing;
 use super::probe::network_probe;
 use super::refusal;
 use super::relay::Relay;
+use super::route::Way;
 use super::scan::{Seen, scan};
 use super::shared::{DrainState, Position};
 use super::worker::{LocalRevision, Worker};
@@ -205,7 +206,7 @@ fn judge(
     };
     let probed = seen.ours && worker.shared.settings.position == Position::Sidecar;
     let probe = if probed { network_probe(worker, request.headers()) } else { None };
-    if let Some(response) = probe.or_else(|| health(worker, request, &checked)) {
+    if let Some(response) = probe.or_else(|| health(worker, connection, request, &checked)) {
         return (seen, Verdict::Answered(response));
     }
     if worker.shared.drain_state() >= DrainState::Closing {
@@ -214,7 +215,8 @@ fn judge(
     }
     let tag = seen.tag.then(|| request.headers());
     let secure = connection.client.is_secure(request.headers());
-    match drawn.map_or_else(|| worker.route(&checked, tag, secure), Ok) {
+    let way = Way { secure, outside: connection.outside };
+    match drawn.map_or_else(|| worker.route(&checked, tag, way), Ok) {
         Ok(local) => {
             let record = record(worker, connection, request, &checked);
             (seen, Verdict::Routed(local, record))
@@ -281,6 +283,7 @@ fn begin(
 /// `GET|HEAD /.tidegate/ready`, and `--health-path` where no service could be meant.
 fn health(
     worker: &Worker,
+    connection: &Connection,
     request: &Request<Incoming>,
     checked: &Checked<'_>,
 ) -> Option<Response<ResponseBody>> {
@@ -292,7 +295,7 @@ fn health(
         let ours = match &checked.host {
             None => true,
             Some((_, HostKind::Local)) => true,
-            Some((host, HostKind::Name)) => !worker.knows(host),
+            Some((host, HostKind::Name)) => !worker.knows(host, connection.outside),
         };
         if !ours {
             return None;

@@ -59,6 +59,8 @@ enum Command {
 pub(super) struct Connection {
     pub(super) io: SharedIo,
     pub(super) client: Client,
+    /// Whether it came in from outside.
+    pub(super) outside: bool,
     http2: Cell<bool>,
     timer: Swept<Self>,
     active: Cell<u32>,
@@ -130,6 +132,7 @@ impl Connection {
         Rc::new(Self {
             io,
             client,
+            outside: guest.outside,
             http2: Cell::new(false),
             timer,
             active: Cell::new(0),

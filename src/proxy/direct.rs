@@ -33,6 +33,7 @@ use super::access_log::Record;
 use super::connection::Connection;
 use super::edge::Checked;
 use super::exchange::Exchange;
+use super::route::Way;
 use super::worker::{LocalRevision, Worker};
 
 pub(super) use buffers::Buffers;
@@ -164,8 +165,8 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
         host: Some((head.host.clone(), head.host_kind)),
         authority: Some(head.authority),
     };
-    let secure = connection.client.secure;
-    let Ok(local) = worker.route(&checked, None, secure) else {
+    let way = Way { secure: connection.client.secure, outside: connection.outside };
+    let Ok(local) = worker.route(&checked, None, way) else {
         return Begun::Other(Next::Http1);
     };
     let plain =

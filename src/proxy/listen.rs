@@ -26,6 +26,8 @@ pub struct Entry {
     pub proxy_protocol: bool,
     /// A TLS handshake.
     pub tls: Option<Arc<TlsServer>>,
+    /// Clients come from outside: hosts that only the cluster sees are unknown to them.
+    pub outside: bool,
 }
 
 impl Entry {
@@ -43,6 +45,8 @@ pub(super) struct Guest {
     pub(super) ip: IpAddr,
     /// Whether it came by TLS.
     pub(super) secure: bool,
+    /// Whether it came in from outside.
+    pub(super) outside: bool,
 }
 
 /// One listening socket.

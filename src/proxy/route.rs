@@ -14,23 +14,31 @@ use super::headers::TAG;
 use super::shared::{Position, Settings};
 use super::worker::{LocalRevision, Worker};
 
+/// How a request came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// By https.
+    pub(super) secure: bool,
+    /// From outside: what only the cluster sees is not there.
+    pub(super) outside: bool,
+}
+
 /// Hosts named in the answer to an unknown one.
 const HOSTS_NAMED_MAX: usize = 20;
 const HTTPS_PORT: u16 = 443;
 
 impl Worker {
-    /// The revision that a request is for: by tag, or drawn by percentage. `secure`: it came by
-    /// https.
+    /// The revision that a request is for: by tag, or drawn by percentage.
     pub(super) fn route(
         &self,
         checked: &Checked<'_>,
         tag: Option<&HeaderMap>,
-        secure: bool,
+        way: Way,
     ) -> Result<Rc<LocalRevision>, Problem> {
         let settings = &self.shared.settings;
         self.with_snapshot(|snapshot| {
-            let (service, service_tag) = service(snapshot, checked, settings)?;
-            if !secure
+            let (service, service_tag) = service(snapshot, checked, settings, way.outside)?;
+            if !way.secure
                 && let Some(port) = settings.https_port
                 && let Some(host) = redirected(service, checked)
             {
@@ -41,9 +49,14 @@ impl Worker {
     }
 
     /// Whether a host is a service's own, not just one that the default service takes.
-    pub(super) fn knows(&self, host: &str) -> bool {
-        self.with_snapshot(|snapshot| snapshot.route(host).is_some())
+    pub(super) fn knows(&self, host: &str, outside: bool) -> bool {
+        self.with_snapshot(|snapshot| visible(snapshot, host, outside).is_some())
     }
+}
+
+/// Where a host leads for those who see it.
+fn visible<'a>(snapshot: &'a Snapshot, host: &str, outside: bool) -> Option<&'a Route> {
+    snapshot.route(host).filter(|route| !(route.cluster_local & outside))
 }
 
 /// The host of a request that is to come by https: one of those of the service, or one that the
@@ -69,18 +82,19 @@ fn service<'a>(
     snapshot: &'a Arc<Snapshot>,
     checked: &Checked<'_>,
     settings: &Settings,
-) -> Result<(&'a Arc<ServiceRoute>, Option<usize>), Problem> {
-    let name_hosts = settings.one_machine;
+    outside: bool,
+) -> Result<(&'a Arc<ServiceRoute>, Option<u32>), Problem> {
+    let hosts = || if settings.one_machine { hosts(snapshot, outside) } else { String::new() };
     let any_host = settings.position == Position::Sidecar;
     let default = |host: &str| match snapshot.default_service() {
-        Some(service) => Ok((service, None)),
-        None => Err(no_default(snapshot, host, name_hosts)),
+        Some(service) if !(outside && snapshot.default_is_cluster_local()) => Ok((service, None)),
+        _ => Err(no_default(host, &hosts())),
     };
     match &checked.host {
-        Some((host, kind)) => match snapshot.route(host) {
-            Some(Route { service, tag }) => Ok((service, *tag)),
+        Some((host, kind)) => match visible(snapshot, host, outside) {
+            Some(Route { service, tag, .. }) => Ok((service, *tag)),
             None if *kind == HostKind::Local || any_host => default(host),
-            None => Err(no_route(snapshot, host, name_hosts)),
+            None => Err(no_route(host, &hosts())),
         },
         None => default(""),
     }
@@ -88,10 +102,10 @@ fn service<'a>(
 
 fn revision<'a>(
     service: &'a ServiceRoute,
-    tag: Option<usize>,
+    tag: Option<u32>,
     tag_header: Option<&HeaderMap>,
 ) -> Result<&'a Arc<Revision>, Problem> {
-    if let Some((_, revision)) = tag.and_then(|tag| service.tags.get(tag)) {
+    if let Some((_, revision)) = tag.and_then(|tag| service.tags.get(tag as usize)) {
         return Ok(revision);
     }
     if service.spec.tag_header_routing
@@ -115,13 +129,11 @@ fn drawn(service: &ServiceRoute) -> Result<&Arc<Revision>, Problem> {
     })
 }
 
-fn no_route(snapshot: &Snapshot, host: &str, name_hosts: bool) -> Problem {
-    let hosts = if name_hosts { hosts(snapshot) } else { String::new() };
+fn no_route(host: &str, hosts: &str) -> Problem {
     Problem::new(Reason::NoRoute, format!("no service has the host {host:?}{hosts}"))
 }
 
-fn no_default(snapshot: &Snapshot, host: &str, name_hosts: bool) -> Problem {
-    let hosts = if name_hosts { hosts(snapshot) } else { String::new() };
+fn no_default(host: &str, hosts: &str) -> Problem {
     Problem::new(
         Reason::NoRoute,
         format!(
@@ -131,9 +143,11 @@ fn no_default(snapshot: &Snapshot, host: &str, name_hosts: bool) -> Problem {
     )
 }
 
-fn hosts(snapshot: &Snapshot) -> String {
-    let names: Vec<&str> =
-        snapshot.services().iter().filter_map(|s| Some(&**s.spec.hosts.first()?)).collect();
+/// The hosts of services that are seen from there, in words.
+fn hosts(snapshot: &Snapshot, outside: bool) -> String {
+    let services = snapshot.services().iter().map(|route| &route.spec);
+    let seen = services.filter(|spec| !(outside && spec.is_cluster_local()));
+    let names: Vec<&str> = seen.filter_map(|spec| Some(&**spec.hosts.first()?)).collect();
     let mut text = String::from("\nhosts:");
     for name in names.iter().take(HOSTS_NAMED_MAX) {
         text.push_str("\n  ");

@@ -36,11 +36,12 @@ pub(super) async fn welcome(
         Told::default()
     };
     let ip = told.source.unwrap_or(ip);
+    let outside = entry.outside;
     let Some(tls) = &entry.tls else {
-        return Some(Guest { socket: Socket::Tcp(stream), ip, secure: told.secure });
+        return Some(Guest { socket: Socket::Tcp(stream), ip, secure: told.secure, outside });
     };
     let socket = Socket::Tls(encrypt(worker, tls, stream, deadline).await?);
-    Some(Guest { socket, ip, secure: true })
+    Some(Guest { socket, ip, secure: true, outside })
 }
 
 /// Whether a peer is to say who its client is: all are, or those that are trusted.

@@ -123,10 +123,14 @@ impl Worker {
 
     /// Serves the connection of a client at `peer`, which the caller has counted already.
     pub fn accept(self: &Rc<Self>, socket: Socket, peer: IpAddr) {
+        self.take_in(Guest { socket, ip: peer, secure: false, outside: false });
+    }
+
+    fn take_in(self: &Rc<Self>, guest: Guest) {
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let counted = worker.shared.count_connection(false);
-            serve(Rc::clone(&worker), Guest { socket, ip: peer, secure: false }).await;
+            serve(Rc::clone(&worker), guest).await;
             drop(counted);
             worker.load.fetch_sub(1, Ordering::Relaxed);
         });
@@ -135,7 +139,8 @@ impl Worker {
     /// The same for a connection whose requests may come after something else.
     pub(super) fn accept_at(self: &Rc<Self>, entry: &Arc<Entry>, stream: TcpStream, peer: IpAddr) {
         if entry.is_plain() {
-            return self.accept(Socket::Tcp(stream), peer);
+            let (socket, outside) = (Socket::Tcp(stream), entry.outside);
+            return self.take_in(Guest { socket, ip: peer, secure: false, outside });
         }
         let (worker, entry) = (Rc::clone(self), Arc::clone(entry));
         tokio::task::spawn_local(async move {

@@ -10,6 +10,7 @@ mod serving;
 
 mod admin;
 mod handshake;
+mod inside;
 mod proxy_protocol;
 mod redirect;
 mod reload;

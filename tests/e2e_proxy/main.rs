@@ -14,6 +14,7 @@ mod direct;
 mod edge;
 mod goodbyes;
 mod headers;
+mod inside;
 mod neighbours;
 mod protocols;
 mod queue;

@@ -22,6 +22,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct Tidegate {
     child: Child,
     pub(crate) http: Vec<SocketAddr>,
+    pub(crate) inside: Vec<SocketAddr>,
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     folder: TempDir,
@@ -111,8 +112,9 @@ impl Tidegate {
             addresses.filter_map(|a| a.strip_prefix(name)?.parse().ok()).collect()
         };
         let (http, https, admin) = (of("http="), of("https="), of("admin=")[0]);
+        let inside = of("http-internal=");
         assert!(!http.is_empty(), "{line}");
-        Self { child, http, https, admin, folder, log }
+        Self { child, http, inside, https, admin, folder, log }
     }
 
     /// The first data listener.
@@ -234,6 +236,7 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 /// A Service document; by default its program is `tidegate echo`.
 pub(crate) struct Service {
     name: String,
+    labels: String,
     annotations: String,
     spec: String,
     container: String,
@@ -246,6 +249,7 @@ impl Service {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            labels: String::new(),
             annotations: String::new(),
             spec: String::new(),
             container: String::new(),
@@ -253,6 +257,12 @@ impl Service {
             tail: String::new(),
             command: r#"["tidegate", "echo"]"#.to_owned(),
         }
+    }
+
+    /// A label of the service.
+    pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
+        let _ = writeln!(self.labels, "    {key}: '{value}'");
+        self
     }
 
     /// An annotation of the template.
@@ -307,10 +317,13 @@ impl Service {
 
     pub(crate) fn yaml(&self) -> String {
         let mut yaml = format!(
-            "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata:\n  name: {}\n\
-             spec:\n  template:\n",
+            "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata:\n  name: {}\n",
             self.name
         );
+        if !self.labels.is_empty() {
+            let _ = write!(yaml, "  labels:\n{}", self.labels);
+        }
+        yaml.push_str("spec:\n  template:\n");
         if !self.annotations.is_empty() {
             let _ = write!(yaml, "    metadata:\n      annotations:\n{}", self.annotations);
         }

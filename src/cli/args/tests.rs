@@ -41,11 +41,12 @@ fn every_option_of_serve_is_understood() {
                 --domain example.com --default-service shop/cart --run hello=x,y \
                 --state-dir none --workers 3 --max-replicas 5 --drain-timeout 500ms \
                 --health-path /healthz --trusted-proxies 10.0.0.0/8,::1 --strict \
-                --https :8443 --tls-cert a.crt,b.crt --tls-key a.key --tls-key b.key \
+                --http-internal :0 --https :8443 --tls-cert a.crt,b.crt --tls-key a.key --tls-key b.key \
                 --log-format json --log-level debug --access-log --access-log-sample 0.5";
     let serve = serve(&line.split_whitespace().collect::<Vec<_>>());
     let expected = ["127.0.0.1:0", "[::1]:0", "[::]:9"].map(|a| a.parse().unwrap());
     assert_eq!(serve.listen.http_addresses(), (expected.to_vec(), true));
+    assert_eq!(serve.http_internal, ["[::]:0".parse().unwrap()]);
     assert_eq!(serve.default_service, Some(ServiceId::new("shop", "cart")));
     assert_eq!(serve.manifests.run.len(), 1, "a comma belongs to the command");
     assert_eq!(serve.manifests.run[0].command, "x,y");

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::settings::{DomainConfig, DomainRule, NetworkConfig};
-use crate::model::ObjectName;
+use crate::model::{CLUSTER_DOMAIN, ObjectName};
 
-/// Knative's domain of names that only the cluster sees.
-pub(super) const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The domain on one machine when nothing else says: resolved to the loopback by browsers and curl.
 pub(super) const DEFAULT_DOMAIN: &str = "localhost";
 
@@ -69,14 +67,6 @@ impl HostRules {
         }
         hosts
     }
-}
-
-/// Whether a host is one of those that only the cluster sees: Knative redirects none of them.
-pub(super) fn is_cluster_local(host: &str, namespace: &str) -> bool {
-    let bare = host.strip_suffix(namespace).and_then(|rest| rest.strip_suffix('.'));
-    host.ends_with(".svc")
-        || host.strip_suffix(CLUSTER_DOMAIN).is_some_and(|rest| rest.ends_with(".svc."))
-        || bare.is_some_and(|name| !name.contains('.'))
 }
 
 /// Who has which host. Hosts are claimed in the order of right: services and routes by name, then

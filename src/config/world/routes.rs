@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::admitted::{Admitted, Objects, metadata_map};
 use super::build::Warnings;
 use super::env::text;
-use super::hosts::{Claims, HostOwner, HostRules, is_cluster_local};
+use super::hosts::{Claims, HostOwner, HostRules};
 use super::identity::{Kind, ObjectKey};
 use super::revisions::{RevisionDrafts, shadowed};
 use super::rolling::{Pace, conditions, set_shares};
@@ -16,7 +16,9 @@ use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::HttpProtocol;
-use crate::model::{ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag};
+use crate::model::{
+    ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag, is_cluster_local,
+};
 
 /// A service or route, before its hosts are claimed.
 #[derive(Debug)]
