@@ -33,7 +33,8 @@ pub(super) struct Known {
 }
 
 /// The given folders, where each file was found to have one name alone and to be no link: so that a
-/// change of one is told under its name, and changes no other.
+/// change of one is told under its name, and changes no other. (Unless it got another name since, in
+/// a place that is not told of: what is written under that is found by the next look at everything.)
 #[derive(Debug)]
 pub(super) struct Ground {
     pub(super) folders: Vec<(PathBuf, FolderIdentity)>,

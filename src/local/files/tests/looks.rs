@@ -10,7 +10,7 @@ use notify::{Event, EventKind};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
-use super::super::scan::WatchedFolder;
+use super::super::scan::{WatchedFolder, is_manifest_name};
 use super::*;
 
 const CREATED: EventKind = EventKind::Create(CreateKind::Any);
@@ -215,12 +215,17 @@ impl Stage {
                 }
             }
             Step::HardLink(at, first) => {
-                // Another name outside would be told of nowhere.
+                // What is written under a name that is not told of, or that came and went between
+                // two looks, is told of no file that had that name, too: such names are not made.
                 let path = self.path(at);
-                if !path.starts_with(self.folder.path().join("o"))
+                let folder = path.parent().unwrap();
+                let is_given = |given: &PathBuf| fs::canonicalize(given).is_ok_and(|g| g == folder);
+                if is_manifest_name(path.file_name().unwrap())
+                    && self.given.iter().any(is_given)
                     && fs::hard_link(self.path(first), &path).is_ok()
                 {
                     self.happens(CREATED, &path);
+                    return self.look_and_compare();
                 }
             }
             Step::MakeFolder(at) => {
