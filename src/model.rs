@@ -2,6 +2,7 @@
 //! has checked it.
 
 mod id;
+mod pods;
 mod process;
 mod revision;
 mod scaling;
@@ -12,6 +13,7 @@ mod reason;
 mod time;
 
 pub use id::{EndpointId, ObjectName, RevisionId, ServiceId};
+pub use pods::{ObjectReference, PodsSpec};
 pub use process::{
     EnvVar, Mount, Probe, ProbeAction, Probes, ProcessSpec, Volume, VolumeFile, Workload,
 };

@@ -296,7 +296,7 @@ impl<T: ScaleTarget> Control<T> {
         let mut restored = BTreeMap::new();
         for revision in added {
             let Some(known) = former.remove(revision.id()) else { continue };
-            if matches!(revision.spec().workload, Workload::Process(_)) {
+            if matches!(revision.spec().workload, Workload::Process(_) | Workload::Pods(_)) {
                 self.desired.insert(revision.id().clone(), known.replicas);
                 self.live.set_counts(revision.id(), known.replicas, ReplicaCounts::default());
                 restored.insert(revision.id().clone(), known);
@@ -312,7 +312,11 @@ impl<T: ScaleTarget> Control<T> {
         let foreign = former.endpoints().into_iter().map(|endpoint| endpoint.id).collect();
         self.foreign.insert(former.id().clone(), foreign);
         self.desired.remove(former.id());
-        self.order(&former.spec(), ScaleOrder { replicas: 0, spare: Vec::new() }).await;
+        let spec = former.spec();
+        // A cluster ends them with the object they belong to; the new one's has the same name.
+        if !matches!(spec.workload, Workload::Pods(_)) {
+            self.order(&spec, ScaleOrder { replicas: 0, spare: Vec::new() }).await;
+        }
     }
 
     /// Says how to call services that were not there before.

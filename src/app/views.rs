@@ -179,7 +179,9 @@ impl Sources {
         let reading = stats.read(stats.clock().now());
         let unavailable = match &spec.workload {
             Workload::Unavailable(problem) => Some(problem.clone()),
-            Workload::Process(_) | Workload::Static(_) => self.live.failure(revision.id()),
+            Workload::Process(_) | Workload::Static(_) | Workload::Pods(_) => {
+                self.live.failure(revision.id())
+            }
         };
         RevisionView {
             namespace: spec.id.namespace.to_string(),

@@ -34,6 +34,11 @@ impl PodAutoscalerSettings {
         Self { annotations: pod_autoscaler_annotations(object) }
     }
 
+    /// All of them, as annotations.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// A setting by the annotation's name, such as `min-scale`.
     pub fn get(&self, name: &str) -> Option<&str> {
         autoscaling(&self.annotations, name).map(|(_, value)| value)

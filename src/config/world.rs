@@ -11,6 +11,7 @@
 
 mod admitted;
 mod build;
+pub mod cluster;
 mod data;
 mod env;
 mod files;

@@ -117,7 +117,7 @@ impl Room {
         managed.spec = spec;
         let mut refused = Ok(());
         match (&managed.spec.workload, order) {
-            (_, None) | (Workload::Static(_), Some(_)) => {}
+            (_, None) | (Workload::Static(_) | Workload::Pods(_), Some(_)) => {}
             (Workload::Unavailable(problem), Some(order)) => {
                 if order.replicas > 0 {
                     self.outbox.failed(&id, problem.clone());

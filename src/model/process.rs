@@ -1,19 +1,21 @@
-//! What a revision's replicas are on one machine.
+//! What stands behind a revision, and what a replica is on one machine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Problem;
+use super::{PodsSpec, Problem};
 
-/// What stands behind a revision on one machine.
+/// What stands behind a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Workload {
     /// Child processes started from this.
     Process(Arc<ProcessSpec>),
     /// Replicas somebody else runs (`tidegate.dev/static-endpoints`).
     Static(Vec<SocketAddr>),
+    /// Pods of a cluster.
+    Pods(Arc<PodsSpec>),
     /// Nothing can be started: requests get this answer (`no_local_command`, `missing_config`).
     Unavailable(Problem),
 }

@@ -87,7 +87,7 @@ pub struct RevisionSpec {
     pub scaling: ScalingSpec,
     /// Queue settings.
     pub queue: QueueSettings,
-    /// What its replicas are on one machine.
+    /// What its replicas are.
     pub workload: Workload,
 }
 

@@ -242,7 +242,7 @@ impl LocalRevision {
     pub(super) fn has_spare(&self) -> bool {
         match &self.spec.borrow().workload {
             Workload::Static(endpoints) => endpoints.len() > 1,
-            Workload::Process(_) | Workload::Unavailable(_) => true,
+            Workload::Process(_) | Workload::Pods(_) | Workload::Unavailable(_) => true,
         }
     }
 

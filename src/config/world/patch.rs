@@ -164,7 +164,7 @@ impl Loader {
     fn reached(&self, key: &ObjectKey, object: &Admitted) -> Option<ServiceId> {
         match key.kind {
             Kind::Service => Some(key.name.clone()),
-            Kind::DomainMapping => mapping_target(key, &object.object),
+            Kind::DomainMapping => mapping_target(&key.name, &object.object),
             Kind::PodAutoscaler => {
                 let namespace = &key.name.namespace;
                 let owner = |revision: &str| {

@@ -88,7 +88,9 @@ fn standing(world: &World, moment: &Moment<'_>, route: &ServiceId, name: &str) -
     let known = world.revisions.binary_search_by(|revision| revision.id.cmp(&id)).ok();
     match known.map(|index| &world.revisions[index].workload) {
         Some(Workload::Unavailable(_)) => Standing::Failing,
-        Some(Workload::Process(_) | Workload::Static(_)) => (moment.standing)(&id),
+        Some(Workload::Process(_) | Workload::Static(_) | Workload::Pods(_)) => {
+            (moment.standing)(&id)
+        }
         // Its first per cent is only being given out.
         None => Standing::Pending,
     }

@@ -9,7 +9,7 @@ use super::admitted::{Admitted, Objects, metadata_map};
 use super::build::Warnings;
 use super::env::text;
 use super::hosts::{Claims, HostOwner, HostRules};
-use super::identity::{Kind, ObjectKey};
+use super::identity::Kind;
 use super::revisions::{RevisionDrafts, shadowed};
 use super::rolling::{Pace, conditions, set_shares};
 use super::stamp::{Stamps, TrafficStamp};
@@ -189,17 +189,21 @@ fn mappings(objects: &Objects) -> Vec<Mapping<'_>> {
         .iter()
         .filter(|(key, _)| key.kind == Kind::DomainMapping)
         .map(|(key, admitted)| {
-            let target = mapping_target(key, &admitted.object);
-            let host = key.name.name.trim_end_matches('.').to_ascii_lowercase().into();
-            Mapping { host, admitted, target }
+            let target = mapping_target(&key.name, &admitted.object);
+            Mapping { host: mapped_host(&key.name), admitted, target }
         })
         .collect()
 }
 
+/// The host that a `DomainMapping` of this name stands for.
+pub(super) fn mapped_host(name: &ObjectName) -> Arc<str> {
+    name.name.trim_end_matches('.').to_ascii_lowercase().into()
+}
+
 /// The service or route that a `DomainMapping` leads to.
-pub(super) fn mapping_target(key: &ObjectKey, mapping: &Value) -> Option<ObjectName> {
+pub(super) fn mapping_target(name: &ObjectName, mapping: &Value) -> Option<ObjectName> {
     let reference = mapping.pointer("/spec/ref").unwrap_or(&Value::Null);
-    let namespace = text(reference, "namespace").unwrap_or(&key.name.namespace);
+    let namespace = text(reference, "namespace").unwrap_or(&name.namespace);
     text(reference, "name").map(|name| ObjectName::new(namespace, name))
 }
 
@@ -322,7 +326,7 @@ fn map_domains(
 
 /// What `networking.knative.dev/http-protocol` says, or the cluster's default (Knative's
 /// `pkg/networking/util.go`).
-fn http_protocol(
+pub(super) fn http_protocol(
     annotations: &BTreeMap<String, String>,
     default: HttpProtocol,
 ) -> Result<HttpProtocol, String> {
@@ -340,7 +344,7 @@ fn http_protocol(
 }
 
 /// Has the hosts that are seen from outside redirected, those of tags too.
-fn redirect(spec: &mut ServiceSpec) {
+pub(super) fn redirect(spec: &mut ServiceSpec) {
     let all = spec.hosts.iter().chain(spec.tags.iter().flat_map(|tag| &tag.hosts));
     let outside = all.filter(|host| !is_cluster_local(host, &spec.id.namespace));
     spec.https_hosts = outside.map(Arc::clone).collect();

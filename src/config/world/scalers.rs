@@ -15,7 +15,7 @@ use crate::model::{ObjectName, RevisionId};
 
 /// What a `PodAutoscaler` scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Target<'a> {
+pub(super) enum Target<'a> {
     /// All revisions of a service or configuration.
     Configuration(&'a str),
     /// One revision.
@@ -23,7 +23,8 @@ enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn of(object: &'a Value) -> Option<Self> {
+    /// What an object names; none if nothing that is scaled.
+    pub(super) fn of(object: &'a Value) -> Option<Self> {
         let reference = object.pointer("/spec/scaleTargetRef")?;
         let name = text(reference, "name")?;
         match text(reference, "kind")? {

@@ -99,41 +99,60 @@ impl KnativeConfigMaps {
 
     /// The settings they come to, on top of the home's defaults.
     pub(super) fn settings(&self, options: &LoaderOptions) -> Settings {
-        let empty = Data::new();
-        let data = |name: &str| self.in_effect.get(name).map_or(&empty, |read| &read.data);
-        // What is in effect was read once before, so nothing fails here.
-        let mut hosts = HostRules::new(options.domain.as_deref().unwrap_or(DEFAULT_DOMAIN));
-        hosts.network = parse_config_network(data("config-network"))
-            .unwrap_or_else(|_| NetworkConfig::default());
-        if options.domain.is_none() && self.in_effect.contains_key("config-domain") {
-            hosts.domains = parse_config_domain(data("config-domain"))
-                .unwrap_or_else(|_| DomainConfig::default());
+        let domain = options.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
+        let data = |name: &str| self.in_effect.get(name).map(|read| &read.data);
+        let mut settings = Settings::of(data, domain, options.one_machine);
+        if options.domain.is_some() {
+            settings.hosts.domains = HostRules::new(domain).domains;
         }
-        let logging = self.in_effect.get("config-logging");
-        Settings {
-            autoscaler: autoscaler(data("config-autoscaler"), options)
-                .unwrap_or_else(|_| AutoscalerConfig::one_machine()),
+        settings
+    }
+}
+
+impl Settings {
+    /// What ConfigMaps by name come to, on top of the home's defaults. All were checked before;
+    /// one that cannot be read counts as not there. `domain` is that without a `config-domain`.
+    pub(super) fn of<'a>(
+        data: impl Fn(&str) -> Option<&'a Data>,
+        domain: &str,
+        one_machine: bool,
+    ) -> Self {
+        let empty = Data::new();
+        let or_none = |name: &str| data(name).unwrap_or(&empty);
+        let mut hosts = HostRules::new(domain);
+        hosts.network = parse_config_network(or_none("config-network"))
+            .unwrap_or_else(|_| NetworkConfig::default());
+        if let Some(data) = data("config-domain") {
+            hosts.domains = parse_config_domain(data).unwrap_or_else(|_| DomainConfig::default());
+        }
+        let logging = data("config-logging");
+        let data = or_none;
+        Self {
+            autoscaler: autoscaler(data("config-autoscaler"), one_machine).unwrap_or_else(|_| {
+                if one_machine {
+                    AutoscalerConfig::one_machine()
+                } else {
+                    AutoscalerConfig::default()
+                }
+            }),
             defaults: parse_config_defaults(data("config-defaults")).unwrap_or_default(),
             features: parse_config_features(data("config-features")).unwrap_or_default(),
             hosts,
-            progress_deadline: if options.one_machine {
+            progress_deadline: if one_machine {
                 ONE_MACHINE_PROGRESS_DEADLINE
             } else {
                 KNATIVE_PROGRESS_DEADLINE
             },
             retention: parse_config_gc(data("config-gc")).unwrap_or_default(),
-            one_machine: options.one_machine,
-            logging: logging.and_then(|read| parse_config_logging(&read.data).ok()),
+            one_machine,
+            logging: logging.and_then(|data| parse_config_logging(data).ok()),
         }
     }
 }
 
 /// The autoscaler's settings on top of the home's defaults.
-fn autoscaler(
-    data: &Data,
-    options: &LoaderOptions,
-) -> Result<AutoscalerConfig, Vec<ConfigProblem>> {
-    if options.one_machine {
+fn autoscaler(data: &Data, one_machine: bool) -> Result<AutoscalerConfig, Vec<ConfigProblem>> {
+    if one_machine {
         AutoscalerConfig::one_machine().overlaid(data)
     } else {
         parse_config_autoscaler(data)

@@ -94,6 +94,7 @@ fn revisions(loaded: &Loaded) -> String {
             Workload::Process(process) => process.command.join(" "),
             Workload::Static(addresses) => format!("{addresses:?}"),
             Workload::Unavailable(problem) => problem.reason.to_string(),
+            Workload::Pods(pods) => format!("pods of {}", pods.scaled.name),
         };
         let reachable = if revision.scaling.reachable { "" } else { " (unreachable)" };
         format!("{}: {command}{reachable}", revision.id)

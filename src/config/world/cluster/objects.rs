@@ -1,0 +1,292 @@
+//! What matters of each object, read once when it changed.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::admission::{AUTOSCALING, Annotations};
+use crate::config::rollout::Rollout;
+use crate::config::scaling::{PodAutoscalerSettings, resolve};
+use crate::config::settings::AutoscalerConfig;
+use crate::config::world::admitted::{label, metadata_map};
+use crate::config::world::env::{list, text};
+use crate::config::world::own::own_settings;
+use crate::config::world::probes::probes;
+use crate::config::world::routes::mapping_target;
+use crate::config::world::scalers::Target;
+use crate::config::world::stamp::TrafficStamp;
+use crate::config::world::workload::{
+    container_concurrency, protocol, serving_container, timeouts,
+};
+use crate::model::{
+    ContainerConcurrency, ObjectName, ObjectReference, PodsSpec, Probes, Protocol, QueueSettings,
+    RevisionId, RevisionSpec, ServiceId, Timeouts, Workload,
+};
+
+const SERVICE_LABEL: &str = "serving.knative.dev/service";
+const CONFIGURATION_LABEL: &str = "serving.knative.dev/configuration";
+/// Whether a route leads to a revision: `pending`, `active` or `reserve`.
+const ROUTING_STATE: &str = "serving.knative.dev/routingState";
+/// Knative's port where a template names none.
+const USER_PORT: u16 = 8080;
+
+/// A condition's status; none if there is no such condition.
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| text(condition, "type") == Some(kind))
+}
+
+fn holds(object: &Value, kind: &str) -> bool {
+    condition(object, kind).and_then(|condition| text(condition, "status")) == Some("True")
+}
+
+fn created(object: &Value) -> Arc<str> {
+    object.pointer("/metadata/creationTimestamp").and_then(Value::as_str).unwrap_or("").into()
+}
+
+/// What matters of a Revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevisionObject {
+    /// Its UID: one of the same name later is another.
+    pub uid: Arc<str>,
+    /// Whether it is ready, or was.
+    pub was_ready: bool,
+    service: Option<Arc<str>>,
+    configuration: Arc<str>,
+    concurrency: ContainerConcurrency,
+    protocol: Protocol,
+    timeouts: Timeouts,
+    queue: QueueSettings,
+    /// Of autoscaling, and the progress deadline.
+    annotations: Annotations,
+    /// Whether a route leads to it, where that is known.
+    is_routed: Option<bool>,
+    port: u16,
+    probes: Probes,
+}
+
+impl RevisionObject {
+    /// Reads an admitted Revision.
+    pub fn read(object: &Value) -> Self {
+        let spec = object.get("spec").unwrap_or(&Value::Null);
+        let mut annotations = metadata_map(object, "annotations");
+        // Checked at admission; one made without it counts as having none.
+        let queue = own_settings(&annotations).unwrap_or_default().queue;
+        annotations.retain(|key, _| {
+            key.starts_with(AUTOSCALING) || key == "serving.knative.dev/progress-deadline"
+        });
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let container = serving_container(spec);
+        let port = list(container, "ports").first();
+        let port = port.and_then(|port| port.get("containerPort")?.as_u64());
+        let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        Self {
+            uid: object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or("").into(),
+            was_ready: holds(object, "Ready"),
+            service: label(object, SERVICE_LABEL).map(Arc::from),
+            configuration: label(object, CONFIGURATION_LABEL).unwrap_or(name).into(),
+            concurrency: container_concurrency(spec),
+            protocol: protocol(spec),
+            timeouts: timeouts(spec),
+            queue,
+            annotations,
+            is_routed: match label(object, ROUTING_STATE) {
+                Some("active") => Some(true),
+                Some("reserve") => Some(false),
+                _ => None,
+            },
+            port: port.unwrap_or(USER_PORT),
+            probes: probes(container),
+        }
+    }
+
+    /// The configuration it was stamped from.
+    pub(super) fn configuration_of(&self, id: &RevisionId) -> ObjectName {
+        ObjectName::new(Arc::clone(&id.namespace), Arc::clone(&self.configuration))
+    }
+
+    /// Its effective settings: those of the PodAutoscaler that people wrote win over those of its
+    /// own one, and these over its annotations.
+    pub(super) fn resolve(
+        &self,
+        id: &RevisionId,
+        autoscaler: &AutoscalerConfig,
+        own: Option<&ScalerObject>,
+        public: Option<&ScalerObject>,
+    ) -> RevisionSpec {
+        let mut annotations = self.annotations.clone();
+        annotations.extend(
+            own.iter()
+                .flat_map(|own| own.settings.iter())
+                .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let stated = own.and_then(|own| own.is_reachable);
+        // Unknown counts as reachable, as in Knative.
+        let is_reachable = stated.or(self.is_routed).unwrap_or(true);
+        let public = public.map(|public| &public.settings);
+        let scaling = resolve(autoscaler, &annotations, self.concurrency, is_reachable, public);
+        let deployment = || ObjectReference {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: format!("{}-deployment", id.name).into(),
+        };
+        let pods = PodsSpec {
+            scaled: own.and_then(|own| own.reference.clone()).unwrap_or_else(deployment),
+            port: self.port,
+            probes: self.probes.clone(),
+        };
+        RevisionSpec {
+            id: id.clone(),
+            service: self
+                .service
+                .as_ref()
+                .map(|name| ServiceId::new(Arc::clone(&id.namespace), Arc::clone(name))),
+            configuration: Arc::clone(&self.configuration),
+            container_concurrency: self.concurrency,
+            protocol: self.protocol,
+            timeouts: self.timeouts,
+            scaling,
+            queue: self.queue.clone(),
+            workload: Workload::Pods(Arc::new(pods)),
+        }
+    }
+}
+
+/// What a PodAutoscaler that people write scales.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scaled {
+    /// All revisions of a service or configuration.
+    Configuration(ObjectName),
+    /// One revision.
+    Revision(RevisionId),
+}
+
+/// What matters of a PodAutoscaler of either group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalerObject {
+    /// Whether as many replicas as the initial scale asks for were ready once.
+    pub is_initialized: bool,
+    scaled: Option<Scaled>,
+    reference: Option<ObjectReference>,
+    settings: PodAutoscalerSettings,
+    is_reachable: Option<bool>,
+}
+
+impl ScalerObject {
+    /// Reads an admitted PodAutoscaler of this namespace.
+    pub fn read(namespace: &Arc<str>, object: &Value) -> Self {
+        let name = |name: &str| ObjectName::new(Arc::clone(namespace), name);
+        let reference = object.pointer("/spec/scaleTargetRef").and_then(|reference| {
+            Some(ObjectReference {
+                api_version: text(reference, "apiVersion")?.into(),
+                kind: text(reference, "kind")?.into(),
+                name: text(reference, "name")?.into(),
+            })
+        });
+        let reachability = object.pointer("/spec/reachability").and_then(Value::as_str);
+        Self {
+            is_initialized: holds(object, "ScaleTargetInitialized"),
+            scaled: Target::of(object).map(|target| match target {
+                Target::Configuration(of) => Scaled::Configuration(name(of)),
+                Target::Revision(of) => Scaled::Revision(name(of)),
+            }),
+            reference,
+            settings: PodAutoscalerSettings::of_object(object),
+            is_reachable: match reachability {
+                Some("Reachable") => Some(true),
+                Some("Unreachable") => Some(false),
+                _ => None,
+            },
+        }
+    }
+
+    pub(super) const fn scaled(&self) -> Option<&Scaled> {
+        self.scaled.as_ref()
+    }
+}
+
+/// What matters of a Route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteObject {
+    pub(super) created: Arc<str>,
+    pub(super) labels: Annotations,
+    pub(super) annotations: Annotations,
+    /// None while no revision has got any.
+    pub(super) traffic: Option<TrafficStamp>,
+    /// Why it is not ready, as its status says.
+    pub(super) why: Option<String>,
+}
+
+impl RouteObject {
+    /// Reads an admitted Route; `rollout` names the annotation with shares that move.
+    pub fn read(object: &Value, rollout: &str) -> Self {
+        let annotations = metadata_map(object, "annotations");
+        let rollout = annotations.get(rollout).and_then(|text| serde_json::from_str(text).ok());
+        let why = condition(object, "Ready").and_then(|ready| {
+            let reason = text(ready, "reason").filter(|reason| !reason.is_empty())?;
+            let message = text(ready, "message").unwrap_or_default();
+            Some(format!("{reason}: {message}"))
+        });
+        let mut own = annotations;
+        own.retain(|key, _| !is_written_by_programs(key));
+        Self {
+            created: created(object),
+            labels: metadata_map(object, "labels"),
+            annotations: own,
+            traffic: traffic(object, rollout),
+            why,
+        }
+    }
+}
+
+/// Annotations that change without meaning anything here.
+fn is_written_by_programs(key: &str) -> bool {
+    key.starts_with("kubectl.kubernetes.io/") || key.starts_with("networking.internal.knative.dev/")
+}
+
+/// The traffic that a Route's status says; none unless it is all of it.
+fn traffic(object: &Value, rollout: Option<Rollout>) -> Option<TrafficStamp> {
+    let entries = object.pointer("/status/traffic")?.as_array()?;
+    let mut stamp = TrafficStamp::default();
+    let mut sum = 0;
+    for entry in entries {
+        let revision = text(entry, "revisionName").filter(|name| !name.is_empty())?;
+        let percent = entry.get("percent").and_then(Value::as_u64).unwrap_or(0).min(100);
+        sum += percent;
+        // At most 100.
+        let percent = percent as u8;
+        match stamp.targets.iter_mut().find(|(name, _)| name == revision) {
+            Some((_, known)) => *known = known.saturating_add(percent),
+            None if percent > 0 => stamp.targets.push((revision.to_owned(), percent)),
+            None => {}
+        }
+        if let Some(tag) = text(entry, "tag").filter(|tag| !tag.is_empty()) {
+            stamp.tags.push((tag.to_owned(), revision.to_owned()));
+        }
+    }
+    stamp.rollout = rollout.filter(Rollout::is_valid).unwrap_or_default();
+    (sum == 100).then_some(stamp)
+}
+
+/// What matters of a DomainMapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingObject {
+    pub(super) created: Arc<str>,
+    pub(super) annotations: Annotations,
+    /// The route it leads to, in its own namespace.
+    pub(super) target: Option<ServiceId>,
+}
+
+impl MappingObject {
+    /// Reads an admitted DomainMapping.
+    pub fn read(name: &ObjectName, object: &Value) -> Self {
+        let mut annotations = metadata_map(object, "annotations");
+        annotations.retain(|key, _| !is_written_by_programs(key));
+        Self {
+            created: created(object),
+            annotations,
+            target: mapping_target(name, object)
+                .filter(|target| target.namespace == name.namespace),
+        }
+    }
+}
