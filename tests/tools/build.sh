@@ -4,17 +4,11 @@
 # are in. That folder is kept between runs, below $XDG_CACHE_HOME or ~/.cache, one for each state of
 # the pins; later calls only print it.
 #
-# Needs Go. A Go that is too old for go.mod fetches the one named there by itself; one before 1.21
-# cannot do that yet, so it is done here.
+# Needs Go; one that is too old for go.mod fetches the one named there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly PROGRAMS=(h2spec grpc-interop-client grpc-interop-server)
-
-if ! command -v go >/dev/null; then
-  echo "Go is missing: install Debian's package golang-go (or a Go from go.dev)" >&2
-  exit 1
-fi
 
 pins=$(cat go.mod go.sum build.sh | sha256sum | cut -c1-12)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate
@@ -25,25 +19,6 @@ mkdir -p "$cache"
 exec 9>"$cache/tools.lock"
 flock 9
 
-# The go command that builds: the one there is, or the toolchain that go.mod asks for.
-builder() {
-  local minor wanted directory
-  minor=$(go env GOVERSION | sed -E 's/^go1\.([0-9]+).*/\1/')
-  if [ "${minor:-0}" -ge 21 ]; then
-    command -v go
-    return
-  fi
-  wanted=$(sed -n 's/^toolchain //p' go.mod)
-  echo "fetching $wanted" >&2
-  # Outside this module, which the old one cannot read; the sum comes from the checksum database.
-  directory=$(cd / && go mod download -json \
-    "golang.org/toolchain@v0.0.1-$wanted.$(go env GOOS)-$(go env GOARCH)" |
-    sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
-  # A module's files are not executable.
-  chmod +x "$directory"/bin/* "$directory"/pkg/tool/*/*
-  echo "$directory/bin/go"
-}
-
 complete() {
   local program
   for program in "${PROGRAMS[@]}"; do
@@ -52,7 +27,9 @@ complete() {
 }
 
 if ! complete; then
-  go=$(builder)
+  # shellcheck source=tests/tools/go.sh
+  . ./go.sh
+  go=$(builder go.mod)
   unset GOROOT
   export GOTOOLCHAIN=auto CGO_ENABLED=0
   making=$(mktemp -d "$cache/making-XXXXXX")

@@ -1,0 +1,123 @@
+//! The cluster that all tests of a run share.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{LazyLock, Once};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value as Json;
+
+/// Exit status of `cluster` where the machine lacks something (EX_UNAVAILABLE).
+const UNAVAILABLE: i32 = 69;
+
+/// A file of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    folder: PathBuf,
+}
+
+static CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(Cluster::start);
+
+impl Cluster {
+    /// The cluster, with the kinds of tidegate; started by the first test that asks. None where
+    /// this machine can't have one. This thread, and what it starts, is in the cluster's network
+    /// from now on.
+    pub(crate) fn get() -> Option<&'static Self> {
+        match &*CLUSTER {
+            Ok(cluster) => {
+                cluster.enter();
+                Some(cluster)
+            }
+            Err(why) if std::env::var_os("CI").is_some() => panic!("no cluster: {why}"),
+            Err(why) => {
+                // Not through the macros, whose output the harness hides.
+                let name = std::thread::current().name().unwrap_or_default().to_owned();
+                let line = format!("SKIPPED {name}: no cluster on this machine: {why}\n");
+                let _ = std::io::stderr().write_all(line.as_bytes());
+                None
+            }
+        }
+    }
+
+    /// Ends with this process, however that ends.
+    fn start() -> Result<Self, String> {
+        let script = repository("tests/cluster/cluster");
+        let check = run(Command::new(&script).arg("check"));
+        if check.status.code() == Some(UNAVAILABLE) {
+            return Err(text(&check.stderr));
+        }
+        let folder = PathBuf::from(format!("/tmp/tidegate-cluster-{}", std::process::id()));
+        let owner = std::process::id().to_string();
+        let up = run(Command::new(&script).arg("up").arg(&folder).args(["--owner", &owner]));
+        assert!(up.status.success(), "the cluster does not start:\n{}", text(&up.stderr));
+        let cluster = Self { folder };
+        cluster.enter();
+        cluster.kubectl(&["apply", "-k", "deploy/kubernetes/crds"]);
+        cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]);
+        Ok(cluster)
+    }
+
+    fn enter(&self) {
+        let state = std::fs::read(self.folder.join("state.json")).unwrap();
+        let state: Json = serde_json::from_slice(&state).unwrap();
+        let name = Path::new("/run/netns").join(state["netns"].as_str().unwrap());
+        let file = File::open(name).unwrap();
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    }
+
+    /// tidegate's own manifests, applied once for all tests that need them.
+    pub(crate) fn install(&self) {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            self.kubectl(&["apply", "-k", "deploy/kubernetes"]);
+        });
+    }
+
+    /// A command with the cluster's kubectl in its path, started in the repository.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.folder.join("in"));
+        command.arg(program).current_dir(repository("."));
+        command
+    }
+
+    /// What kubectl prints; it must succeed.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        self.kubectl_with(arguments, "").unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
+    /// What kubectl prints when it is given a text, or why it fails.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], stdin: &str) -> Result<String, String> {
+        let mut command = self.command("kubectl");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// The same, read as JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Json {
+        serde_json::from_str(&self.kubectl(&[arguments, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// A namespace of a test's own, made empty.
+    pub(crate) fn namespace(&self, name: &str) {
+        self.kubectl(&["create", "namespace", name]);
+    }
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
