@@ -58,7 +58,7 @@ impl ConditionSet {
     pub fn read(self, status: &Value, now: Timestamp) -> Conditions {
         let list = status.get("conditions").cloned().unwrap_or_default();
         let list: Vec<Condition> = serde_json::from_value(list).unwrap_or_default();
-        let mut conditions = Conditions { set: self, list, now };
+        let mut conditions = Conditions { set: self, former: list.clone(), list, now };
         conditions.initialize();
         conditions
     }
@@ -68,6 +68,8 @@ impl ConditionSet {
 #[derive(Clone, Debug)]
 pub struct Conditions {
     set: ConditionSet,
+    /// As they were read.
+    former: Vec<Condition>,
     list: Vec<Condition>,
     now: Timestamp,
 }
@@ -93,9 +95,17 @@ impl Conditions {
         self.status(self.set.top) == Status::True
     }
 
-    /// All conditions by name, as a status has them.
+    /// All conditions by name, as a status has them. One that says what it said when it was read
+    /// has not changed, whatever it was meanwhile.
     pub fn to_value(&self) -> Value {
-        serde_json::to_value(&self.list).unwrap_or_default()
+        let settled = self.list.iter().map(|condition| {
+            let is_same = |former: &&Condition| {
+                let last_transition_time = condition.last_transition_time.clone();
+                Condition { last_transition_time, ..(*former).clone() } == *condition
+            };
+            self.former.iter().find(is_same).unwrap_or(condition)
+        });
+        serde_json::to_value(settled.collect::<Vec<_>>()).unwrap_or_default()
     }
 
     /// It holds.
@@ -269,6 +279,10 @@ mod tests {
         later.mark_false("A", "Broken", "it is");
         assert_eq!(later.to_value(), conditions.to_value(), "nothing changed");
         later.mark_false("A", "Broken", "it still is");
+        let mut again = SET.read(&status, at(60));
+        again.mark_unknown("A", "Looking", "");
+        again.mark_false("A", "Broken", "it is");
+        assert_eq!(again.to_value(), conditions.to_value(), "nothing changed in the end");
         let time = |kind: &str| later.get(kind).unwrap().last_transition_time.clone().unwrap();
         assert_eq!((time("A"), time("B")), (seconds(at(60)), seconds(at(0))));
         assert_eq!(seconds(at(0)), "2023-11-14T22:13:20Z");

@@ -1,0 +1,70 @@
+//! What makes objects of objects: the Service's Configuration and Route, their revisions, and the
+//! Deployment, private Service and PodAutoscaler of each revision; and states what became of them.
+//!
+//! Every kind has a queue of names. What changes puts the names that it concerns on the queues; a
+//! bounded number of workers takes them off, looks at the mirrors – never at lists – and writes
+//! what differs. It works only while this process leads; the mirrors are kept all the time.
+
+pub mod admitted;
+mod cluster;
+mod configuration;
+pub mod meta;
+pub mod object;
+pub mod objects;
+mod service;
+pub mod settings;
+pub mod work;
+pub mod write;
+
+#[cfg(test)]
+mod testing;
+
+use std::future::Future;
+
+use futures_util::future::{BoxFuture, join, join_all};
+use kube::Client;
+use tokio::sync::watch;
+
+pub use cluster::{Cluster, Queues};
+use work::keep_working;
+
+/// What the controller is to work for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The one namespace that is looked at; none = all.
+    pub namespace: Option<String>,
+    /// Namespace of the ConfigMaps that are settings.
+    pub settings_namespace: String,
+}
+
+/// Keeps the objects of the cluster in order, for good. Writes only while `leading` says so.
+pub fn run(
+    client: Client,
+    options: Options,
+    leading: watch::Receiver<bool>,
+) -> impl Future<Output = ()> {
+    let (cluster, events) = Cluster::new(client.clone());
+    async move {
+        let follow = cluster.follow(&client, &options);
+        let work = async {
+            cluster.complete().await;
+            tracing::info!("the objects of the cluster are known");
+            reconcile(&cluster, &leading).await;
+        };
+        join(join(follow, work), events).await;
+    }
+}
+
+/// Works on every queue.
+async fn reconcile(cluster: &Cluster, leading: &watch::Receiver<bool>) {
+    let queues = &cluster.queues;
+    let work: Vec<BoxFuture<'_, ()>> = vec![
+        Box::pin(keep_working("Service", &queues.services, leading, |name| {
+            service::reconcile(cluster, name)
+        })),
+        Box::pin(keep_working("Configuration", &queues.configurations, leading, |name| {
+            configuration::reconcile(cluster, name)
+        })),
+    ];
+    join_all(work).await;
+}

@@ -1,0 +1,275 @@
+//! What is known of the cluster, and whom a change concerns.
+
+use std::collections::HashMap;
+use std::future::Future;
+
+use futures_util::future::{BoxFuture, join, join_all};
+use kube::Client;
+use kube::api::DynamicObject;
+use kube::runtime::watcher;
+use serde_json::{Value, json};
+
+use super::Options;
+use super::meta::{CONFIGURATION, REVISION, ROUTE, SERVICE};
+use super::objects::{Objects, Taking};
+use super::settings::{SettingsCell, data_of};
+use super::write::Writer;
+use crate::config::settings::Data;
+use crate::kubernetes::kinds::Kind;
+use crate::kubernetes::mirror::Mirror;
+use crate::kubernetes::work::Work;
+use crate::model::ObjectName;
+
+/// Mirrors, queues and the way to write: what every reconciler works with.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Services.
+    pub services: Objects,
+    /// Configurations; those of a Service belong to it.
+    pub configurations: Objects,
+    /// Routes; those of a Service belong to it.
+    pub routes: Objects,
+    /// Revisions, by Configuration.
+    pub revisions: Objects,
+    /// DomainMappings.
+    pub domain_mappings: Objects,
+    /// Internal PodAutoscalers, by revision.
+    pub pod_autoscalers: Objects,
+    /// Deployments of revisions, by revision.
+    pub deployments: Objects,
+    /// Services (core) of revisions, by revision.
+    pub revision_services: Objects,
+    /// Services (core) of Routes, by Route.
+    pub route_services: Objects,
+    /// Pods of revisions, by revision; only their state.
+    pub pods: Objects,
+    config_maps: Mirror<Data>,
+    /// Settings.
+    pub settings: SettingsCell,
+    /// Names to look at.
+    pub queues: Queues,
+    /// Writes.
+    pub writer: Writer,
+}
+
+/// Names to look at, by what has to be done with them.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// Services.
+    pub services: Work<ObjectName>,
+    /// Configurations.
+    pub configurations: Work<ObjectName>,
+    /// Revisions.
+    pub revisions: Work<ObjectName>,
+    /// Configurations whose old revisions may have to go.
+    pub collections: Work<ObjectName>,
+    /// Routes.
+    pub routes: Work<ObjectName>,
+    /// DomainMappings.
+    pub domain_mappings: Work<ObjectName>,
+}
+
+impl Cluster {
+    /// Nothing known yet; and what sends events.
+    pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+        let (writer, events) = Writer::new(client);
+        let cluster = Self {
+            services: Objects::default(),
+            configurations: Objects::default(),
+            routes: Objects::default(),
+            revisions: Objects::default(),
+            domain_mappings: Objects::default(),
+            pod_autoscalers: Objects::default(),
+            deployments: Objects::default(),
+            revision_services: Objects::default(),
+            route_services: Objects::default(),
+            pods: Objects::default(),
+            config_maps: Mirror::default(),
+            settings: SettingsCell::default(),
+            queues: Queues::default(),
+            writer,
+        };
+        (cluster, events)
+    }
+
+    /// Returns once all objects were listed.
+    pub async fn complete(&self) {
+        self.config_maps.complete().await;
+        for objects in [
+            &self.services,
+            &self.configurations,
+            &self.routes,
+            &self.revisions,
+            &self.domain_mappings,
+            &self.pod_autoscalers,
+            &self.deployments,
+            &self.revision_services,
+            &self.route_services,
+            &self.pods,
+        ] {
+            objects.complete().await;
+        }
+    }
+
+    /// Keeps everything current, for good.
+    pub async fn follow(&self, client: &Client, options: &Options) {
+        let (one, parts) = (self.written(), self.made());
+        let all = one.into_iter().chain(parts).map(|one| self.follow_one(client, options, one));
+        join(join_all(all), self.follow_settings(client, options)).await;
+    }
+
+    /// What people write, and what is made of it.
+    fn written(&self) -> Vec<Followed<'_>> {
+        let of = |kind, objects, owner, told| {
+            let taking = Taking { part: |_| (), owner };
+            Followed { kind, objects, label: None, taking, told }
+        };
+        vec![
+            of(Kind::Service, &self.services, nobody, |queues, name, _| {
+                queues.services.add(name.clone());
+            }),
+            of(Kind::Configuration, &self.configurations, service, |queues, name, owner| {
+                queues.configurations.add(name.clone());
+                queues.collections.add(name.clone());
+                tell(&queues.services, owner);
+            }),
+            of(Kind::Route, &self.routes, service, |queues, name, owner| {
+                queues.routes.add(name.clone());
+                tell(&queues.services, owner);
+            }),
+            of(Kind::Revision, &self.revisions, configuration, |queues, name, owner| {
+                queues.revisions.add(name.clone());
+                tell(&queues.configurations, owner);
+                tell(&queues.collections, owner);
+            }),
+            of(Kind::DomainMapping, &self.domain_mappings, nobody, |queues, name, _| {
+                queues.domain_mappings.add(name.clone());
+            }),
+        ]
+    }
+
+    /// What is made of revisions and of Routes.
+    fn made(&self) -> Vec<Followed<'_>> {
+        let of = |kind, objects, part| {
+            let taking = Taking { part, owner: revision };
+            Followed { kind, objects, label: Some(REVISION), taking, told: of_revision }
+        };
+        let of_route = Followed {
+            kind: Kind::CoreService,
+            objects: &self.route_services,
+            label: Some(ROUTE),
+            taking: Taking { part: |_| (), owner: route },
+            told: |queues, _, owner| tell(&queues.routes, owner),
+        };
+        vec![
+            of(Kind::PodAutoscaler, &self.pod_autoscalers, |_| ()),
+            of(Kind::Deployment, &self.deployments, |_| ()),
+            of(Kind::CoreService, &self.revision_services, |_| ()),
+            of(Kind::Pod, &self.pods, state_of_pod),
+            of_route,
+        ]
+    }
+
+    fn follow_one<'a>(
+        &'a self,
+        client: &Client,
+        options: &Options,
+        followed: Followed<'a>,
+    ) -> BoxFuture<'a, ()> {
+        let api = followed.kind.objects(client, options.namespace.as_deref());
+        let mut config = watcher::Config::default();
+        if let Some(label) = followed.label {
+            config = config.labels(label);
+        }
+        let told = followed.told;
+        Box::pin(followed.objects.follow(api, config, followed.taking, move |name, owner| {
+            told(&self.queues, name, owner);
+        }))
+    }
+
+    async fn follow_settings(&self, client: &Client, options: &Options) {
+        let queues = &self.queues;
+        let api = Kind::ConfigMap.in_namespace(client, &options.settings_namespace);
+        let changed = |_: &ObjectName| {
+            let maps = self.config_maps.all().into_iter();
+            let maps: HashMap<String, Data> =
+                maps.map(|(name, data)| (name.name.to_string(), (*data).clone())).collect();
+            self.settings.take(&maps);
+            // Everything may look different now.
+            for (objects, queue) in [
+                (&self.services, &queues.services),
+                (&self.configurations, &queues.collections),
+                (&self.revisions, &queues.revisions),
+                (&self.routes, &queues.routes),
+                (&self.domain_mappings, &queues.domain_mappings),
+            ] {
+                objects.names().into_iter().for_each(|name| queue.add(name));
+            }
+        };
+        self.config_maps.follow(api, watcher::Config::default(), data_of, changed).await;
+    }
+}
+
+struct Followed<'a> {
+    kind: Kind,
+    objects: &'a Objects,
+    /// Only objects with this label.
+    label: Option<&'static str>,
+    taking: Taking,
+    /// Puts on queues whom a change concerns: the object, and whom it belongs to.
+    told: fn(&Queues, &ObjectName, Option<&ObjectName>),
+}
+
+fn tell(queue: &Work<ObjectName>, name: Option<&ObjectName>) {
+    if let Some(name) = name {
+        queue.add(name.clone());
+    }
+}
+
+fn of_revision(queues: &Queues, _: &ObjectName, owner: Option<&ObjectName>) {
+    tell(&queues.revisions, owner);
+}
+
+fn nobody(_: &DynamicObject) -> Option<String> {
+    None
+}
+
+fn service(object: &DynamicObject) -> Option<String> {
+    label(object, SERVICE)
+}
+
+fn configuration(object: &DynamicObject) -> Option<String> {
+    label(object, CONFIGURATION)
+}
+
+fn revision(object: &DynamicObject) -> Option<String> {
+    label(object, REVISION)
+}
+
+fn route(object: &DynamicObject) -> Option<String> {
+    label(object, ROUTE)
+}
+
+fn label(object: &DynamicObject, key: &str) -> Option<String> {
+    object.metadata.labels.as_ref()?.get(key).cloned()
+}
+
+/// Leaves the state of a pod: what it is made of, its Deployment says.
+fn state_of_pod(pod: &mut Value) {
+    let of = |pointer: &str| pod.pointer(pointer).cloned().unwrap_or_default();
+    *pod = json!({
+        "metadata": {
+            "namespace": of("/metadata/namespace"),
+            "name": of("/metadata/name"),
+            "uid": of("/metadata/uid"),
+            "labels": of("/metadata/labels"),
+            "creationTimestamp": of("/metadata/creationTimestamp"),
+        },
+        "status": {
+            "phase": of("/status/phase"),
+            "conditions": of("/status/conditions"),
+            "containerStatuses": of("/status/containerStatuses"),
+            "initContainerStatuses": of("/status/initContainerStatuses"),
+        },
+    });
+}

@@ -1,0 +1,195 @@
+//! How names are worked on: a bounded number at a time, only while this process leads.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use crate::kubernetes::work::Work;
+use crate::model::ObjectName;
+
+/// Names of one kind that are worked on at once.
+const WORKERS: usize = 4;
+/// One name takes no longer: what it waits for will not come.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// When to look at a name again, without it being told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When something changes.
+    WhenTold,
+    /// After a while too.
+    After(Duration),
+}
+
+/// Why a name could not be brought in order. It is tried again, each time later.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The API server refused, or was not reached.
+    #[error("{doing}: {source}")]
+    Api {
+        /// What was being done, such as `apply Route ns/name`.
+        doing: String,
+        /// What kube says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("{0}: no answer in time")]
+    Timeout(String),
+    /// Something that somebody has to put right.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// HTTP status of the API server's refusal.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Timeout(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The API server's own words, as Knative shows them.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => status.message.clone(),
+                other => other.to_string(),
+            },
+            Self::Timeout(_) | Self::Other(_) => self.to_string(),
+        }
+    }
+}
+
+/// Works for good on the names of a queue, while `leading` says so. What is in hand when it no
+/// longer does is dropped and comes again.
+///
+/// `kind` names them in the log; `reconcile` brings one in order.
+pub async fn keep_working<F, R>(
+    kind: impl fmt::Display + Copy,
+    work: &Work<ObjectName>,
+    leading: &watch::Receiver<bool>,
+    reconcile: F,
+) where
+    F: Fn(ObjectName) -> R,
+    R: Future<Output = Result<Next, Failure>>,
+{
+    let worker = async || {
+        let mut leading = leading.clone();
+        // The sender's end is the process's.
+        while leading.wait_for(|leads| *leads).await.is_ok() {
+            let name = tokio::select! {
+                biased;
+                _ = leading.wait_for(|leads| !*leads) => continue,
+                name = work.next() => name,
+            };
+            let done = tokio::select! {
+                biased;
+                _ = leading.wait_for(|leads| !*leads) => None,
+                done = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile(name.clone())) => Some(done),
+            };
+            let failure = match done {
+                Some(Ok(Ok(next))) => {
+                    if let Next::After(after) = next {
+                        work.add_after(name.clone(), after);
+                    }
+                    None
+                }
+                Some(Ok(Err(failure))) => Some(failure.to_string()),
+                Some(Err(_)) => Some("took too long".to_owned()),
+                None => Some("another process leads now".to_owned()),
+            };
+            if let Some(reason) = &failure {
+                tracing::warn!(%kind, %name, %reason, "not in order; tried again later");
+            }
+            work.done(&name, failure.is_none());
+        }
+    };
+    join_all((0..WORKERS).map(|_| worker())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::pending;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn name(name: &str) -> ObjectName {
+        ObjectName::new("ns", name)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_come_again_and_later_looks_are_kept() {
+        let work = Work::default();
+        let (_lead, leading) = watch::channel(true);
+        let seen = RefCell::new(Vec::new());
+        let start = tokio::time::Instant::now();
+        let reconcile = |name: ObjectName| {
+            let millis = start.elapsed().as_millis();
+            seen.borrow_mut().push((name.name.to_string(), millis));
+            let result = match &*name.name {
+                "bad" if millis == 0 => Err(Failure::Other("no".to_owned())),
+                "later" if millis == 0 => Ok(Next::After(Duration::from_secs(3))),
+                _ => Ok(Next::WhenTold),
+            };
+            async move { result }
+        };
+        for told in ["good", "bad", "later"] {
+            work.add(name(told));
+        }
+        let working = keep_working("thing", &work, &leading, reconcile);
+        let _ = tokio::time::timeout(Duration::from_secs(10), working).await;
+        let seen = seen.borrow();
+        let seen: Vec<(&str, u128)> = seen.iter().map(|(name, at)| (&**name, *at)).collect();
+        assert_eq!(seen, [("good", 0), ("bad", 0), ("later", 0), ("bad", 50), ("later", 3000)]);
+        assert!(work.is_empty() && work.busy().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_leader_works() {
+        let work = Work::default();
+        let (lead, leading) = watch::channel(false);
+        let seen = RefCell::new(0);
+        let reconcile = |_: ObjectName| {
+            *seen.borrow_mut() += 1;
+            pending()
+        };
+        work.add(name("a"));
+        let mut working = std::pin::pin!(keep_working("thing", &work, &leading, reconcile));
+        assert!(working.as_mut().now_or_never().is_none());
+        assert_eq!((*seen.borrow(), work.len()), (0, 1));
+        lead.send_replace(true);
+        assert!(working.as_mut().now_or_never().is_none());
+        assert_eq!((*seen.borrow(), work.len(), work.busy().len()), (1, 0, 1));
+        // Dropped, and kept for the next time.
+        lead.send_replace(false);
+        assert!(working.as_mut().now_or_never().is_none());
+        assert_eq!((*seen.borrow(), work.len(), work.busy().len()), (1, 1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_given_up() {
+        let work = Work::default();
+        let (_lead, leading) = watch::channel(true);
+        let seen = RefCell::new(Vec::new());
+        let start = tokio::time::Instant::now();
+        let reconcile = |_: ObjectName| {
+            seen.borrow_mut().push(start.elapsed().as_secs());
+            pending()
+        };
+        work.add(name("a"));
+        let working = keep_working("thing", &work, &leading, reconcile);
+        let _ = tokio::time::timeout(Duration::from_secs(70), working).await;
+        assert_eq!(*seen.borrow(), [0, 60]);
+    }
+}

@@ -1,0 +1,409 @@
+//! Writes to the cluster. What is there already is not written again.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use super::object::{Object, Parts};
+use super::work::Failure;
+use crate::kubernetes::CONTROLLER_MANAGER;
+use crate::kubernetes::kinds::Kind;
+use crate::model::ObjectName;
+
+/// A call takes no longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Events that wait to be sent; more are dropped, for nothing depends on them.
+const EVENTS_MAX: usize = 1000;
+
+/// Writes objects, statuses and events.
+pub struct Writer {
+    client: Client,
+    /// What was applied last of each object, and to what: it need not be applied again, though
+    /// the API server shows it in another form.
+    applied: Mutex<HashMap<(Kind, ObjectName), (u64, u64)>>,
+    events: mpsc::Sender<(Event, ObjectReference)>,
+}
+
+/// An event's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// For information.
+    Normal,
+    /// Something is wrong.
+    Warning,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// A writer, and what sends its events.
+    pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+        let (events, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(EVENTS_MAX);
+        let reporter = Reporter { controller: CONTROLLER_MANAGER.to_owned(), instance: None };
+        let recorder = Recorder::new(client.clone(), reporter);
+        let send = async move {
+            while let Some((event, object)) = waiting.recv().await {
+                let sent = tokio::time::timeout(CALL_TIMEOUT, recorder.publish(&event, &object));
+                if let Ok(Err(error)) = sent.await {
+                    tracing::debug!(%error, reason = event.reason, "an event was not taken");
+                }
+            }
+        };
+        (Self { client, applied: Mutex::default(), events }, send)
+    }
+
+    /// Applies an object unless it is there as wanted; fields of other managers stay. `live` is
+    /// the object as it is known. Returns it as it is now.
+    ///
+    /// # Errors
+    /// The API server refuses it, or cannot be reached.
+    pub async fn apply(
+        &self,
+        kind: Kind,
+        wanted: &Value,
+        live: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let name = wanted.name();
+        let wanted_hash = hash(wanted);
+        if let Some(live) = live {
+            let known = self.applied.lock().get(&(kind, name.clone())).copied();
+            if known == Some((wanted_hash, hash(live))) || holds(kind, wanted, live) {
+                return Ok(live.clone());
+            }
+        }
+        let params = PatchParams::apply(CONTROLLER_MANAGER).force();
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        let doing = || format!("apply {} {name}", kind.kind());
+        let patch = Patch::Apply(wanted);
+        let answer = bounded(doing, api.patch(&name.name, &params, &patch)).await?;
+        let answer = value_of(answer);
+        self.applied.lock().insert((kind, name), (wanted_hash, hash(&answer)));
+        Ok(answer)
+    }
+
+    /// Makes an object that is not there yet.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]; 409 where there is one of that name.
+    pub async fn create(&self, kind: Kind, wanted: &Value) -> Result<Value, Failure> {
+        let name = wanted.name();
+        let doing = || format!("create {} {name}", kind.kind());
+        let object: DynamicObject = serde_json::from_value(wanted.clone())
+            .map_err(|error| Failure::Other(format!("{}: {error}", doing())))?;
+        let params =
+            PostParams { field_manager: Some(CONTROLLER_MANAGER.to_owned()), dry_run: false };
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        bounded(doing, api.create(&params, &object)).await.map(value_of)
+    }
+
+    /// Applies a part of an object as somebody else, without taking fields from anybody.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]; 409 where a field is somebody's with another value.
+    pub async fn apply_as(&self, manager: &str, kind: Kind, wanted: &Value) -> Result<(), Failure> {
+        let name = wanted.name();
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        let params = PatchParams::apply(manager);
+        let doing = || format!("apply a part of {} {name}", kind.kind());
+        bounded(doing, api.patch(&name.name, &params, &Patch::Apply(wanted))).await.map(drop)
+    }
+
+    /// An object as it is right now: to be asked for only where a mirror may be behind.
+    ///
+    /// # Errors
+    /// The API server refuses, or cannot be reached.
+    pub async fn read(&self, kind: Kind, name: &ObjectName) -> Result<Option<Value>, Failure> {
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        let doing = || format!("get {} {name}", kind.kind());
+        let found: Option<DynamicObject> = bounded(doing, api.get_opt(&name.name)).await?;
+        Ok(found.map(value_of))
+    }
+
+    /// Merges a patch into an object (RFC 7386).
+    ///
+    /// # Errors
+    /// The API server refuses it, or cannot be reached.
+    pub async fn merge(&self, kind: Kind, name: &ObjectName, patch: &Value) -> Result<(), Failure> {
+        let params = PatchParams::default();
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        let doing = || format!("patch {} {name}", kind.kind());
+        bounded(doing, api.patch(&name.name, &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    /// Makes an object's status what is wanted, unless it is so. An object that is gone is fine.
+    ///
+    /// # Errors
+    /// The API server refuses it, or cannot be reached.
+    pub async fn status(&self, kind: Kind, object: &Value, wanted: &Value) -> Result<(), Failure> {
+        let empty = json!({});
+        let former = object.get("status").unwrap_or(&empty);
+        let Some(patch) = merge_patch(former, wanted) else { return Ok(()) };
+        let name = object.name();
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER_MANAGER.to_owned()),
+            ..Default::default()
+        };
+        let patch = Patch::Merge(json!({ "status": patch }));
+        let doing = || format!("patch the status of {} {name}", kind.kind());
+        gone_is_fine(bounded(doing, api.patch_status(&name.name, &params, &patch)).await.map(drop))
+    }
+
+    /// Deletes an object, this very one. One that is gone is fine.
+    ///
+    /// # Errors
+    /// The API server refuses, or cannot be reached.
+    pub async fn delete(&self, kind: Kind, object: &Object) -> Result<(), Failure> {
+        let name = &object.name;
+        let preconditions =
+            Preconditions { uid: Some(object.uid.to_string()), resource_version: None };
+        let params = DeleteParams::background().preconditions(preconditions);
+        let api = kind.in_namespace(&self.client, &name.namespace);
+        let doing = || format!("delete {} {name}", kind.kind());
+        gone_is_fine(bounded(doing, api.delete(&name.name, &params)).await.map(drop))
+    }
+
+    /// Forgets what was applied to an object that is gone.
+    pub fn forget(&self, kind: Kind, name: &ObjectName) {
+        self.applied.lock().remove(&(kind, name.clone()));
+    }
+
+    /// Notes an event about an object. Never waits.
+    pub fn event(&self, about: &Value, weight: Weight, reason: &str, message: String) {
+        let text = |pointer: &str| Some(about.text(pointer).to_owned());
+        let reference = ObjectReference {
+            api_version: text("/apiVersion"),
+            kind: text("/kind"),
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name"),
+            uid: text("/metadata/uid"),
+            ..ObjectReference::default()
+        };
+        let type_ = match weight {
+            Weight::Normal => EventType::Normal,
+            Weight::Warning => EventType::Warning,
+        };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(message),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let _ = self.events.try_send((event, reference));
+    }
+}
+
+/// An object as the API server sent it, without what is not kept of one.
+fn value_of(object: DynamicObject) -> Value {
+    Object::keep(object, |_| ()).map(|object| object.value()).unwrap_or_default()
+}
+
+async fn bounded<T>(
+    doing: impl Fn() -> String,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(answer) => {
+            answer.map_err(|error| Failure::Api { doing: doing(), source: Box::new(error) })
+        }
+        Err(_) => Err(Failure::Timeout(doing())),
+    }
+}
+
+fn gone_is_fine(result: Result<(), Failure>) -> Result<(), Failure> {
+    match result {
+        // 409 for a deletion: the name is another object's by now.
+        Err(failure) if matches!(failure.code(), Some(404 | 409)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Identity of what an apply is about: not the status, nor the count, which is another's.
+fn hash(object: &Value) -> u64 {
+    let mut spec = object.get("spec").cloned().unwrap_or_default();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("replicas");
+    }
+    let metadata = ["labels", "annotations", "ownerReferences"]
+        .map(|key| object.get("metadata").and_then(|metadata| metadata.get(key)));
+    FixedState::default().hash_one(json!([metadata, spec]).to_string())
+}
+
+/// Whether what is wanted is there: every field of it, and no label or annotation that was wanted
+/// once. What the API server and others add does not matter.
+fn holds(kind: Kind, wanted: &Value, live: &Value) -> bool {
+    let maps = ["/metadata/labels", "/metadata/annotations"];
+    let deep = ["/spec/template/metadata/labels", "/spec/template/metadata/annotations"];
+    // Users' own are copied to these two.
+    let is_copy = matches!(kind, Kind::Configuration | Kind::Route);
+    let is_ours = |key: &str| {
+        key.contains("knative.dev/") || (is_copy && !key.starts_with("kubectl.kubernetes.io/"))
+    };
+    let mut has_more = maps.iter().chain(&deep).filter_map(|pointer| {
+        let live = live.pointer(pointer)?.as_object()?;
+        let wanted = wanted.pointer(pointer);
+        Some(live.keys().any(|key| is_ours(key) && wanted.is_none_or(|map| map.get(key).is_none())))
+    });
+    !has_more.any(|more| more) && contains(live, wanted)
+}
+
+/// Whether every field of `part` is in `whole` with the same value.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| {
+            whole.get(key).map_or(is_nothing(part), |whole| contains(whole, part))
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(w, p)| contains(w, p))
+        }
+        (whole, part) => whole == part,
+    }
+}
+
+/// What the API server leaves out when it is asked to keep it.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.values().all(is_nothing),
+        Value::Bool(value) => !value,
+        Value::Number(_) => false,
+    }
+}
+
+/// The patch (RFC 7386) that makes one the other; none if they are the same.
+fn merge_patch(from: &Value, to: &Value) -> Option<Value> {
+    let (Value::Object(from), Value::Object(to)) = (from, to) else {
+        return (from != to).then(|| to.clone());
+    };
+    let mut patch = Map::new();
+    for (key, to) in to {
+        let change = match from.get(key) {
+            Some(from) => merge_patch(from, to),
+            None => Some(to.clone()),
+        };
+        if let Some(change) = change {
+            patch.insert(key.clone(), change);
+        }
+    }
+    for key in from.keys().filter(|key| !to.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Server;
+    use super::*;
+
+    fn deployment(change: impl FnOnce(&mut Value)) -> Value {
+        let mut value = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"namespace": "ns", "name": "d", "labels": {"serving.knative.dev/x": "1"}},
+            "spec": {"template": {"spec": {"containers": [{"image": "i", "env": []}]}}},
+        });
+        change(&mut value);
+        value
+    }
+
+    fn kept(value: &Value) -> Object {
+        Object::keep(serde_json::from_value(value.clone()).unwrap(), |_| ()).unwrap()
+    }
+
+    #[test]
+    fn what_the_api_server_adds_is_no_difference() {
+        let wanted = deployment(|_| ());
+        let holds = |change: fn(&mut Value)| holds(Kind::Deployment, &wanted, &deployment(change));
+        assert!(holds(|_| ()));
+        assert!(holds(|live| live["spec"]["replicas"] = json!(3)));
+        assert!(holds(|live| live["metadata"]["labels"]["other"] = json!("x")));
+        assert!(holds(|live| {
+            let container = &mut live["spec"]["template"]["spec"]["containers"][0];
+            *container = json!({"image": "i", "imagePullPolicy": "Always"});
+        }));
+        assert!(!holds(|live| live["metadata"]["labels"]["serving.knative.dev/y"] = json!("x")));
+        assert!(!holds(|live| live["metadata"]["labels"]["serving.knative.dev/x"] = json!("2")));
+        assert!(!holds(|live| live["spec"]["template"]["spec"]["containers"][0] = json!({})));
+        assert!(!holds(|live| live["spec"]["template"]["spec"]["containers"] = json!([])));
+    }
+
+    #[test]
+    fn a_patch_makes_one_the_other() {
+        let from = json!({"a": 1, "b": {"c": [1, 2], "d": "x"}, "e": null, "gone": {"f": 1}});
+        let to = json!({"a": 1, "b": {"c": [1], "d": "x"}, "e": null, "new": true});
+        let expected = json!({"b": {"c": [1]}, "new": true, "gone": null});
+        assert_eq!(merge_patch(&from, &to), Some(expected));
+        assert_eq!(merge_patch(&from, &from), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_not_written_again() {
+        // The API server shows it in another form, and counts and states what it likes.
+        let answer = deployment(|live| {
+            live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("docker.io/i");
+        });
+        let (client, server) = Server::start({
+            let answer = answer.clone();
+            move |_| (200, answer.clone())
+        });
+        let (writer, _events) = Writer::new(client);
+        let wanted = deployment(|_| ());
+        writer.apply(Kind::Deployment, &wanted, None).await.unwrap();
+        let path = "/apis/apps/v1/namespaces/ns/deployments/d?&force=true&fieldManager=";
+        assert_eq!(server.calls(), [format!("PATCH {path}{CONTROLLER_MANAGER}")]);
+        let mut live = answer;
+        live["status"] = json!({"replicas": 1});
+        live["spec"]["replicas"] = json!(1);
+        writer.apply(Kind::Deployment, &wanted, Some(&live)).await.unwrap();
+        assert_eq!(server.calls(), [""; 0]);
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
+        writer.apply(Kind::Deployment, &wanted, Some(&live)).await.unwrap();
+        assert_eq!(server.calls().len(), 1, "somebody changed it");
+    }
+
+    #[tokio::test]
+    async fn a_status_is_patched_where_it_differs() {
+        let (client, server) = Server::start(|_| (200, deployment(|_| ())));
+        let (writer, _events) = Writer::new(client);
+        let object = deployment(|object| object["status"] = json!({"a": 1, "b": [1]}));
+        writer.status(Kind::Deployment, &object, &json!({"a": 1, "b": [1]})).await.unwrap();
+        assert_eq!(server.calls(), [""; 0]);
+        writer.status(Kind::Deployment, &object, &json!({"a": 2, "b": [1]})).await.unwrap();
+        assert_eq!(server.bodies(), [json!({"status": {"a": 2}})]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_was_refused() {
+        let refusal = json!({"kind": "Status", "message": "no such thing", "code": 422});
+        let (client, server) = Server::start(move |_| (422, refusal.clone()));
+        let (writer, _events) = Writer::new(client);
+        let failure = writer.apply(Kind::Deployment, &deployment(|_| ()), None).await.unwrap_err();
+        assert!(failure.to_string().starts_with("apply Deployment ns/d: "), "{failure}");
+        assert_eq!((failure.code(), &*failure.words()), (Some(422), "no such thing"));
+        let (client, _server) =
+            Server::start(|_| (404, json!({"kind": "Status", "message": "gone", "code": 404})));
+        drop(server);
+        let (writer, _events) = Writer::new(client);
+        let object = deployment(|_| ());
+        writer.status(Kind::Deployment, &object, &json!({"a": 2})).await.unwrap();
+        writer.delete(Kind::Deployment, &kept(&object)).await.unwrap();
+    }
+}
