@@ -20,8 +20,8 @@
 //! | Service (core), selects the pods of a revision | `REVISION-private` | controller; its slices are the endpoints |
 //! | Service (core), leads to tidegate | `REVISION`, `ROUTE`, `TAG-ROUTE` | controller |
 //! | PodAutoscaler (internal) | `REVISION` | controller; status by the leading scaler |
-//! | Route's `status.traffic` | | controller: revisions and percents asked for |
-//! | Route's annotation [`ROLLOUT_ANNOTATION`] | | controller: percents in effect while traffic moves |
+//! | Route's `status.traffic` | | controller: revisions and percents, those of the moment while traffic moves |
+//! | Route's annotation [`ROLLOUT_ANNOTATION`] | | controller: where a rollout duration is set, the percents in effect of all that follows a newest revision, before `status.traffic` |
 //!
 //! Pods carry Knative's labels: `serving.knative.dev/revision`, `…/configuration`, `…/service`.
 //! A container's user port is where tidegate connects: there is no sidecar.

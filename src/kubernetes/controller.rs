@@ -11,6 +11,7 @@ mod configuration;
 pub mod meta;
 pub mod object;
 pub mod objects;
+mod route;
 mod service;
 pub mod settings;
 pub mod work;
@@ -49,6 +50,7 @@ pub fn run(
         let work = async {
             cluster.complete().await;
             tracing::info!("the objects of the cluster are known");
+            cluster.tell_gone_routes();
             reconcile(&cluster, &leading).await;
         };
         join(join(follow, work), events).await;
@@ -64,6 +66,9 @@ async fn reconcile(cluster: &Cluster, leading: &watch::Receiver<bool>) {
         })),
         Box::pin(keep_working("Configuration", &queues.configurations, leading, |name| {
             configuration::reconcile(cluster, name)
+        })),
+        Box::pin(keep_working("Route", &queues.routes, leading, |name| {
+            route::reconcile(cluster, name)
         })),
     ];
     join_all(work).await;

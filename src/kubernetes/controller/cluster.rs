@@ -1,6 +1,6 @@
 //! What is known of the cluster, and whom a change concerns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 
 use futures_util::future::{BoxFuture, join, join_all};
@@ -10,8 +10,9 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::meta::{CONFIGURATION, REVISION, ROUTE, SERVICE};
+use super::meta::{CONFIGURATION, REVISION, ROUTE, ROUTES, SERVICE};
 use super::objects::{Objects, Taking};
+use super::route::internal_host;
 use super::settings::{SettingsCell, data_of};
 use super::write::Writer;
 use crate::config::settings::Data;
@@ -50,6 +51,9 @@ pub struct Cluster {
     pub queues: Queues,
     /// Writes.
     pub writer: Writer,
+    /// The host that names in the cluster lead to: tidegate's own Service (core) for callers
+    /// inside.
+    pub internal_host: String,
 }
 
 /// Names to look at, by what has to be done with them.
@@ -88,6 +92,7 @@ impl Cluster {
             settings: SettingsCell::default(),
             queues: Queues::default(),
             writer,
+            internal_host: internal_host(),
         };
         (cluster, events)
     }
@@ -120,45 +125,55 @@ impl Cluster {
 
     /// What people write, and what is made of it.
     fn written(&self) -> Vec<Followed<'_>> {
-        let of = |kind, objects, owner, told| {
-            let taking = Taking { part: |_| (), owner };
+        let of = |kind, objects, owner, mentions, told| {
+            let taking = Taking { part: |_| (), owner, mentions };
             Followed { kind, objects, label: None, taking, told }
         };
         vec![
-            of(Kind::Service, &self.services, nobody, |queues, name, _| {
+            of(Kind::Service, &self.services, nobody, nothing, |queues, name, _| {
                 queues.services.add(name.clone());
             }),
-            of(Kind::Configuration, &self.configurations, service, |queues, name, owner| {
-                queues.configurations.add(name.clone());
-                queues.collections.add(name.clone());
-                tell(&queues.services, owner);
-            }),
-            of(Kind::Route, &self.routes, service, |queues, name, owner| {
+            of(
+                Kind::Configuration,
+                &self.configurations,
+                service,
+                routes,
+                |queues, name, owner| {
+                    queues.configurations.add(name.clone());
+                    queues.collections.add(name.clone());
+                    tell(&queues.services, owner);
+                },
+            ),
+            of(Kind::Route, &self.routes, service, targets, |queues, name, owner| {
                 queues.routes.add(name.clone());
                 tell(&queues.services, owner);
             }),
-            of(Kind::Revision, &self.revisions, configuration, |queues, name, owner| {
+            of(Kind::Revision, &self.revisions, configuration, routes, |queues, name, owner| {
                 queues.revisions.add(name.clone());
                 tell(&queues.configurations, owner);
                 tell(&queues.collections, owner);
             }),
-            of(Kind::DomainMapping, &self.domain_mappings, nobody, |queues, name, _| {
-                queues.domain_mappings.add(name.clone());
-            }),
+            of(
+                Kind::DomainMapping,
+                &self.domain_mappings,
+                nobody,
+                host_and_target,
+                |queues, name, _| queues.domain_mappings.add(name.clone()),
+            ),
         ]
     }
 
     /// What is made of revisions and of Routes.
     fn made(&self) -> Vec<Followed<'_>> {
         let of = |kind, objects, part| {
-            let taking = Taking { part, owner: revision };
+            let taking = Taking { part, owner: revision, mentions: nothing };
             Followed { kind, objects, label: Some(REVISION), taking, told: of_revision }
         };
         let of_route = Followed {
             kind: Kind::CoreService,
             objects: &self.route_services,
             label: Some(ROUTE),
-            taking: Taking { part: |_| (), owner: route },
+            taking: Taking { part: |_| (), owner: route, mentions: nothing },
             told: |queues, _, owner| tell(&queues.routes, owner),
         };
         vec![
@@ -184,7 +199,33 @@ impl Cluster {
         let told = followed.told;
         Box::pin(followed.objects.follow(api, config, followed.taking, move |name, owner| {
             told(&self.queues, name, owner);
+            self.tell_mentioning(followed.kind, name);
         }))
+    }
+
+    /// Has looked at what mentions an object: a Route those its traffic names, a DomainMapping the
+    /// Route it leads to, and others of its host.
+    fn tell_mentioning(&self, kind: Kind, name: &ObjectName) {
+        let (objects, queue, name) = match kind {
+            Kind::Configuration | Kind::Revision => {
+                (&self.routes, &self.queues.routes, name.clone())
+            }
+            Kind::Route => (&self.domain_mappings, &self.queues.domain_mappings, name.clone()),
+            Kind::DomainMapping => {
+                (&self.domain_mappings, &self.queues.domain_mappings, host_of(&name.name))
+            }
+            _ => return,
+        };
+        objects.mentioning(&name).into_iter().for_each(|name| queue.add(name));
+    }
+
+    /// Has Routes looked at that are gone while something says that they lead to it.
+    pub fn tell_gone_routes(&self) {
+        for objects in [&self.configurations, &self.revisions] {
+            let gone =
+                objects.mentioned().into_iter().filter(|name| self.routes.get(name).is_none());
+            gone.for_each(|name| self.queues.routes.add(name));
+        }
     }
 
     async fn follow_settings(&self, client: &Client, options: &Options) {
@@ -228,6 +269,48 @@ fn tell(queue: &Work<ObjectName>, name: Option<&ObjectName>) {
 
 fn of_revision(queues: &Queues, _: &ObjectName, owner: Option<&ObjectName>) {
     tell(&queues.revisions, owner);
+}
+
+fn nothing(_: &DynamicObject) -> BTreeSet<ObjectName> {
+    BTreeSet::new()
+}
+
+/// The Routes that lead to an object, as it says itself.
+fn routes(object: &DynamicObject) -> BTreeSet<ObjectName> {
+    let list = object.metadata.annotations.as_ref().and_then(|map| map.get(ROUTES));
+    let names = list.into_iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
+    in_its_namespace(object, names)
+}
+
+/// What the traffic of a Route names, as it is asked for and as it is.
+fn targets(object: &DynamicObject) -> BTreeSet<ObjectName> {
+    let lists = ["/spec/traffic", "/status/traffic"].map(|at| object.data.pointer(at));
+    let entries = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
+    let names = entries.flat_map(|entry| {
+        ["configurationName", "revisionName"].map(|key| entry.get(key).and_then(Value::as_str))
+    });
+    in_its_namespace(object, names.flatten())
+}
+
+/// The host of a DomainMapping, and what it leads to.
+fn host_and_target(object: &DynamicObject) -> BTreeSet<ObjectName> {
+    let target = object.data.pointer("/spec/ref/name").and_then(Value::as_str);
+    let mut names = in_its_namespace(object, target);
+    names.extend(object.metadata.name.as_deref().map(host_of));
+    names
+}
+
+/// What stands for a host among names: it belongs to no namespace.
+fn host_of(name: &str) -> ObjectName {
+    ObjectName::new("", name)
+}
+
+fn in_its_namespace<'a>(
+    object: &DynamicObject,
+    names: impl IntoIterator<Item = &'a str>,
+) -> BTreeSet<ObjectName> {
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    names.into_iter().map(|name| ObjectName::new(namespace, name)).collect()
 }
 
 fn nobody(_: &DynamicObject) -> Option<String> {

@@ -1,4 +1,5 @@
-//! A mirror of one kind whose objects are found by whom they belong to, too.
+//! A mirror of one kind whose objects are found by whom they belong to, too, and by whom they
+//! mention.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,17 +14,25 @@ use super::object::Object;
 use crate::kubernetes::mirror::{Mirror, name_of};
 use crate::model::ObjectName;
 
-/// Objects of one kind, by name and by owner.
+/// Objects of one kind, by name, by owner and by whom they mention.
 #[derive(Debug, Default)]
 pub struct Objects {
     mirror: Mirror<Object>,
     owners: Mutex<Owners>,
+    mentions: Mutex<Mentions>,
 }
 
 #[derive(Debug, Default)]
 struct Owners {
     owner: HashMap<ObjectName, ObjectName>,
     owned: HashMap<ObjectName, BTreeSet<ObjectName>>,
+}
+
+/// Who mentions whom.
+#[derive(Debug, Default)]
+struct Mentions {
+    mentioned: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    mentioning: HashMap<ObjectName, BTreeSet<ObjectName>>,
 }
 
 /// How the objects of one kind are taken.
@@ -33,6 +42,8 @@ pub struct Taking {
     pub part: fn(&mut Value),
     /// Name of whom an object belongs to, in its namespace; none = nobody that matters.
     pub owner: fn(&DynamicObject) -> Option<String>,
+    /// Names of others that an object mentions.
+    pub mentions: fn(&DynamicObject) -> BTreeSet<ObjectName>,
 }
 
 impl Objects {
@@ -46,6 +57,16 @@ impl Objects {
         let owners = self.owners.lock();
         let names = owners.owned.get(owner).into_iter().flatten();
         names.filter_map(|name| self.mirror.get(name)).collect()
+    }
+
+    /// Names of what mentions another one.
+    pub fn mentioning(&self, other: &ObjectName) -> BTreeSet<ObjectName> {
+        self.mentions.lock().mentioning.get(other).cloned().unwrap_or_default()
+    }
+
+    /// Names of all that are mentioned.
+    pub fn mentioned(&self) -> Vec<ObjectName> {
+        self.mentions.lock().mentioning.keys().cloned().collect()
     }
 
     /// Names of all objects.
@@ -68,6 +89,7 @@ impl Objects {
     ) {
         let keep = |object: DynamicObject| {
             let name = name_of(&object);
+            self.mentions.lock().note(&name, (taking.mentions)(&object));
             let owner = (taking.owner)(&object);
             if let Some(owner) = owner {
                 let owner = ObjectName::new(Arc::clone(&name.namespace), owner);
@@ -77,10 +99,39 @@ impl Objects {
         };
         let told = |name: &ObjectName| {
             let is_there = self.mirror.get(name).is_some();
+            if !is_there {
+                self.mentions.lock().note(name, BTreeSet::new());
+            }
             let owner = self.owners.lock().owner_of(name, is_there);
             changed(name, owner.as_ref());
         };
         self.mirror.follow(api, config, keep, told).await;
+    }
+}
+
+impl Mentions {
+    /// Takes what an object mentions now; nothing once it is gone.
+    fn note(&mut self, name: &ObjectName, mentioned: BTreeSet<ObjectName>) {
+        let before = self.mentioned.get(name);
+        if before.map_or(mentioned.is_empty(), |before| *before == mentioned) {
+            return;
+        }
+        for gone in before.into_iter().flatten().filter(|other| !mentioned.contains(*other)) {
+            if let Some(mentioning) = self.mentioning.get_mut(gone) {
+                mentioning.remove(name);
+                if mentioning.is_empty() {
+                    self.mentioning.remove(gone);
+                }
+            }
+        }
+        for new in &mentioned {
+            self.mentioning.entry(new.clone()).or_default().insert(name.clone());
+        }
+        if mentioned.is_empty() {
+            self.mentioned.remove(name);
+        } else {
+            self.mentioned.insert(name.clone(), mentioned);
+        }
     }
 }
 
@@ -114,6 +165,22 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_mentions_whom_follows_the_objects() {
+        let name = |name: &str| ObjectName::new("ns", name);
+        let names = |names: &[&str]| names.iter().map(|other| name(other)).collect();
+        let mut mentions = Mentions::default();
+        mentions.note(&name("a"), names(&["x", "y"]));
+        mentions.note(&name("b"), names(&["y"]));
+        assert_eq!(mentions.mentioning[&name("y")], BTreeSet::from([name("a"), name("b")]));
+        mentions.note(&name("a"), names(&["x", "z"]));
+        assert_eq!(mentions.mentioning[&name("y")], BTreeSet::from([name("b")]));
+        assert_eq!(mentions.mentioning[&name("z")], BTreeSet::from([name("a")]));
+        mentions.note(&name("a"), names(&[]));
+        mentions.note(&name("b"), names(&[]));
+        assert!(mentions.mentioned.is_empty() && mentions.mentioning.is_empty());
+    }
 
     #[test]
     fn what_belongs_to_whom_follows_the_objects() {

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 
 use super::object::{Object, Parts};
 use super::work::Failure;
-use crate::kubernetes::CONTROLLER_MANAGER;
 use crate::kubernetes::kinds::Kind;
+use crate::kubernetes::{CONTROLLER_MANAGER, ROLLOUT_ANNOTATION};
 use crate::model::ObjectName;
 
 /// A call takes no longer.
@@ -253,7 +253,9 @@ fn holds(kind: Kind, wanted: &Value, live: &Value) -> bool {
     // Users' own are copied to these two.
     let is_copy = matches!(kind, Kind::Configuration | Kind::Route);
     let is_ours = |key: &str| {
-        key.contains("knative.dev/") || (is_copy && !key.starts_with("kubectl.kubernetes.io/"))
+        let is_copied = is_copy && !key.starts_with("kubectl.kubernetes.io/");
+        // What a Route notes on itself its Service does not know.
+        (key.contains("knative.dev/") || is_copied) && key != ROLLOUT_ANNOTATION
     };
     let mut has_more = maps.iter().chain(&deep).filter_map(|pointer| {
         let live = live.pointer(pointer)?.as_object()?;
