@@ -12,6 +12,7 @@
 mod claims;
 mod objects;
 mod services;
+mod traffic;
 #[cfg(test)]
 mod tests;
 

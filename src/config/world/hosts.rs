@@ -9,6 +9,9 @@ use crate::model::{CLUSTER_DOMAIN, ObjectName};
 /// The domain on one machine when nothing else says: resolved to the loopback by browsers and curl.
 pub(super) const DEFAULT_DOMAIN: &str = "localhost";
 
+/// Label that keeps all hosts of a service or route inside the cluster.
+pub(super) const VISIBILITY: &str = "networking.knative.dev/visibility";
+
 /// How hosts are made.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HostRules {
@@ -45,7 +48,7 @@ impl HostRules {
 
     fn hosts_named(&self, name: &str, owner: HostOwner<'_>) -> Vec<Arc<str>> {
         let private = format!("svc.{CLUSTER_DOMAIN}");
-        let label = owner.labels.get("networking.knative.dev/visibility").map(String::as_str);
+        let label = owner.labels.get(VISIBILITY).map(String::as_str);
         let is_private = label == Some("cluster-local");
         let domain =
             self.domains.domain(owner.labels).filter(|domain| !is_private && *domain != private);

@@ -1,11 +1,12 @@
 //! What matters of each object, read once when it changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::traffic::{private_names, traffic};
 use crate::config::admission::{AUTOSCALING, Annotations};
-use crate::config::rollout::Rollout;
 use crate::config::scaling::{PodAutoscalerSettings, resolve};
 use crate::config::settings::AutoscalerConfig;
 use crate::config::world::admitted::{label, metadata_map};
@@ -213,6 +214,8 @@ pub struct RouteObject {
     pub(super) annotations: Annotations,
     /// None while no revision has got any.
     pub(super) traffic: Option<TrafficStamp>,
+    /// Names that its status says only the cluster sees: none is its own, the others are tags.
+    pub(super) private: BTreeSet<Option<String>>,
     /// Why it is not ready, as its status says.
     pub(super) why: Option<String>,
 }
@@ -234,6 +237,7 @@ impl RouteObject {
             labels: metadata_map(object, "labels"),
             annotations: own,
             traffic: traffic(object, rollout),
+            private: private_names(object),
             why,
         }
     }
@@ -242,30 +246,6 @@ impl RouteObject {
 /// Annotations that change without meaning anything here.
 fn is_written_by_programs(key: &str) -> bool {
     key.starts_with("kubectl.kubernetes.io/") || key.starts_with("networking.internal.knative.dev/")
-}
-
-/// The traffic that a Route's status says; none unless it is all of it.
-fn traffic(object: &Value, rollout: Option<Rollout>) -> Option<TrafficStamp> {
-    let entries = object.pointer("/status/traffic")?.as_array()?;
-    let mut stamp = TrafficStamp::default();
-    let mut sum = 0;
-    for entry in entries {
-        let revision = text(entry, "revisionName").filter(|name| !name.is_empty())?;
-        let percent = entry.get("percent").and_then(Value::as_u64).unwrap_or(0).min(100);
-        sum += percent;
-        // At most 100.
-        let percent = percent as u8;
-        match stamp.targets.iter_mut().find(|(name, _)| name == revision) {
-            Some((_, known)) => *known = known.saturating_add(percent),
-            None if percent > 0 => stamp.targets.push((revision.to_owned(), percent)),
-            None => {}
-        }
-        if let Some(tag) = text(entry, "tag").filter(|tag| !tag.is_empty()) {
-            stamp.tags.push((tag.to_owned(), revision.to_owned()));
-        }
-    }
-    stamp.rollout = rollout.filter(Rollout::is_valid).unwrap_or_default();
-    (sum == 100).then_some(stamp)
 }
 
 /// What matters of a DomainMapping.

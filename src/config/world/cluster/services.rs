@@ -7,7 +7,7 @@ use super::claims::{Claim, Claimant};
 use super::objects::{MappingObject, RouteObject};
 use super::{ClusterWorld, remove};
 use crate::config::settings::HttpProtocol;
-use crate::config::world::hosts::HostOwner;
+use crate::config::world::hosts::{HostOwner, VISIBILITY};
 use crate::config::world::rolling::set_shares;
 use crate::config::world::routes::{http_protocol, mapped_host, redirect};
 use crate::config::world::stamp::TrafficStamp;
@@ -115,12 +115,20 @@ impl ClusterWorld {
     fn route_entry(&self, id: &ServiceId, object: Arc<RouteObject>) -> RouteEntry {
         let (labels, annotations) = (&object.labels, &object.annotations);
         let owner = HostOwner { id, labels, annotations };
+        let mut hidden = labels.clone();
+        hidden.insert(VISIBILITY.to_owned(), "cluster-local".to_owned());
+        let hidden = HostOwner { labels: &hidden, ..owner };
+        // Each name may be kept inside the cluster by itself.
+        let of = |name: Option<&String>| {
+            if object.private.contains(&name.cloned()) { hidden } else { owner }
+        };
         let rules = &self.settings.hosts;
         let tags = object.traffic.iter().flat_map(|traffic| &traffic.tags);
         let tags = tags.map(|(tag, revision)| {
-            (tag.as_str().into(), rules.tag_hosts(tag, owner), revision.clone())
+            (tag.as_str().into(), rules.tag_hosts(tag, of(Some(tag))), revision.clone())
         });
-        RouteEntry { hosts: rules.hosts(owner), tags: tags.collect(), object }
+        let (hosts, tags) = (rules.hosts(of(None)), tags.collect());
+        RouteEntry { hosts, tags, object }
     }
 
     pub(super) fn remake_service(&mut self, id: &ServiceId) {
@@ -196,7 +204,14 @@ impl ClusterWorld {
     /// before stays.
     fn set_traffic(&self, entry: &RouteEntry, spec: &mut ServiceSpec, warnings: &mut Vec<String>) {
         let exists = |id: &RevisionId| self.revision_specs.contains_key(id);
+        let known = |targets: &[TrafficTarget]| targets.iter().all(|t| exists(&t.revision));
+        let former = self.service_specs.get(&spec.id);
+        let former = former.filter(|former| !former.traffic.is_empty() && known(&former.traffic));
         let Some(traffic) = &entry.object.traffic else {
+            // What a Route once had stays until it has something else.
+            if let Some(former) = former {
+                return spec.traffic.clone_from(&former.traffic);
+            }
             let why = entry.object.why.as_deref().unwrap_or("no revision of it is ready yet");
             let text = format!("service {} has no traffic yet: {why}", spec.id);
             spec.problem = Some(Problem::new(Reason::RevisionMissing, text));
@@ -208,9 +223,7 @@ impl ClusterWorld {
         spec.tags.retain(|tag| exists(&tag.revision));
         let missing = traffic.targets.iter().map(|(name, _)| id(name)).find(|id| !exists(id));
         let Some(missing) = missing else { return set_shares(spec, &traffic) };
-        let known = |targets: &[TrafficTarget]| targets.iter().all(|t| exists(&t.revision));
-        let former = self.service_specs.get(&spec.id);
-        match former.filter(|former| !former.traffic.is_empty() && known(&former.traffic)) {
+        match former {
             Some(former) => {
                 warnings.push(format!(
                     "RevisionMissing: traffic of {} names {}, not there; the traffic before stays \

@@ -147,6 +147,35 @@ fn hosts_and_traffic() {
 }
 
 #[test]
+fn each_name_may_be_kept_inside_by_itself() {
+    let mut traffic = json!([
+        {"revisionName": "a-1", "percent": 100, "tag": "in"},
+        {"revisionName": "a-1", "tag": "out", "url": "http://out-a.n.example.com"},
+    ]);
+    traffic[0]["url"] = json!("http://in-a.n.svc.cluster.local");
+    let mut private = route("1", &traffic);
+    private["status"]["url"] = json!("http://b.n.svc.cluster.local");
+    check(
+        &[
+            Change::Settings("config-domain", Some(data(&[("example.com", "")]))),
+            Change::Revision("n/a-1", Some(revision("a", "active"))),
+            Change::Route("n/a", Some(route("1", &traffic))),
+            Change::Route("n/b", Some(private)),
+        ],
+        &expect![[r#"
+            n/a: a.n.example.com a.n.svc.cluster.local a.n.svc a.n
+              a-1 100
+              in → a-1: in-a.n.svc.cluster.local in-a.n.svc in-a.n
+              out → a-1: out-a.n.example.com out-a.n.svc.cluster.local out-a.n.svc out-a.n
+            n/b: b.n.svc.cluster.local b.n.svc b.n
+              a-1 100
+              in → a-1: in-b.n.svc.cluster.local in-b.n.svc in-b.n
+              out → a-1: out-b.n.example.com out-b.n.svc.cluster.local out-b.n.svc out-b.n
+        "#]],
+    );
+}
+
+#[test]
 fn without_a_domain_services_are_in_the_cluster_only() {
     check(
         &[

@@ -264,7 +264,11 @@ fn consolidate(targets: &mut Vec<Target>) {
     let mut sums: Vec<Target> = Vec::with_capacity(targets.len());
     for target in targets.drain(..) {
         match sums.iter_mut().find(|known| known.revision == target.revision) {
-            Some(known) => known.percent = known.percent.saturating_add(target.percent),
+            Some(known) => {
+                known.percent = known.percent.saturating_add(target.percent);
+                // What follows moves step by step, and what is named with it.
+                known.is_latest |= target.is_latest;
+            }
             None => sums.push(target),
         }
     }
