@@ -8,6 +8,7 @@
 pub mod admitted;
 mod cluster;
 mod configuration;
+mod domain_mapping;
 pub mod meta;
 pub mod object;
 pub mod objects;
@@ -69,6 +70,9 @@ async fn reconcile(cluster: &Cluster, leading: &watch::Receiver<bool>) {
         })),
         Box::pin(keep_working("Route", &queues.routes, leading, |name| {
             route::reconcile(cluster, name)
+        })),
+        Box::pin(keep_working("DomainMapping", &queues.domain_mappings, leading, |name| {
+            domain_mapping::reconcile(cluster, name)
         })),
     ];
     join_all(work).await;

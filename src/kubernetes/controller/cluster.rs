@@ -301,7 +301,7 @@ fn host_and_target(object: &DynamicObject) -> BTreeSet<ObjectName> {
 }
 
 /// What stands for a host among names: it belongs to no namespace.
-fn host_of(name: &str) -> ObjectName {
+pub(super) fn host_of(name: &str) -> ObjectName {
     ObjectName::new("", name)
 }
 
