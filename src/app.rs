@@ -3,6 +3,7 @@
 mod carry;
 mod control;
 mod https;
+mod kubernetes;
 mod levels;
 mod listeners;
 mod refusals;

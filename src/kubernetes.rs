@@ -27,12 +27,15 @@
 //! A container's user port is where tidegate connects: there is no sidecar.
 
 pub mod client;
-pub mod controller;
 pub mod conditions;
+pub mod controller;
 pub mod kinds;
 pub mod lease;
 pub mod mirror;
 pub mod names;
+pub mod observed;
+pub mod scale;
+pub mod source;
 pub mod work;
 
 /// Annotation of a Route with the shares in effect while its traffic moves step by step: JSON as

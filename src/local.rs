@@ -41,7 +41,6 @@ pub mod state;
 mod supervisor;
 #[cfg(test)]
 mod tests;
-mod tick;
 mod turns;
 mod volumes;
 mod wire;

@@ -2,6 +2,9 @@
 //! same loop through them: a number goes out by [`ScaleTarget`], endpoints come back by
 //! [`ConfigSource`] as [`Update`]s.
 
+pub mod probe;
+pub mod tick;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +53,16 @@ pub enum Update {
         revision: RevisionId,
         /// What to tell them.
         problem: Problem,
+    },
+    /// Replicas of a revision that were there before tidegate was, or before it knew of the
+    /// revision. Reported before the first world that has it.
+    Found {
+        /// Whose.
+        revision: RevisionId,
+        /// How many there are to be.
+        replicas: u32,
+        /// Whether as many as the initial scale asks for were ready once.
+        initialized: bool,
     },
     /// A cold start was measured, from the order to the first ready endpoint, by phase.
     ColdStart {

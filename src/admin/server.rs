@@ -48,6 +48,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SPEAKS_TLS: &str = "this port speaks TLS: write https:// in place of http:// (tidegate \
                           status: add --admin-ca FILE)";
 
+const API_IS_LOCAL: &str = "the JSON API is for callers on the machine itself here: set a token \
+                            (--admin-token-file FILE), or use kubectl port-forward";
+
 /// How the admin server is set up.
 #[derive(Debug)]
 pub struct Config {
@@ -59,12 +62,14 @@ pub struct Config {
     pub tls: Option<Arc<TlsServer>>,
     /// What requests must show.
     pub token: Option<Token>,
+    /// Whether all but metrics and health is for callers on this machine, where no token is set.
+    pub api_is_local: bool,
 }
 
 impl Config {
     /// Plain HTTP, by loopback names, for everybody.
     pub const fn new(listener: std::net::TcpListener) -> Self {
-        Self { listener, hosts: Vec::new(), tls: None, token: None }
+        Self { listener, hosts: Vec::new(), tls: None, token: None, api_is_local: false }
     }
 }
 
@@ -91,8 +96,8 @@ impl AdminServer {
             let _inside = runtime.enter();
             TcpListener::from_std(config.listener)?
         };
-        let Config { hosts, tls, token, .. } = config;
-        let shared = Arc::new(Shared { views, hosts, tls, token });
+        let Config { hosts, tls, token, api_is_local, .. } = config;
+        let shared = Arc::new(Shared { views, hosts, tls, token, api_is_local });
         let thread = std::thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || runtime.block_on(serve(listener, shared, stopped)))?;
@@ -120,6 +125,7 @@ struct Shared {
     hosts: Vec<String>,
     tls: Option<Arc<TlsServer>>,
     token: Option<Token>,
+    api_is_local: bool,
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
@@ -168,6 +174,13 @@ async fn renew_token(shared: Arc<Shared>) {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    local: IpAddr,
+    peer: IpAddr,
+}
+
 /// How a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -183,9 +196,10 @@ async fn connection(
     requests: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Ok(local) = stream.local_addr() else { return };
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    let ends = Ends { local: local.ip(), peer: peer.ip() };
     let Some(tls) = shared.tls.as_ref().map(Arc::clone) else {
-        return serve_http(stream, Way::Plain, local.ip(), shared, requests, stop).await;
+        return serve_http(stream, Way::Plain, ends, shared, requests, stop).await;
     };
     let handshake = tokio::select! {
         handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)) => handshake,
@@ -193,10 +207,10 @@ async fn connection(
     };
     match handshake {
         Ok(Handshake::Done(stream)) => {
-            serve_http(stream, Way::Tls, local.ip(), shared, requests, stop).await;
+            serve_http(stream, Way::Tls, ends, shared, requests, stop).await;
         }
         Ok(Handshake::PlainHttp(stream)) => {
-            serve_http(stream, Way::Wrong, local.ip(), shared, requests, stop).await;
+            serve_http(stream, Way::Wrong, ends, shared, requests, stop).await;
         }
         Ok(Handshake::Failed) => {}
         Err(_elapsed) => tls.count(Outcome::Timeout),
@@ -206,7 +220,7 @@ async fn connection(
 async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     way: Way,
-    local: IpAddr,
+    ends: Ends,
     shared: Arc<Shared>,
     requests: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -214,7 +228,7 @@ async fn serve_http(
     // Outermost first: too many at once are refused, not queued; each has its time.
     let service = LoadShed::new(ConcurrencyLimit::with_semaphore(
         Timeout::new(
-            service_fn(move |request| handle(Arc::clone(&shared), way, local, request)),
+            service_fn(move |request| handle(Arc::clone(&shared), way, ends, request)),
             REQUEST_TIMEOUT,
         ),
         requests,
@@ -252,7 +266,7 @@ fn failed(problem: &BoxError) -> Answer {
 async fn handle(
     shared: Arc<Shared>,
     way: Way,
-    local: IpAddr,
+    ends: Ends,
     request: Request<Incoming>,
 ) -> Result<Answer, BoxError> {
     let (head, body) = request.into_parts();
@@ -260,15 +274,26 @@ async fn handle(
         return Ok(routes::error(StatusCode::BAD_REQUEST, SPEAKS_TLS));
     }
     let scheme = if way == Way::Tls { "https" } else { "http" };
-    if let Err(refusal) = guard::check(&head.method, &head.headers, scheme, local, &shared.hosts) {
+    if let Err(refusal) =
+        guard::check(&head.method, &head.headers, scheme, ends.local, &shared.hosts)
+    {
         return Ok(routes::error(refusal.status, &refusal.message));
     }
     let is_open = matches!(head.uri.path(), "/livez" | "/readyz");
     if !is_open && shared.token.as_ref().is_some_and(|token| !token.is_shown(&head.headers)) {
         return Ok(routes::unauthorized());
     }
+    let is_local_only = shared.api_is_local && shared.token.is_none();
+    if is_local_only && !is_for(ends.peer, head.uri.path()) {
+        return Ok(routes::error(StatusCode::FORBIDDEN, API_IS_LOCAL));
+    }
     discard(body).await?;
     Ok(routes::answer(&head.method, head.uri.path(), &head.headers, &shared.views))
+}
+
+/// Whether a path is for this caller where the API is for those on the machine.
+fn is_for(peer: IpAddr, path: &str) -> bool {
+    peer.to_canonical().is_loopback() || !path.starts_with("/api/")
 }
 
 /// Reads a body to its end, so that the connection stays usable.

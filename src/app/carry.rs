@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::server::AdminServer;
 use crate::autoscaler::{Autoscaler, ProcessLimits, Restored, Statement};
 use crate::cli::args::{DrainArgs, ListenArgs, LogArgs};
 use crate::cli::logging::{self, LogHandle};
 use crate::cli::{complain, exit};
+use crate::kubernetes::client::ConnectError;
 use crate::local::raise_descriptor_limit;
 use crate::local::source::OpenError;
 use crate::local::state::Memory;
@@ -47,6 +48,8 @@ pub(super) enum StartError {
     #[error("{0}")]
     Log(#[from] logging::LogError),
     #[error("{0}")]
+    Cluster(#[from] ConnectError),
+    #[error("{0}")]
     Usage(String),
     #[error("{0}")]
     Listen(#[from] ListenError),
@@ -57,9 +60,9 @@ pub(super) enum StartError {
 impl StartError {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Listen(ListenError::Tls(_) | ListenError::Token(_)) => {
-                exit::CONFIG
-            }
+            Self::Config(_)
+            | Self::Cluster(_)
+            | Self::Listen(ListenError::Tls(_) | ListenError::Token(_)) => exit::CONFIG,
             Self::Log(_) | Self::Usage(_) => exit::USAGE,
             Self::Listen(ListenError::Bind(_)) | Self::Io(_) => exit::FAILURE,
         }
@@ -77,7 +80,7 @@ pub(super) enum Scaling {
 
 /// What one home of the program has of its own.
 pub(super) struct Home<F, T> {
-    /// Makes the source, which may look at what its updates have become.
+    /// Makes the source, which may look at what its updates have become, and at decisions.
     pub(super) source: F,
     /// Makes replicas.
     pub(super) target: T,
@@ -94,6 +97,8 @@ pub(super) struct Home<F, T> {
     pub(super) scaling: Scaling,
     /// Keeps the state, if anything does.
     pub(super) memory: Option<Memory>,
+    /// Told when the way down begins.
+    pub(super) drain: Option<watch::Sender<bool>>,
     /// Counts from before a restart.
     pub(super) restored: BTreeMap<RevisionId, Restored>,
 }
@@ -167,7 +172,7 @@ pub(super) async fn carry<F, S, T>(
     signals: &mut Signals,
 ) -> Result<AdminServer, StartError>
 where
-    F: FnOnce(&Arc<Live>) -> S,
+    F: FnOnce(&Arc<Live>, &Arc<Autoscaler>) -> S,
     S: ConfigSource + 'static,
     T: ScaleTarget + 'static,
 {
@@ -199,7 +204,7 @@ where
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
     control.restore(home.restored);
     let live = control.live();
-    let source = (home.source)(&live);
+    let source = (home.source)(&live, &autoscaler);
     tls.keep_current();
     let sources = Sources {
         live: Arc::clone(&live),
@@ -226,6 +231,9 @@ where
     announce(&http, &inside, &https, admin.address());
     signals.next().await;
     keeping.as_ref().inspect(|keeping| keeping.freeze());
+    if let Some(drain) = home.drain {
+        drain.send_replace(true);
+    }
     tokio::select! {
         () = drain(way_down, &shared, &workers) => {}
         () = signals.next() => tracing::warn!("second signal: ending at once"),

@@ -210,11 +210,17 @@ impl<T: ScaleTarget> Control<T> {
             Update::StartFailed { revision, problem } => {
                 if let Some(live) = self.revision(&revision) {
                     let told = live.fail_waiters(&problem);
-                    tracing::error!(%revision, waiting = told, "{}: {}", problem.reason,
-                        problem.message);
+                    // Somebody reports as long as it is so: said once, and when it was answered.
+                    if told > 0 || self.live.failure(&revision).as_ref() != Some(&problem) {
+                        tracing::error!(%revision, waiting = told, "{}: {}", problem.reason,
+                            problem.message);
+                    }
                     // A late report of one that is forgotten would be listed for ever.
                     self.live.failures.insert(revision, problem);
                 }
+            }
+            Update::Found { revision, replicas, initialized } => {
+                self.restored.insert(revision, Restored { replicas, initialized });
             }
             Update::ColdStart { revision, spawn, ready } => {
                 if let Some(live) = self.revision(&revision) {

@@ -54,6 +54,7 @@ impl Listeners {
     ) -> Result<Self, ListenError> {
         let tls = TlsServers::open(&args.https)?;
         let proxy_protocol = args.https.proxy_protocol;
+        let api_is_local = outside;
         let outside = outside || !inside.is_empty();
         let plain = Arc::new(Entry { proxy_protocol, tls: None, outside });
         let tls_of_https = tls.https.as_ref().map(Arc::clone);
@@ -67,6 +68,8 @@ impl Listeners {
             listener: bind_admin(args.admin)?,
             hosts: args.admin_host.clone(),
             tls: tls.admin.clone(),
+            // Where callers outside come in, the admin listener is open to them, too.
+            api_is_local,
         };
         let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
         let (http, inside, https) = (of(&doors), of(&of_inside), of(&secure));

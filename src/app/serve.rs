@@ -1,4 +1,4 @@
-//! `tidegate serve`: manifests in files, replicas as child processes.
+//! `tidegate serve -f`: manifests in files, replicas as child processes.
 
 use std::cell::RefCell;
 use std::io;
@@ -21,7 +21,12 @@ use super::validate::loader_options;
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
 pub fn serve(args: &ServeArgs) -> ExitCode {
-    live(&args.log, async |log| run(args, log).await)
+    live(&args.log, async |log| {
+        if args.cluster.kubernetes {
+            return super::kubernetes::run(args, log).await;
+        }
+        run(args, log).await
+    })
 }
 
 async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
@@ -39,7 +44,8 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),
         restored: restored(source.take_replicas()),
-        source: |live: &Arc<_>| source.with_outcome(outcome(Arc::clone(live))),
+        drain: None,
+        source: |live: &Arc<_>, _: &Arc<_>| source.with_outcome(outcome(Arc::clone(live))),
     };
     let admin = carry(home, &args.listen, &args.drain, log, &mut signals).await?;
     supervisor.shutdown().await;
@@ -60,7 +66,7 @@ async fn open_source(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<FileSourc
     .await
 }
 
-fn proxy_settings(args: &ServeArgs, log: &Arc<LogHandle>) -> Settings {
+pub(super) fn proxy_settings(args: &ServeArgs, log: &Arc<LogHandle>) -> Settings {
     Settings {
         health_path: args.listen.health_path.clone(),
         trusted_proxies: args.trusted_proxies.clone(),
@@ -79,7 +85,7 @@ fn supervisor_settings(args: &ServeArgs) -> io::Result<SupervisorSettings> {
 }
 
 /// Levels and collectors change as the configuration does.
-fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
+pub(super) fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
     let log = Arc::clone(log);
     let said = RefCell::new(Vec::new());
     Box::new(move |settings: Option<&LoggingSettings>| {

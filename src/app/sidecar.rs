@@ -33,7 +33,10 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
     let revision = configured.revision;
     let depth = configured.queue_depth;
     let home = Home {
-        source: |_: &Arc<_>| BackendSource::new(configured.world, revision.clone(), backend),
+        drain: None,
+        source: |_: &Arc<_>, _: &Arc<_>| {
+            BackendSource::new(configured.world, revision.clone(), backend)
+        },
         target: BackendTarget,
         updates: updates(),
         settings: Settings {

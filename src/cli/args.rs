@@ -1,6 +1,7 @@
 //! Command line arguments. Every option can be given by a variable `TIDEGATE_…` as well; the
 //! command line wins.
 
+mod cluster;
 mod https;
 mod parse;
 mod shared;
@@ -13,12 +14,13 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::model::ServiceId;
 use parse::{duration, listen_address, network, object_name, run_command};
 
+pub use cluster::ClusterArgs;
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
 pub use parse::{RunCommand, StateDir, UpstreamAddress};
 pub use shared::{DrainArgs, ListenArgs, LogArgs, LogFormat};
@@ -44,6 +46,8 @@ Examples:
   tidegate serve -f a.yaml -f b/ --http 0.0.0.0:80 --domain example.com
   tidegate serve -f hello.yaml --run hello='node server.js' --run shop/cart='./cart'
   tidegate serve -f hello.yaml --https :8443 --tls-cert tls.crt --tls-key tls.key
+  tidegate serve --kubernetes                                a cluster's objects, as its pod
+                                                             or by KUBECONFIG
   TIDEGATE_HTTP=127.0.0.1:0 tidegate serve -f hello.yaml     any free port; see the line
                                                              `listening` on standard output
 Each replica is a process that finds its port in the variable PORT. A service without replicas
@@ -137,6 +141,10 @@ pub struct Manifests {
 /// Options of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
+    /// A cluster instead of files.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
     /// Which manifests.
     #[command(flatten)]
     pub manifests: Manifests,
@@ -266,6 +274,10 @@ struct EchoAlone {
     echo: EchoArgs,
 }
 
+fn cli() -> clap::Command {
+    Cli::command().mut_subcommand("serve", cluster::allow)
+}
+
 /// Understands a command line, the program's name first.
 ///
 /// # Errors
@@ -281,7 +293,11 @@ pub fn parse_from(mut arguments: Vec<OsString>) -> Result<Command, clap::Error> 
         Some(first) if first.starts_with('-') => arguments.insert(1, "serve".into()),
         _ => {}
     }
-    let command = Cli::try_parse_from(arguments)?.command;
+    let matches = cli().try_get_matches_from(arguments)?;
+    if let Some(("serve", serve)) = matches.subcommand() {
+        cluster::check(serve).map_err(|(kind, text)| cli().error(kind, text))?;
+    }
+    let command = Cli::from_arg_matches(&matches)?.command;
     let https = match &command {
         Command::Serve(serve) => Some(&serve.listen.https),
         Command::Sidecar(sidecar) => Some(&sidecar.listen.https),

@@ -99,7 +99,14 @@ impl<T: PartialEq> Mirror<T> {
                     self.put(name, keep(object), &changed);
                 }
                 Ok(Event::Delete(object)) => self.put(name_of(&object), None, &changed),
-                Err(error) => tracing::warn!(%error, "a watch broke off; it is made anew"),
+                Err(error) => {
+                    // A kind that the cluster does not have has no objects. It is looked for again.
+                    if is_unknown_kind(&error) && !*self.is_complete.borrow() {
+                        self.replace(HashMap::new(), &changed);
+                    } else {
+                        tracing::warn!(%error, "a watch broke off; it is made anew");
+                    }
+                }
             }
         }
     }
@@ -139,6 +146,11 @@ impl<T: PartialEq> Mirror<T> {
         self.is_complete.send_replace(true);
         names.iter().for_each(changed);
     }
+}
+
+/// Whether the API server has no such kind.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// Namespace and name; objects without a namespace have an empty one.

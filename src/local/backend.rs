@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::model::{EndpointId, Probe, Protocol, RevisionId, RevisionSpec, World};
+use crate::platform::tick::Ticker;
 use crate::platform::{
     ConfigSource, Endpoint, ReplicaCounts, ScaleError, ScaleOrder, ScaleTarget, SourceError,
     Update, Updates,
@@ -15,7 +16,6 @@ use crate::platform::{
 
 use super::health;
 use super::probe::{Prober, pace};
-use super::tick::Ticker;
 
 /// One that has not come for so long is asked less often.
 const LONG_AWAY: Duration = Duration::from_secs(10);

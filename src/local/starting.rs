@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::model::{Probe, ProbeAction, Probes};
+use crate::platform::tick::Ticker;
 
 use super::listening::listening_addresses;
 use super::probe::{Prober, connect_pace, first_open, loopbacks, pace};
-use super::tick::Ticker;
 
 /// From when it is looked where else a program listens.
 const FIRST_LOOK: Duration = Duration::from_millis(300);

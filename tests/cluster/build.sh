@@ -4,12 +4,12 @@
 # folder is kept between runs, below $XDG_CACHE_HOME or ~/.cache, one for each state of the pins;
 # later calls only print it. A first build takes some minutes and 2 GB of memory, and leaves 600 MB.
 #
-# Needs Go and Rust. TIDEGATE_KUBERNETES names a folder that has the programs already.
+# Needs Go and Rust. KUBERNETES_PROGRAMS names a folder that has the programs already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-if [ -n "${TIDEGATE_KUBERNETES:-}" ]; then
-  echo "$TIDEGATE_KUBERNETES"
+if [ -n "${KUBERNETES_PROGRAMS:-}" ]; then
+  echo "$KUBERNETES_PROGRAMS"
   exit
 fi
 

@@ -46,7 +46,7 @@ def check():
     missing = {package for program, package in PROGRAMS.items() if not shutil.which(program)}
     if not (CNI / "bridge").exists():
         missing.add("containernetworking-plugins")
-    if not os.environ.get("TIDEGATE_KUBERNETES") and not shutil.which("go"):
+    if not os.environ.get("KUBERNETES_PROGRAMS") and not shutil.which("go"):
         missing.add("golang-go")
     if missing:
         raise Impossible("install Debian's " + " ".join(sorted(missing)))

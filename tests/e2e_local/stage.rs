@@ -171,6 +171,7 @@ impl Stage {
                 state.endpoints = endpoints;
                 state.counts = counts;
             }
+            Update::Found { revision, .. } => panic!("{revision} was found"),
             Update::StartFailed { revision, problem } => {
                 self.states.entry(revision).or_default().problems.push(problem);
             }

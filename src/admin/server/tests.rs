@@ -158,3 +158,18 @@ fn too_many_requests_at_once_are_refused_not_queued() {
     }
     assert!(get(&server, "/livez").0.starts_with("HTTP/1.1 200 "), "served again");
 }
+
+#[test]
+fn an_api_for_the_machine_itself() {
+    for (peer, path, expected) in [
+        ("127.0.0.1", "/api/v1/services", true),
+        ("::1", "/api/v1/services", true),
+        ("::ffff:127.0.0.1", "/api/v1/services", true),
+        ("10.0.0.7", "/api/v1/services", false),
+        ("fd00::7", "/api/v1/revisions/a/b", false),
+        ("10.0.0.7", "/metrics", true),
+        ("10.0.0.7", "/livez", true),
+    ] {
+        assert_eq!(is_for(peer.parse().unwrap(), path), expected, "{peer} {path}");
+    }
+}

@@ -15,7 +15,7 @@ fn serve(line: &[&str]) -> ServeArgs {
 
 #[test]
 fn definitions_are_consistent() {
-    Cli::command().debug_assert();
+    cli().debug_assert();
     EchoAlone::command().debug_assert();
 }
 
@@ -124,6 +124,31 @@ fn wrong_values_say_what_to_write() {
         (&["-f", "a", "--admin-token-file", "t", "--admin-token", "x"], "cannot be used with"),
         (&["serve"], "--filename <PATH>"),
         (&["sevre"], "serve"),
+    ] {
+        let text = parse(line).unwrap_err().to_string();
+        assert!(text.contains(advice), "{line:?} gives:\n{text}");
+    }
+}
+
+#[test]
+fn a_cluster_instead_of_files() {
+    let args = serve(&["serve", "--kubernetes"]);
+    assert!(args.cluster.kubernetes && args.manifests.files.is_empty());
+    let all = |addresses: &[SocketAddr]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(all(&args.listen.http), ["[::]:8080"]);
+    assert_eq!(all(&args.http_internal), ["[::]:8081"]);
+    assert_eq!(all(&[args.listen.admin]), ["[::]:9095"]);
+    let line = ["--kubernetes", "--namespace", "shop", "--http", ":80", "--admin", ":1"];
+    let args = serve(&line);
+    assert_eq!(args.cluster.namespace.as_deref(), Some("shop"));
+    assert_eq!((all(&args.listen.http).len(), args.listen.admin.port()), (1, 1));
+    for (line, advice) in [
+        (&["serve", "--kubernetes", "-f", "a"][..], "--filename is for serving files"),
+        (&["serve", "--kubernetes", "--run", "a=b"], "--run is for serving files"),
+        (&["serve", "--kubernetes", "--state-dir", "none"], "--state-dir is for serving files"),
+        (&["serve", "-f", "a", "--namespace", "x"], "--kubernetes"),
     ] {
         let text = parse(line).unwrap_err().to_string();
         assert!(text.contains(advice), "{line:?} gives:\n{text}");

@@ -399,7 +399,7 @@ fn change(kind: u8, which: usize, how: usize) -> Change {
             let to = ["a", "x"][how % 2];
             let object = json!({"spec": {"minScale": how, "scaleTargetRef":
                 {"kind": "Service", "name": to}}});
-            Change::Public(["n/s", "n/t", "n/u"][which], (how % 3 > 0).then_some(object))
+            Change::Public(["n/s", "n/t", "n/u"][which], (!how.is_multiple_of(3)).then_some(object))
         }
         _ => {
             let domain = [Some(data(&[("example.com", "")])), None][how % 2].clone();

@@ -83,7 +83,10 @@ mod tests {
 
     use super::*;
 
-    fn rollout(configurations: &[(Option<&str>, &str, u8, &[(&str, u8)])]) -> Option<Rollout> {
+    /// Tag, configuration, per cent, and how it is shared.
+    type Shared<'a> = (Option<&'a str>, &'a str, u8, &'a [(&'a str, u8)]);
+
+    fn rollout(configurations: &[Shared<'_>]) -> Option<Rollout> {
         let share =
             |(name, percent): &(&str, u8)| json!({"revisionName": name, "percent": percent});
         let configuration = |(tag, name, percent, shares): &(_, &str, u8, &[(&str, u8)])| {

@@ -75,8 +75,8 @@ async fn a_foreign_service_is_not_taken() {
     assert!(matches!(done, Err(Trouble::NotOwned(name)) if name == "hello"));
     assert_eq!(server.calls(), ["GET /api/v1/namespaces/ns/services/hello"]);
     let status = two().plan(&led).status(Some("hello"));
-    let conditions = status.list("/conditions").iter();
-    let ingress = conditions.filter(|c| c.text("/type") == "IngressReady").next().unwrap();
+    let mut conditions = status.list("/conditions").iter();
+    let ingress = conditions.find(|c| c.text("/type") == "IngressReady").unwrap();
     assert_eq!((ingress.text("/status"), ingress.text("/reason")), ("False", "NotOwned"));
     assert_eq!(
         ingress.text("/message"),

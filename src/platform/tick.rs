@@ -5,15 +5,21 @@ use std::time::Duration;
 
 /// Pauses of one task.
 #[derive(Debug)]
-pub(super) struct Ticker {
+pub struct Ticker {
     #[cfg(target_os = "linux")]
     timer: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
+}
+
+impl Default for Ticker {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[cfg(target_os = "linux")]
 impl Ticker {
     /// A ticker; without a descriptor left it falls back to tokio's timer.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         #[expect(
@@ -27,7 +33,7 @@ impl Ticker {
     }
 
     /// Waits for `pause`, which must not be zero.
-    pub(super) async fn pause(&self, pause: Duration) {
+    pub async fn pause(&self, pause: Duration) {
         match &self.timer {
             Some(timer) if exact(timer, pause).await.is_ok() => {}
             _ => tokio::time::sleep(pause).await,
@@ -62,12 +68,12 @@ async fn exact(
 #[cfg(not(target_os = "linux"))]
 impl Ticker {
     /// A ticker over tokio's timer.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self {}
     }
 
     /// Waits for `pause`.
-    pub(super) async fn pause(&self, pause: Duration) {
+    pub async fn pause(&self, pause: Duration) {
         tokio::time::sleep(pause).await;
     }
 }

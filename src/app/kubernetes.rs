@@ -1,0 +1,136 @@
+//! `tidegate serve --kubernetes`: objects of a cluster, replicas as pods.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::autoscaler::{Autoscaler, ProcessLimits};
+use crate::cli::args::{ListenArgs, ServeArgs};
+use crate::cli::logging::LogHandle;
+use crate::kubernetes::SETTINGS_NAMESPACE;
+use crate::kubernetes::client::connect;
+use crate::kubernetes::controller;
+use crate::kubernetes::lease::{Leadership, LeaseSettings, elect};
+use crate::kubernetes::observed::Observed;
+use crate::kubernetes::scale::{KubernetesTarget, Why};
+use crate::kubernetes::source::{KubernetesSource, Scope};
+use crate::model::RevisionId;
+use crate::proxy::Settings;
+use crate::revision::QueueLimits;
+
+use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
+use super::serve::{proxy_settings, take_logging};
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
+    let mut signals = Signals::catch()?;
+    let scope = scope(args.cluster.namespace.as_deref());
+    let observed = Arc::new(Observed::default());
+    let (leading, leadership) = elect();
+    let (drain, draining) = watch::channel(false);
+    // Each part has connections of its own: what one does, another does not wait for.
+    let take = take_logging(log);
+    let source =
+        KubernetesSource::new(connect().await?, scope.clone(), Arc::clone(&observed), take);
+    let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
+    let mut tasks = background(&scope, &leadership).await?;
+    let warm = target.clone();
+    tasks.push(tokio::task::spawn_local(async move { warm.keep_warm().await }));
+    let electing = tokio::task::spawn_local({
+        let client = connect().await?;
+        let mut draining = draining;
+        async move {
+            let settings = LeaseSettings::from_environment(&client);
+            let stopped = async {
+                // Gone without a word is the end, too.
+                let _ = draining.wait_for(|draining| *draining).await;
+            };
+            leading.run(&client, &settings, stopped).await;
+        }
+    });
+    let explained = target.clone();
+    let home = Home {
+        target,
+        updates: updates(),
+        settings: Settings { one_machine: false, ..proxy_settings(args, log) },
+        inside: args.http_internal.iter().map(|address| reachable(*address)).collect(),
+        queue: QueueLimits::default(),
+        scaling: Scaling::Decided(ProcessLimits::default()),
+        memory: None,
+        restored: BTreeMap::new(),
+        drain: Some(drain),
+        source: move |_: &Arc<_>, autoscaler: &Arc<Autoscaler>| {
+            explained.explain(why(Arc::clone(autoscaler)));
+            source
+        },
+    };
+    let listen = ListenArgs {
+        http: args.listen.http.iter().map(|address| reachable(*address)).collect(),
+        admin: reachable(args.listen.admin),
+        ..args.listen.clone()
+    };
+    let admin = carry(home, &listen, &args.drain, log, &mut signals).await?;
+    tasks.iter().for_each(JoinHandle::abort);
+    // The Lease is given up, so that the next one need not wait for its end.
+    drop(electing.await);
+    drop(admin);
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// What works beside the data plane, each part with a client of its own.
+async fn background(
+    scope: &Scope,
+    leadership: &Leadership,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let options = controller::Options {
+        namespace: scope.namespace.clone(),
+        settings_namespace: scope.settings.clone(),
+    };
+    let controlling = controller::run(connect().await?, options, leadership.watch());
+    Ok(vec![spawn(controlling)])
+}
+
+fn spawn(work: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    tokio::task::spawn_local(work)
+}
+
+/// Which objects matter: where only one namespace is looked at, its ConfigMaps are the settings.
+fn scope(namespace: Option<&str>) -> Scope {
+    let given = std::env::var("SYSTEM_NAMESPACE").ok().filter(|name| !name.is_empty());
+    let settings = given.or_else(|| namespace.map(str::to_owned));
+    Scope {
+        namespace: namespace.map(str::to_owned),
+        settings: settings.unwrap_or_else(|| SETTINGS_NAMESPACE.to_owned()),
+    }
+}
+
+/// The address, or its like of IPv4 on a node without IPv6.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let is_any = address.is_ipv6() && address.ip().is_unspecified();
+    if is_any && std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+    }
+    address
+}
+
+/// Why a revision has the count it has: its last decision.
+fn why(autoscaler: Arc<Autoscaler>) -> Why {
+    Box::new(move |id: &RevisionId| {
+        let decision = autoscaler.recent(id).pop()?;
+        let view = autoscaler.view(id)?;
+        Some(format!(
+            "load {:.1} over the stable window, {:.1} over the panic window, {} waiting; target \
+             {} each",
+            // Without the sign of a negative zero.
+            decision.stable + 0.0,
+            decision.panic + 0.0,
+            decision.waiting,
+            view.target
+        ))
+    })
+}

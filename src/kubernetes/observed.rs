@@ -1,0 +1,87 @@
+//! What is known of each revision's count: told by the source as the cluster says it, and by the
+//! scaler as soon as a write was answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::model::{EndpointId, RevisionId};
+
+/// One revision's count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Replicas asked for; none while nothing is known.
+    pub replicas: Option<u32>,
+    /// The object that is scaled, by UID.
+    pub uid: Arc<str>,
+    /// Whether the scaler wrote its count once, in this life or another.
+    pub is_ours: bool,
+}
+
+/// A revision as far as the scaler and the source tell each other.
+#[derive(Debug, Default)]
+struct Known {
+    count: Count,
+    /// When it was last scaled from zero.
+    woken: Option<Instant>,
+    /// Names of its pods.
+    pods: HashMap<EndpointId, Arc<str>>,
+}
+
+/// All revisions.
+#[derive(Debug, Default)]
+pub struct Observed {
+    revisions: Mutex<HashMap<RevisionId, Known>>,
+}
+
+impl Observed {
+    /// A revision's count.
+    pub fn count(&self, id: &RevisionId) -> Count {
+        let revisions = self.revisions.lock();
+        revisions.get(id).map(|known| known.count.clone()).unwrap_or_default()
+    }
+
+    /// The cluster says so; true if it said something else before.
+    pub(super) fn reported(&self, id: &RevisionId, count: Count) -> bool {
+        let mut revisions = self.revisions.lock();
+        let known = revisions.entry(id.clone()).or_default();
+        let is_new = known.count != count;
+        known.count = count;
+        is_new
+    }
+
+    /// A write was answered so.
+    pub(super) fn written(&self, id: &RevisionId, replicas: u32) {
+        let mut revisions = self.revisions.lock();
+        let known = revisions.entry(id.clone()).or_default();
+        if known.count.replicas.unwrap_or(0) == 0 && replicas > 0 {
+            known.woken = Some(Instant::now());
+        }
+        known.count.replicas = Some(replicas);
+        known.count.is_ours = true;
+    }
+
+    /// When it was last scaled from zero, told once.
+    pub(super) fn take_woken(&self, id: &RevisionId) -> Option<Instant> {
+        self.revisions.lock().get_mut(id)?.woken.take()
+    }
+
+    /// Names of its pods.
+    pub(super) fn set_pods(&self, id: &RevisionId, pods: HashMap<EndpointId, Arc<str>>) {
+        self.revisions.lock().entry(id.clone()).or_default().pods = pods;
+    }
+
+    /// The names of these pods, as far as they are known.
+    pub(super) fn pods(&self, id: &RevisionId, of: &[EndpointId]) -> Vec<(EndpointId, Arc<str>)> {
+        let revisions = self.revisions.lock();
+        let Some(known) = revisions.get(id) else { return Vec::new() };
+        of.iter().filter_map(|id| Some((id.clone(), Arc::clone(known.pods.get(id)?)))).collect()
+    }
+
+    /// It is gone.
+    pub(super) fn forget(&self, id: &RevisionId) {
+        self.revisions.lock().remove(id);
+    }
+}
