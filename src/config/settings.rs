@@ -3,6 +3,7 @@
 
 mod autoscaler;
 mod defaults;
+mod deployment;
 mod domain;
 mod features;
 mod gc;
@@ -14,6 +15,7 @@ mod reader;
 
 pub use autoscaler::{AutoscalerConfig, parse_config_autoscaler};
 pub use defaults::{DefaultsConfig, parse_config_defaults};
+pub use deployment::{DeploymentConfig, parse_config_deployment};
 pub use domain::{DomainConfig, DomainRule, parse_config_domain};
 pub use features::{Features, Flag, parse_config_features};
 pub use gc::{RetentionConfig, parse_config_gc};

@@ -12,6 +12,7 @@ mod domain_mapping;
 pub mod meta;
 pub mod object;
 pub mod objects;
+mod revision;
 mod route;
 mod service;
 pub mod settings;
@@ -67,6 +68,9 @@ async fn reconcile(cluster: &Cluster, leading: &watch::Receiver<bool>) {
         })),
         Box::pin(keep_working("Configuration", &queues.configurations, leading, |name| {
             configuration::reconcile(cluster, name)
+        })),
+        Box::pin(keep_working("Revision", &queues.revisions, leading, |name| {
+            revision::reconcile(cluster, name)
         })),
         Box::pin(keep_working("Route", &queues.routes, leading, |name| {
             route::reconcile(cluster, name)

@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::config::admission::{AdmissionContext, config_map_data};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::{
-    Data, DomainConfig, NetworkConfig, RetentionConfig, parse_config_autoscaler,
-    parse_config_defaults, parse_config_domain, parse_config_features, parse_config_gc,
-    parse_config_network,
+    Data, DeploymentConfig, DomainConfig, NetworkConfig, RetentionConfig, parse_config_autoscaler,
+    parse_config_defaults, parse_config_deployment, parse_config_domain, parse_config_features,
+    parse_config_gc, parse_config_network,
 };
 
 /// What settings say.
@@ -21,6 +21,8 @@ use crate::config::settings::{
 pub struct Settings {
     /// `config-autoscaler`, `config-defaults`, `config-features`.
     pub admission: AdmissionContext,
+    /// `config-deployment`.
+    pub deployment: DeploymentConfig,
     /// `config-gc`.
     pub retention: RetentionConfig,
     /// `config-domain`.
@@ -50,6 +52,7 @@ impl SettingsCell {
         take("config-autoscaler", of, parse_config_autoscaler, &mut admission.autoscaler);
         take("config-defaults", of, parse_config_defaults, &mut admission.defaults);
         take("config-features", of, parse_config_features, &mut admission.features);
+        take("config-deployment", of, parse_config_deployment, &mut settings.deployment);
         take("config-gc", of, parse_config_gc, &mut settings.retention);
         take("config-domain", of, parse_config_domain, &mut settings.domain);
         take("config-network", of, parse_config_network, &mut settings.network);

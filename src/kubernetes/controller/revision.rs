@@ -1,0 +1,202 @@
+//! A revision: its Deployment, its private Service and its PodAutoscaler, and what became of them
+//! (`pkg/reconciler/revision`, `pkg/reconciler/autoscaling/kpa`).
+
+mod made;
+mod pod;
+mod scaler;
+mod status;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use super::Cluster;
+use super::admitted::admitted;
+use super::object::{Object, Parts};
+use super::settings::Settings;
+use super::work::{Failure, Next};
+use super::write::Weight;
+use crate::kubernetes::kinds::Kind;
+use crate::kubernetes::{CONTROLLER_MANAGER, SCALER_MANAGER, names};
+use crate::model::ObjectName;
+use made::{UNREACHABLE, bounds, name_of};
+use scaler::{Scale, ScalerStatus};
+use status::RevisionStatus;
+
+/// Brings a revision in order.
+///
+/// # Errors
+/// A write failed, or something of its name belongs to somebody else.
+pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
+    let Some(object) = cluster.revisions.get(&name).filter(|object| !object.is_leaving) else {
+        forget(cluster, &name);
+        return Ok(Next::WhenTold);
+    };
+    let revision = object.value();
+    let settings = cluster.settings.get();
+    let mut status = RevisionStatus::of(&revision, Timestamp::now());
+    let was_ready = status.is_ready();
+    let mut filled = None;
+    let done = match admitted(&revision, &settings.admission) {
+        Ok(full) => {
+            let revision = filled.insert(full);
+            follow(cluster, revision, &settings, &mut status).await
+        }
+        Err(problem) => {
+            // Only without the webhook.
+            status.unavailable("InvalidRevision", &problem);
+            Ok(())
+        }
+    };
+    if let Err(failure) = &done {
+        cluster.writer.event(&revision, Weight::Warning, "InternalError", failure.to_string());
+    }
+    if !was_ready && status.is_ready() {
+        let message = "Revision becomes ready upon all resources being ready".to_owned();
+        cluster.writer.event(&revision, Weight::Normal, "RevisionReady", message);
+    }
+    let wanted = status.value(filled.as_ref().unwrap_or(&revision));
+    cluster.writer.status(Kind::Revision, &revision, &wanted).await?;
+    done.map(|()| Next::WhenTold)
+}
+
+fn forget(cluster: &Cluster, revision: &ObjectName) {
+    let of = |name: String| ObjectName::new(&*revision.namespace, name);
+    cluster.writer.forget(Kind::Deployment, &of(names::deployment(&revision.name)));
+    cluster.writer.forget(Kind::CoreService, &of(names::private_service(&revision.name)));
+    cluster.writer.forget(Kind::PodAutoscaler, revision);
+}
+
+async fn follow(
+    cluster: &Cluster,
+    revision: &Value,
+    settings: &Settings,
+    status: &mut RevisionStatus,
+) -> Result<(), Failure> {
+    let deployment = make_deployment(cluster, revision, settings, status).await?;
+    let pods = cluster.pods.of(&revision.name());
+    let pods: Vec<Value> =
+        pods.iter().filter(|pod| !pod.is_leaving).map(|pod| pod.value()).collect();
+    status.take_deployment(&deployment, &pods, settings.deployment.pod_is_always_schedulable);
+    make_private_service(cluster, revision, status).await?;
+    let scale = Scale::of(&deployment);
+    let is_broken = status.is_broken() && scale.wanted > 0 && scale.ready == 0;
+    let scaler = make_scaler(cluster, revision, settings, is_broken, status).await?;
+    let is_reachable = made::reachability(revision, is_broken) != UNREACHABLE;
+    let bounds = bounds(revision, &settings.admission.autoscaler, is_reachable);
+    let mut scaler_status = ScalerStatus::of(&scaler, Timestamp::now());
+    let name = revision.name();
+    let private = name_of(revision, names::private_service);
+    scaler_status.take(&name.name, &private.name, scale, &bounds);
+    status.take_scaler(&scaler_status, scale);
+    let wanted = scaler_status.value(&scaler);
+    cluster.writer.status(Kind::PodAutoscaler, &scaler, &wanted).await
+}
+
+/// The Deployment as it is now, made or brought up to date.
+async fn make_deployment(
+    cluster: &Cluster,
+    revision: &Value,
+    settings: &Settings,
+    status: &mut RevisionStatus,
+) -> Result<Value, Failure> {
+    let name = name_of(revision, names::deployment);
+    let kept = cluster.deployments.get(&name);
+    let known = match &kept {
+        Some(kept) => Some(kept.value()),
+        None => cluster.writer.read(Kind::Deployment, &name).await?,
+    };
+    let Some(live) = known else {
+        status.deploying();
+        let replicas = made::initial_replicas(revision, &settings.admission.autoscaler);
+        let wanted = made::deployment(revision, settings, Some(replicas));
+        let made = cluster.writer.apply(Kind::Deployment, &wanted, None).await;
+        let made = made.inspect_err(|failure| refused(status, failure))?;
+        hold_count(cluster, revision, replicas.into()).await?;
+        return Ok(made);
+    };
+    if !live.is_controlled_by(revision) {
+        return Err(foreign(revision, "Deployment", &name, status));
+    }
+    // Without a second owner, leaving the count out would reset it.
+    if !kept.as_deref().is_some_and(is_held) {
+        hold_count(cluster, revision, Scale::of(&live).wanted).await?;
+    }
+    let wanted = made::deployment(revision, settings, None);
+    let made = cluster.writer.apply(Kind::Deployment, &wanted, Some(&live)).await;
+    made.inspect_err(|failure| refused(status, failure))
+}
+
+/// Whether somebody else owns a Deployment's count.
+fn is_held(deployment: &Object) -> bool {
+    deployment.scalers.iter().any(|manager| **manager != *CONTROLLER_MANAGER)
+}
+
+/// Makes the scaler an owner of the count, unless somebody has taken it over by now.
+async fn hold_count(cluster: &Cluster, revision: &Value, replicas: i64) -> Result<(), Failure> {
+    let part = made::held_count(revision, replicas);
+    match cluster.writer.apply_as(SCALER_MANAGER, Kind::Deployment, &part).await {
+        Err(failure) if failure.code() == Some(409) => Ok(()),
+        other => other,
+    }
+}
+
+/// What the API server does not take is the manifest's fault: unknown and doubled fields are
+/// answered with 500.
+fn refused(status: &mut RevisionStatus, failure: &Failure) {
+    if matches!(failure.code(), Some(400 | 403 | 422 | 500)) {
+        status.unavailable("FailedCreate", &failure.words());
+    }
+}
+
+async fn make_private_service(
+    cluster: &Cluster,
+    revision: &Value,
+    status: &mut RevisionStatus,
+) -> Result<(), Failure> {
+    let name = name_of(revision, names::private_service);
+    let live = match cluster.revision_services.get(&name) {
+        Some(kept) => Some(kept.value()),
+        None => cluster.writer.read(Kind::CoreService, &name).await?,
+    };
+    if live.as_ref().is_some_and(|live| !live.is_controlled_by(revision)) {
+        return Err(foreign(revision, "Service", &name, status));
+    }
+    let wanted = made::private_service(revision);
+    cluster.writer.apply(Kind::CoreService, &wanted, live.as_ref()).await.map(drop)
+}
+
+async fn make_scaler(
+    cluster: &Cluster,
+    revision: &Value,
+    settings: &Settings,
+    is_broken: bool,
+    status: &mut RevisionStatus,
+) -> Result<Value, Failure> {
+    let name = revision.name();
+    let live = match cluster.pod_autoscalers.get(&name) {
+        Some(kept) => Some(kept.value()),
+        None => cluster.writer.read(Kind::PodAutoscaler, &name).await?,
+    };
+    if live.as_ref().is_some_and(|live| !live.is_controlled_by(revision)) {
+        return Err(foreign(revision, "PodAutoscaler", &name, status));
+    }
+    let wanted = made::pod_autoscaler(revision, &settings.admission.autoscaler, is_broken);
+    cluster.writer.apply(Kind::PodAutoscaler, &wanted, live.as_ref()).await
+}
+
+/// Somebody else has an object of that name.
+fn foreign(
+    revision: &Value,
+    kind: &str,
+    name: &ObjectName,
+    status: &mut RevisionStatus,
+) -> Failure {
+    let name = &name.name;
+    let message = format!("There is an existing {kind} {name:?} that we do not own.");
+    status.unavailable("NotOwned", &message);
+    let revision = revision.text("/metadata/name");
+    Failure::Other(format!("revision: {revision:?} does not own {kind}: {name:?}"))
+}
+
+#[cfg(test)]
+mod tests;
