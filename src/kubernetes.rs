@@ -36,6 +36,7 @@ pub mod names;
 pub mod observed;
 pub mod scale;
 pub mod source;
+pub mod webhook;
 pub mod work;
 
 /// Annotation of a Route with the shares in effect while its traffic moves step by step: JSON as

@@ -14,6 +14,7 @@ use tidegate::config::settings::parse_config_autoscaler;
 use tidegate::config::text::Quantity;
 use tidegate::config::yaml::Node;
 use tidegate::config::{AdmissionContext, ConfigProblem, admit};
+use tidegate::kubernetes::webhook;
 
 /// Problems with one message and its details, at their paths.
 type Merged = BTreeMap<(String, String), BTreeSet<String>>;
@@ -165,6 +166,60 @@ fn differences(row: &Json) -> Option<String> {
         return found.valid.then(|| "must be refused".to_owned());
     }
     (found != wanted).then(|| format!("wanted {wanted:#?}\nfound {found:#?}"))
+}
+
+/// The same row asked of the webhook: the verdict, and the text that `kubectl` prints.
+fn through_the_webhook(row: &Json) -> Option<String> {
+    let (object, stored) = (&row["object"], row.get("old_object"));
+    let review = serde_json::json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "1",
+            "kind": {"group": "serving.knative.dev", "version": "v1", "kind": object["kind"]},
+            "resource": {"group": "serving.knative.dev", "version": "v1", "resource": "any"},
+            "operation": if stored.is_some() { "UPDATE" } else { "CREATE" },
+            "userInfo": {"username": "anna"}, "object": object, "oldObject": stored,
+        },
+    });
+    let autoscaler = parse_config_autoscaler(&texts(&row["configmap"])).unwrap();
+    let ctx = AdmissionContext { autoscaler, ..AdmissionContext::default() };
+    let answer = webhook::answer(webhook::VALIDATION, review.to_string().as_bytes(), &ctx);
+    let answer: Json = serde_json::from_slice(&answer.unwrap()).unwrap();
+    let response = &answer["response"];
+    let found = (response["allowed"].as_bool(), response["status"]["message"].as_str());
+    let wanted = row["error"].as_str().map(|error| format!("validation failed: {error}"));
+    if row.get("decode_error").is_some() {
+        // The decoder's text is the original's own affair; of a field that is not known the API
+        // server speaks itself.
+        let is_unknown = |w: &Json| w.as_str().is_some_and(|w| w.contains("unknown field"));
+        let warned = response["warnings"].as_array().is_some_and(|all| all.iter().any(is_unknown));
+        return (found.0 == Some(true) && !warned).then(|| "must be refused".to_owned());
+    }
+    if wanted.as_ref().is_some_and(|text| text.contains("(-old +new)")) {
+        return (found.0 != Some(false)).then(|| "must be refused".to_owned());
+    }
+    let wanted = (row["valid"].as_bool(), wanted.as_deref());
+    (found != wanted).then(|| format!("wanted {wanted:?}\nfound {found:?}"))
+}
+
+#[test]
+fn the_webhook_says_the_same() {
+    let (mut count, mut failures) = (0, Vec::new());
+    for file in oracle::files("validation") {
+        for row in file.json["rows"].as_array().unwrap() {
+            if !matches!(row["kind"].as_str().unwrap(), "service" | "route" | "service-update") {
+                continue;
+            }
+            count += 1;
+            if let Some(difference) = through_the_webhook(row) {
+                let id = row["id"].as_str().unwrap_or("?");
+                failures.push(format!("{} {id}: {difference}", file.path.display()));
+            }
+        }
+    }
+    println!("{count} cases");
+    assert!(count >= 300, "only {count} cases");
+    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]

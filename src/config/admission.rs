@@ -33,6 +33,7 @@ pub use annotations::{
 };
 pub use plain::{config_map_data, logging_settings, value_bytes};
 pub use scaling::pod_autoscaler_annotations;
+pub use update::is_same_spec;
 
 use serde_json::Value as Json;
 

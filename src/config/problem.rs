@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, where, and what to write instead.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -69,6 +70,24 @@ impl ConfigProblem {
         self.document = document;
         self
     }
+}
+
+/// All problems as Knative's webhook writes them (`knative.dev/pkg/apis/field_error.go`): those
+/// with the same message and details share a line, lines and paths are in order.
+pub fn knative_text(problems: &[ConfigProblem]) -> String {
+    let mut lines: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for problem in problems {
+        let details = problem.details.as_deref().unwrap_or_default();
+        let paths = lines.entry((&problem.message, details)).or_default();
+        // No field name holds ", ".
+        paths.extend(problem.path.split(", ").filter(|path| !path.is_empty()));
+    }
+    let line = |((message, details), paths): ((&str, &str), BTreeSet<&str>)| {
+        let paths: Vec<&str> = paths.into_iter().collect();
+        let details = if details.is_empty() { String::new() } else { format!("\n{details}") };
+        format!("{message}: {}{details}", paths.join(", "))
+    };
+    lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl From<SyntaxError> for ConfigProblem {

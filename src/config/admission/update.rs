@@ -93,6 +93,12 @@ fn differences(old: &Json, new: &Json, ty: &Type, at: &Path, found: &mut Vec<Str
     }
 }
 
+/// Whether the specs of two objects of a kind say the same.
+pub fn is_same_spec(kind: super::Kind, old: &Json, new: &Json) -> bool {
+    let spec = format!("{}Spec", kind.schema());
+    same(child(old, "spec"), child(new, "spec"), &spec, Likeness::Meaning)
+}
+
 /// Creator and last modifier: the first may not change, the second only with the spec.
 pub(super) fn check_authors(old: &Json, new: &Json, spec_kind: &str, out: &mut Findings) {
     let (before, after) = (annotations(old), annotations(new));

@@ -1,0 +1,226 @@
+//! The webhook's certificate: an authority of its own, a certificate for the names by which the
+//! API server calls it, and the pair in use, which is exchanged without anybody noticing.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// How long the authority is valid.
+const AUTHORITY: Duration = Duration::from_secs(10 * 365 * DAY);
+/// A new authority is made when the old one is valid for less than this.
+const AUTHORITY_LEFT: Duration = Duration::from_secs(365 * DAY);
+/// How long a certificate is valid.
+const CERTIFICATE: Duration = Duration::from_secs(90 * DAY);
+/// A new certificate is made when the old one is valid for less than this.
+const CERTIFICATE_LEFT: Duration = Duration::from_secs(30 * DAY);
+/// Clocks of the cluster may differ by this.
+const SKEW: Duration = Duration::from_secs(3600);
+const DAY: u64 = 24 * 3600;
+
+/// A certificate cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// Making it failed.
+    #[error("a certificate cannot be made: {0}")]
+    Make(#[from] rcgen::Error),
+    /// What was found is damaged.
+    #[error("the certificate cannot be used: {0}")]
+    Use(String),
+}
+
+/// An authority and a certificate of it, as they are kept in the Secret; PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// Certificates that the API server is to trust: the authority's, then its predecessor's.
+    pub authorities: String,
+    /// The authority's key.
+    pub authority_key: String,
+    /// The server's certificate.
+    pub certificate: String,
+    /// The server's key.
+    pub key: String,
+}
+
+impl Issued {
+    /// An authority and a certificate for the names (DNS names and addresses).
+    ///
+    /// # Errors
+    /// The library's own.
+    pub fn new(names: &[String], now: SystemTime) -> Result<Self, CertificateError> {
+        let key = KeyPair::generate()?;
+        let authority = authority_params(now).self_signed(&key)?.pem();
+        Self::issue(authority, key.serialize_pem(), names, now)
+    }
+
+    fn issue(
+        authorities: String,
+        authority_key: String,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
+        // Of the authority only its name and key matter for what it signs.
+        let issuer = Issuer::new(authority_params(now), KeyPair::from_pem(&authority_key)?);
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = name("tidegate webhook");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = (now - SKEW).into();
+        params.not_after = (now + CERTIFICATE).into();
+        let certificate = params.signed_by(&key, &issuer)?.pem();
+        Ok(Self { authorities, authority_key, certificate, key: key.serialize_pem() })
+    }
+
+    /// What is to take its place as of `now`, none if it is fine: anew if it cannot be used, with
+    /// a new authority beside the old one in time, with a new certificate in time or when a name
+    /// is missing.
+    ///
+    /// # Errors
+    /// The library's own.
+    pub fn renewed(
+        &self,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<Option<Self>, CertificateError> {
+        let Ok((_, authority, leaf)) = self.parts() else { return Self::new(names, now).map(Some) };
+        let left = |certificate: &Certificate| {
+            let end = certificate.tbs_certificate().validity().not_after.to_system_time();
+            end.duration_since(now).unwrap_or_default()
+        };
+        if left(&authority) < AUTHORITY_LEFT {
+            let mut new = Self::new(names, now)?;
+            if left(&authority) > Duration::ZERO {
+                new.authorities.push_str(first_pem(&self.authorities));
+            }
+            return Ok(Some(new));
+        }
+        let known = names_of(&leaf);
+        if left(&leaf) >= CERTIFICATE_LEFT && names.iter().all(|name| known.contains(name)) {
+            return Ok(None);
+        }
+        let (authorities, key) = (self.authorities.clone(), self.authority_key.clone());
+        Self::issue(authorities, key, names, now).map(Some)
+    }
+
+    /// What TLS needs, and both certificates.
+    fn parts(&self) -> Result<(CertifiedKey, Certificate, Certificate), CertificateError> {
+        let broken = |error: &dyn std::fmt::Display| CertificateError::Use(error.to_string());
+        let der = |pem: &str| {
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| broken(&error))
+        };
+        let parse =
+            |der: &CertificateDer<'_>| Certificate::from_der(der).map_err(|error| broken(&error));
+        let leaf = der(&self.certificate)?;
+        let (authority, parsed) = (parse(&der(&self.authorities)?)?, parse(&leaf)?);
+        KeyPair::from_pem(&self.authority_key)?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|e| broken(&e))?;
+        let key = ring::sign::any_supported_type(&key).map_err(|error| broken(&error))?;
+        let pair = CertifiedKey::new(vec![leaf], key);
+        pair.keys_match().map_err(|error| broken(&error))?;
+        if parsed.tbs_certificate().issuer() != authority.tbs_certificate().subject() {
+            return Err(broken(&"it is not of the authority beside it"));
+        }
+        Ok((pair, authority, parsed))
+    }
+
+    /// The authority that the certificate is of, PEM.
+    pub fn authority(&self) -> &str {
+        first_pem(&self.authorities)
+    }
+}
+
+fn authority_params(now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name("tidegate webhook authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + AUTHORITY).into();
+    params
+}
+
+fn name(common: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common);
+    name
+}
+
+/// The first of several certificates, with its end of line.
+fn first_pem(text: &str) -> &str {
+    const END: &str = "-----END CERTIFICATE-----";
+    let end = text.find(END).map_or(text.len(), |at| at + END.len());
+    let rest = text.get(end..).unwrap_or_default();
+    let line_end = rest.len() - rest.trim_start_matches(['\r', '\n']).len();
+    text.get(..end + line_end).unwrap_or(text)
+}
+
+/// DNS names and addresses of a certificate.
+fn names_of(certificate: &Certificate) -> Vec<String> {
+    let Ok(Some((_, SubjectAltName(names)))) = certificate.tbs_certificate().get_extension() else {
+        return Vec::new();
+    };
+    let text = |name: &GeneralName| match name {
+        GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+        GeneralName::IpAddress(octets) => {
+            let octets = octets.as_bytes();
+            let v4 = <[u8; 4]>::try_from(octets).map(std::net::IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(octets).map(std::net::IpAddr::from))
+                .ok()
+                .map(|address| address.to_string())
+        }
+        _ => None,
+    };
+    names.iter().filter_map(text).collect()
+}
+
+/// The pair that handshakes are made with.
+#[derive(Debug, Default)]
+pub struct Served {
+    pair: ArcSwapOption<CertifiedKey>,
+}
+
+impl Served {
+    /// Puts a pair in use.
+    ///
+    /// # Errors
+    /// It cannot be used; the former one stays.
+    pub fn put(&self, issued: &Issued) -> Result<(), CertificateError> {
+        let (pair, _, _) = issued.parts()?;
+        self.pair.store(Some(Arc::new(pair)));
+        Ok(())
+    }
+
+    /// The library's configuration with whatever pair is in use; without one handshakes fail.
+    pub(super) fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        // One protocol: the API server spreads over replicas only with one connection per request.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.pair.load_full()
+    }
+}
