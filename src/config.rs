@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod problem;
+pub mod retention;
 pub mod rollout;
 pub mod scaling;
 pub mod settings;

@@ -7,6 +7,7 @@
 
 pub mod admitted;
 mod cluster;
+mod collection;
 mod configuration;
 mod domain_mapping;
 pub mod meta;
@@ -68,6 +69,9 @@ async fn reconcile(cluster: &Cluster, leading: &watch::Receiver<bool>) {
         })),
         Box::pin(keep_working("Configuration", &queues.configurations, leading, |name| {
             configuration::reconcile(cluster, name)
+        })),
+        Box::pin(keep_working("collection", &queues.collections, leading, |name| {
+            collection::reconcile(cluster, name)
         })),
         Box::pin(keep_working("Revision", &queues.revisions, leading, |name| {
             revision::reconcile(cluster, name)

@@ -3,19 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::admitted::{Objects, metadata_map};
 use super::identity::{Kind, ObjectKey};
 use super::revisions::Configuration;
 use super::routes::RouteDraft;
 use super::stamp::{ConfigurationStamps, StampedRevision, Stamps};
+use crate::config::retention::{self, Idle, KEEP};
 use crate::config::rollout::UnixNanos;
 use crate::config::settings::RetentionConfig;
 use crate::model::RevisionId;
-
-/// Annotation of a template whose revision is never collected.
-const KEEP: &str = "serving.knative.dev/no-gc";
 
 /// Seconds since the Unix epoch, as stamps note them.
 const fn seconds(now: UnixNanos) -> u64 {
@@ -124,27 +121,17 @@ impl ConfigurationStamps {
         limits: &RetentionConfig,
         now: u64,
     ) -> impl Iterator<Item = &'a StampedRevision> {
-        let mut idle: Vec<&StampedRevision> = self
+        let idle = self
             .revisions
             .iter()
             .filter(|revision| revision.name != self.latest && !revision.is_kept())
             .filter(|revision| !in_use(revision))
-            .collect();
-        // Oldest first; among equals in the order they were made.
-        idle.sort_by_key(|revision| revision.inactive_since.unwrap_or(now));
-        let mut may_go = idle.len().saturating_sub(limits.min_non_active);
-        let (mut expired, mut kept) = (Vec::new(), Vec::new());
-        for revision in idle {
-            if may_go > 0 && revision.is_stale(limits, now) {
-                may_go -= 1;
-                expired.push(revision);
-            } else {
-                kept.push(revision);
-            }
-        }
-        let surplus = limits.max_non_active.map_or(0, |max| kept.len().saturating_sub(max));
-        expired.extend(kept.drain(..surplus));
-        expired.into_iter()
+            .map(|revision| Idle {
+                revision,
+                created: if revision.created == 0 { now } else { revision.created },
+                last_active: revision.inactive_since.unwrap_or(now),
+            });
+        retention::expired(idle.collect(), limits, now)
     }
 }
 
@@ -153,18 +140,6 @@ impl StampedRevision {
     fn is_kept(&self) -> bool {
         let annotations: BTreeMap<_, _> = metadata_map(&self.admitted, "annotations");
         annotations.get(KEEP).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    }
-
-    fn is_stale(&self, limits: &RetentionConfig, now: u64) -> bool {
-        if limits.since_create.is_none() && limits.since_last_active.is_none() {
-            return false;
-        }
-        let is_over = |limit: Option<Duration>, since: u64| {
-            limit.is_none_or(|limit| Duration::from_secs(now.saturating_sub(since)) >= limit)
-        };
-        let created = if self.created == 0 { now } else { self.created };
-        is_over(limits.since_create, created)
-            && is_over(limits.since_last_active, self.inactive_since.unwrap_or(now))
     }
 }
 
@@ -181,6 +156,8 @@ impl Stamps {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

@@ -13,6 +13,7 @@ use super::super::object::Parts;
 use super::super::settings::Settings;
 use super::pod::{PORT_NAME, is_h2c, pod_spec, serving};
 use crate::config::admission::Annotations;
+use crate::config::retention::KEEP;
 use crate::config::scaling;
 use crate::config::settings::AutoscalerConfig;
 use crate::kubernetes::kinds::Kind;
@@ -23,7 +24,7 @@ use crate::model::{ContainerConcurrency, ObjectName, ScalingSpec};
 const NOT_LABELS: [&str; 2] = [ROUTE, ROUTING_STATE];
 /// Annotations that are not handed down.
 const NOT_ANNOTATIONS: [&str; 4] =
-    ["serving.knative.dev/lastPinned", "serving.knative.dev/no-gc", ROUTING_STATE_MODIFIED, ROUTES];
+    ["serving.knative.dev/lastPinned", KEEP, ROUTING_STATE_MODIFIED, ROUTES];
 /// Group of the annotations that are for the autoscaler alone.
 const AUTOSCALING: &str = "autoscaling.knative.dev";
 /// Label with the application's name.
