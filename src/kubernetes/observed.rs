@@ -43,13 +43,13 @@ impl Observed {
         revisions.get(id).map(|known| known.count.clone()).unwrap_or_default()
     }
 
-    /// The cluster says so; true if it said something else before.
-    pub(super) fn reported(&self, id: &RevisionId, count: Count) -> bool {
+    /// The cluster says so. What was taken over once stays so, for somebody else who writes the
+    /// count takes every trace of it away.
+    pub(super) fn reported(&self, id: &RevisionId, count: Count) {
         let mut revisions = self.revisions.lock();
         let known = revisions.entry(id.clone()).or_default();
-        let is_new = known.count != count;
-        known.count = count;
-        is_new
+        let is_ours = known.count.is_ours && known.count.uid == count.uid;
+        known.count = Count { is_ours: is_ours || count.is_ours, ..count };
     }
 
     /// A write was answered so.

@@ -188,6 +188,8 @@ enum After {
     Again,
     /// The same after a pause, or as soon as there is a newer order.
     Pause(Duration),
+    /// Somebody else has the count.
+    Contested,
     /// The next order may try again.
     Rest,
 }
@@ -208,8 +210,9 @@ impl Shared {
                         () = sleep(pause) => {}
                     }
                 }
-                After::Rest if write.is_wake() && !is_forced => is_forced = true,
-                After::Rest => return self.rest(id),
+                // Requests wait: whoever wrote the zero, it is not left at that.
+                After::Contested if write.is_wake() && !is_forced => is_forced = true,
+                After::Contested | After::Rest => return self.rest(id),
             }
         }
     }
@@ -320,7 +323,7 @@ impl Shared {
                 } else {
                     tracing::warn!(revision = %id, %managers, "somebody else wrote the count");
                 }
-                After::Rest
+                After::Contested
             }
             // What is observed will say so.
             Answer::NotZero => After::Pause(BACKOFF),

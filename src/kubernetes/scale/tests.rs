@@ -268,8 +268,8 @@ async fn who_goes_on_writing_the_count_gets_it() {
         let events = stage.server.events.lock().join("\n");
         assert!(events.starts_with("ScaleConflict: hpa writes the replicas of"), "{events}");
         assert_eq!(events.lines().count(), 1);
-        // From zero it is written, whoever wrote the zero.
-        stage.observe(0, true);
+        // From zero it is written, whoever wrote the zero and left no trace of who did before.
+        stage.observe(0, false);
         stage.order(1, &[]).await;
         stage.at(299_000).await;
         assert_eq!(stage.seen(), "0 5, 2000 5, 4000 5, 298000 1, 298000 forced 1");
