@@ -26,6 +26,7 @@
 //! Pods carry Knative's labels: `serving.knative.dev/revision`, `…/configuration`, `…/service`.
 //! A container's user port is where tidegate connects: there is no sidecar.
 
+pub mod certificates;
 pub mod client;
 pub mod conditions;
 pub mod controller;

@@ -7,6 +7,7 @@
 mod certificate;
 mod choice;
 mod handshake;
+mod named;
 mod reload;
 mod server;
 #[cfg(test)]
@@ -14,4 +15,5 @@ mod tests;
 
 pub use certificate::{PairError, PairFiles};
 pub use handshake::{Handshake, Outcome};
+pub use named::NamedPair;
 pub use server::{CertificateState, TlsError, TlsServer};

@@ -26,6 +26,7 @@ use crate::platform::{ConfigSource, ScaleTarget, Update, Updates};
 use crate::proxy::{AccessLog, DrainState, Settings, Shared};
 use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
+use crate::tls::NamedPair;
 
 use super::control::{Control, ControlParts, Live};
 use super::https::ShownAt;
@@ -91,6 +92,8 @@ pub(super) struct Home<F, T> {
     /// Addresses of data listeners for callers inside: where there are any, or other machines,
     /// hosts that only those see are answered there alone.
     pub(super) inside: Vec<SocketAddr>,
+    /// Certificates of single hosts, as they are found.
+    pub(super) certificates: Option<watch::Receiver<Vec<NamedPair>>>,
     /// Bounds of waiting requests.
     pub(super) queue: QueueLimits,
     /// Who decides.
@@ -190,7 +193,9 @@ where
         Scaling::Stated(_) => ProcessLimits::default(),
     };
     let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
-    let shown_at = ShownAt::new(&http, &inside, https_port);
+    // Without a certificate for all, only single hosts have https.
+    let shown_port = https_port.filter(|_| listen.https.pairs().next().is_some());
+    let shown_at = ShownAt::new(&http, &inside, shown_port);
     let seed = fastrand::u64(..);
     let workers = Rc::new(start_workers(listen.worker_count(), &shared, doors, seed)?);
     let parts = ControlParts {
@@ -206,6 +211,9 @@ where
     let live = control.live();
     let source = (home.source)(&live, &autoscaler);
     tls.keep_current();
+    if let Some(certificates) = home.certificates {
+        tls.take_named(certificates);
+    }
     let sources = Sources {
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),

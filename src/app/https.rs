@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
 use crate::admin::metrics::{Family, Kind, Label, Value};
 use crate::admin::{Token, TokenError};
 use crate::cli::args::{HttpsArgs, TokenArgs};
 use crate::model::{ServiceSpec, is_cluster_local};
-use crate::tls::{PairFiles, TlsError, TlsServer};
+use crate::tls::{NamedPair, PairFiles, TlsError, TlsServer};
 
 /// Protocols offered, the preferred one first.
 const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
@@ -80,7 +82,8 @@ impl TlsServers {
         let pair = |(cert, key): (&Path, &Path)| PairFiles { cert: cert.into(), key: key.into() };
         let pairs: Vec<PairFiles> = args.pairs().map(pair).collect();
         let mut servers = Self::default();
-        if !pairs.is_empty() {
+        // Without any, hosts may get theirs later.
+        if !args.https.is_empty() {
             servers.https = Some(TlsServer::open(pairs, &PROTOCOLS, now)?);
         }
         if let (Some(cert), Some(key)) = (&args.admin.admin_tls_cert, &args.admin.admin_tls_key) {
@@ -94,6 +97,17 @@ impl TlsServers {
         for server in self.https.iter().chain(&self.admin) {
             drop(tokio::task::spawn_local(Arc::clone(server).keep_current()));
         }
+    }
+
+    /// Takes up the certificates of single hosts for as long as the event loop runs.
+    pub(super) fn take_named(&self, mut certificates: watch::Receiver<Vec<NamedPair>>) {
+        let Some(server) = self.https.clone() else { return };
+        drop(tokio::task::spawn_local(async move {
+            while certificates.changed().await.is_ok() {
+                let pairs = certificates.borrow_and_update().clone();
+                server.set_named(&pairs, SystemTime::now());
+            }
+        }));
     }
 
     /// Series of handshakes and certificates; none without TLS.

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::autoscaler::{Autoscaler, ProcessLimits};
-use crate::cli::args::{ListenArgs, ServeArgs};
+use crate::cli::args::{HttpsArgs, ListenArgs, ServeArgs};
 use crate::cli::logging::LogHandle;
 use crate::kubernetes::SETTINGS_NAMESPACE;
+use crate::kubernetes::certificates::{self, HostCertificate};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::controller;
 use crate::kubernetes::lease::{Leadership, LeaseSettings, elect};
@@ -21,6 +22,7 @@ use crate::kubernetes::source::{KubernetesSource, Scope};
 use crate::model::RevisionId;
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
+use crate::tls::NamedPair;
 
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::serve::{proxy_settings, take_logging};
@@ -37,7 +39,8 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let source =
         KubernetesSource::new(connect().await?, scope.clone(), Arc::clone(&observed), take);
     let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
-    let mut tasks = background(&scope, &leadership).await?;
+    let (found, certificates) = watch::channel(Vec::new());
+    let mut tasks = background(&scope, &leadership, found).await?;
     let warm = target.clone();
     tasks.push(tokio::task::spawn_local(async move { warm.keep_warm().await }));
     let electing = tokio::task::spawn_local({
@@ -58,6 +61,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         updates: updates(),
         settings: Settings { one_machine: false, ..proxy_settings(args, log) },
         inside: args.http_internal.iter().map(|address| reachable(*address)).collect(),
+        certificates: Some(certificates),
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,
@@ -70,6 +74,10 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     };
     let listen = ListenArgs {
         http: args.listen.http.iter().map(|address| reachable(*address)).collect(),
+        https: HttpsArgs {
+            https: args.listen.https.https.iter().map(|address| reachable(*address)).collect(),
+            ..args.listen.https.clone()
+        },
         admin: reachable(args.listen.admin),
         ..args.listen.clone()
     };
@@ -86,13 +94,28 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
 async fn background(
     scope: &Scope,
     leadership: &Leadership,
+    certificates: watch::Sender<Vec<NamedPair>>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let options = controller::Options {
         namespace: scope.namespace.clone(),
         settings_namespace: scope.settings.clone(),
     };
-    let controlling = controller::run(connect().await?, options, leadership.watch());
-    Ok(vec![spawn(controlling)])
+    let (of_controller, of_certificates) = (connect().await?, connect().await?);
+    let controlling = controller::run(of_controller, options, leadership.watch());
+    let namespace = scope.namespace.clone();
+    let following = certificates::follow(of_certificates, namespace, move |found| {
+        certificates.send_replace(found.into_iter().map(named).collect());
+    });
+    Ok(vec![spawn(controlling), spawn(following)])
+}
+
+fn named(found: HostCertificate) -> NamedPair {
+    NamedPair {
+        host: found.host,
+        source: format!("Secret {}", found.secret).into(),
+        certificate: found.certificate,
+        key: found.key,
+    }
 }
 
 fn spawn(work: impl Future<Output = ()> + 'static) -> JoinHandle<()> {

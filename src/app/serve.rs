@@ -40,6 +40,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         updates: (updates, received),
         settings: proxy_settings(args, log),
         inside: args.http_internal.clone(),
+        certificates: None,
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),

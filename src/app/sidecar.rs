@@ -46,6 +46,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
             ..Settings::default()
         },
         inside: Vec::new(),
+        certificates: None,
         queue: QueueLimits { revision: depth, process: depth },
         scaling: Scaling::Stated(Statement { revision: revision.clone(), desired: 1 }),
         memory: None,

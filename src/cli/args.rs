@@ -299,12 +299,12 @@ pub fn parse_from(mut arguments: Vec<OsString>) -> Result<Command, clap::Error> 
     }
     let command = Cli::from_arg_matches(&matches)?.command;
     let https = match &command {
-        Command::Serve(serve) => Some(&serve.listen.https),
-        Command::Sidecar(sidecar) => Some(&sidecar.listen.https),
+        Command::Serve(serve) => Some((&serve.listen.https, serve.cluster.kubernetes)),
+        Command::Sidecar(sidecar) => Some((&sidecar.listen.https, false)),
         _ => None,
     };
     let usage = |text| Cli::command().error(ErrorKind::ArgumentConflict, text);
-    https.map_or(Ok(()), HttpsArgs::check).map_err(usage)?;
+    https.map_or(Ok(()), |(https, in_cluster)| https.check(in_cluster)).map_err(usage)?;
     Ok(command)
 }
 

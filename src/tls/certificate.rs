@@ -74,8 +74,18 @@ pub enum PairError {
 impl Pair {
     /// Reads and checks a pair as of `now`.
     pub(super) fn load(files: &PairFiles, now: SystemTime) -> Result<Self, PairError> {
-        let chain = chain(&files.cert)?;
-        let key = private_key(&files.key)?;
+        Self::of(files, &read(&files.cert)?, &read(&files.key)?, now)
+    }
+
+    /// Checks a pair as of `now`; `files` are where it was read.
+    pub(super) fn of(
+        files: &PairFiles,
+        cert: &[u8],
+        key: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, PairError> {
+        let chain = chain(&files.cert, cert)?;
+        let key = private_key(&files.key, key)?;
         let signing = any_supported_type(&key).map_err(|e| PairError::Key(files.key.clone(), e))?;
         let key = CertifiedKey::new(chain, signing);
         let damaged = |what: String| PairError::Damaged(files.cert.clone(), what);
@@ -134,12 +144,11 @@ fn advice(path: &Path, bytes: &[u8], command: &str) -> String {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PairError> {
-    let bytes = read(path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+fn chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     match chain {
         Ok(chain) if chain.is_empty() => {
-            let advice = advice(path, &bytes, "x509");
+            let advice = advice(path, bytes, "x509");
             Err(PairError::Missing(path.to_owned(), "certificate", advice))
         }
         Ok(chain) => Ok(chain),
@@ -147,11 +156,10 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PairError> {
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PairError> {
-    let bytes = read(path)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PairError> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
         PemError::NoItemsFound => {
-            let advice = advice(path, &bytes, "pkey");
+            let advice = advice(path, bytes, "pkey");
             PairError::Missing(path.to_owned(), "private key", advice)
         }
         other => PairError::Damaged(path.to_owned(), other.to_string()),

@@ -43,13 +43,26 @@ impl Choices {
     }
 }
 
+/// Pairs of single hosts, which are theirs whatever names they are made for.
+pub(super) type Named = HashMap<Box<str>, Arc<Pair>>;
+
 /// What the library asks at each handshake.
 #[derive(Debug)]
-pub(super) struct Resolver(pub(super) Arc<ArcSwap<Choices>>);
+pub(super) struct Resolver {
+    pub(super) choices: Arc<ArcSwap<Choices>>,
+    pub(super) named: Arc<ArcSwap<Named>>,
+}
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let choices = self.0.load();
+        let named = self.named.load();
+        if !named.is_empty()
+            && let Some(name) = hello.server_name()
+            && let Some(pair) = named.get(&*name.trim_end_matches('.').to_ascii_lowercase())
+        {
+            return Some(Arc::clone(&pair.key));
+        }
+        let choices = self.choices.load();
         let mut candidates = choices.candidates(hello.server_name()).peekable();
         let first = candidates.peek().map(|pair| Arc::clone(&pair.key));
         // An RSA and an ECDSA certificate may have the same name: the client says what it can.

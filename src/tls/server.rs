@@ -11,7 +11,7 @@ use rustls::server::ServerSessionMemoryCache;
 use rustls::version::{TLS12, TLS13};
 
 use super::certificate::{Pair, PairError, PairFiles};
-use super::choice::{Choices, Resolver};
+use super::choice::{Choices, Named, Resolver};
 use super::handshake::Counts;
 use super::reload::Seen;
 
@@ -50,6 +50,7 @@ pub struct TlsServer {
     /// What the files were when they were read.
     pub(super) opened: Vec<Seen>,
     pub(super) choices: Arc<ArcSwap<Choices>>,
+    pub(super) named: Arc<ArcSwap<Named>>,
     pub(super) counts: Counts,
     /// Changed pairs: those that could not be used, and those that were taken up.
     pub(super) reloads: [AtomicU64; 2],
@@ -57,7 +58,8 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// Reads all pairs; the first is for clients that name nothing known. `protocols` are offered
+    /// Reads all pairs; the first is for clients that name nothing known: without any, those are
+    /// refused. `protocols` are offered
     /// by ALPN (RFC 7301), the preferred one first.
     ///
     /// # Errors
@@ -82,10 +84,12 @@ impl TlsServer {
             return Err(TlsError::Pairs(problems));
         }
         let choices = Arc::new(ArcSwap::from_pointee(Choices::new(pairs)));
+        let named = Arc::<ArcSwap<Named>>::default();
+        let resolver = Resolver { choices: Arc::clone(&choices), named: Arc::clone(&named) };
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&choices))));
+            .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
         config.ticketer = ring::Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
@@ -95,6 +99,7 @@ impl TlsServer {
             files,
             opened,
             choices,
+            named,
             counts: Counts::default(),
             reloads: Default::default(),
         }))
@@ -105,18 +110,26 @@ impl TlsServer {
         [0, 1].map(|good: usize| self.reloads[good].load(Ordering::Relaxed))
     }
 
-    /// Certificates in use, in the order given.
+    /// Certificates in use, in the order given, then those of single hosts.
     pub fn certificates(&self) -> Vec<CertificateState> {
         let choices = self.choices.load_full();
         let pairs = self.files.iter().zip(&choices.pairs).zip(&self.outdated);
-        pairs
-            .map(|((files, pair), outdated)| CertificateState {
-                file: files.cert.display().to_string(),
-                names: pair.names.clone(),
-                not_after: pair.expires(),
-                outdated: outdated.load(Ordering::Relaxed),
-            })
-            .collect()
+        let of_files = pairs.map(|((files, pair), outdated)| CertificateState {
+            file: files.cert.display().to_string(),
+            names: pair.names.clone(),
+            not_after: pair.expires(),
+            outdated: outdated.load(Ordering::Relaxed),
+        });
+        let named = self.named.load_full();
+        let of_hosts = named.iter().map(|(host, pair)| CertificateState {
+            file: format!("DomainMapping {host}"),
+            names: pair.names.clone(),
+            not_after: pair.expires(),
+            outdated: false,
+        });
+        let mut of_hosts: Vec<CertificateState> = of_hosts.collect();
+        of_hosts.sort_by(|a, b| a.file.cmp(&b.file));
+        of_files.chain(of_hosts).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::certificate::{Pair, PairFiles};
 use super::choice::Choices;
-use super::{TlsError, TlsServer};
+use super::{NamedPair, TlsError, TlsServer};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -160,4 +160,88 @@ fn names_choose_the_pair() {
     assert_eq!(chosen(Some("shop.test.")), [1, 3], "the same name twice: in the order given");
     assert_eq!(chosen(Some("other.test")), [3]);
     assert_eq!(chosen(Some("")), [0]);
+}
+
+/// The certificate that a client gets for a name.
+fn served(server: &Arc<TlsServer>, name: &str) -> Option<Vec<u8>> {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+    // What is wrong with it does not matter here.
+    let mut roots = rustls::RootCertStore::empty();
+    let folder = tempfile::tempdir().unwrap();
+    let files = write(&folder, "root", params(&["root.test"]));
+    roots.add(Pair::load(&files, now()).unwrap().key.cert[0].clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut accepted = ServerConnection::new(Arc::clone(&server.config)).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    accepted.read_tls(&mut hello.as_slice()).unwrap();
+    accepted.process_new_packets().ok()?;
+    let mut answer = Vec::new();
+    accepted.write_tls(&mut answer).unwrap();
+    // TLS 1.2 sends it in the clear.
+    Some(answer)
+}
+
+fn named(host: &str, names: &[&str]) -> (NamedPair, Vec<u8>) {
+    let key = KeyPair::generate().unwrap();
+    let cert = params(names).self_signed(&key).unwrap();
+    let pair = NamedPair {
+        host: host.into(),
+        source: "Secret ns/s".into(),
+        certificate: cert.pem().into_bytes().into(),
+        key: key.serialize_pem().into_bytes().into(),
+    };
+    (pair, cert.der().to_vec())
+}
+
+#[test]
+fn pairs_of_single_hosts_go_before_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = write(&folder, "all", params(&["a.test", "*.b.test"]));
+    let of_file = Pair::load(&files, now()).unwrap().key.cert[0].to_vec();
+    let server = TlsServer::open(vec![files], &["http/1.1"], now()).unwrap();
+    let gets = |name: &str, der: &[u8]| {
+        served(&server, name).is_some_and(|sent| sent.windows(der.len()).any(|part| part == der))
+    };
+    let (own, own_der) = named("A.test", &["a.test"]);
+    assert!(gets("a.test", &of_file));
+    server.set_named(std::slice::from_ref(&own), now());
+    assert!(gets("a.test", &own_der) && !gets("a.test", &of_file));
+    assert!(gets("x.b.test", &of_file));
+    // A new one that is bad leaves the one before; a good one takes its place.
+    let broken = NamedPair { key: (*b"no key").into(), ..own.clone() };
+    server.set_named(&[broken], now());
+    assert!(gets("a.test", &own_der));
+    assert_eq!(server.reloads(), [1, 0]);
+    let (new, new_der) = named("a.test", &["a.test"]);
+    server.set_named(&[new], now());
+    assert!(gets("a.test", &new_der) && !gets("a.test", &own_der));
+    assert_eq!(server.reloads(), [1, 1]);
+    server.set_named(&[], now());
+    assert!(gets("a.test", &of_file));
+}
+
+#[test]
+fn without_files_only_hosts_with_a_pair_are_served() {
+    let server = TlsServer::open(Vec::new(), &["http/1.1"], now()).unwrap();
+    let (own, own_der) = named("a.test", &["a.test"]);
+    assert_eq!(served(&server, "a.test"), None);
+    server.set_named(&[own], now());
+    let sent = served(&server, "a.test").unwrap();
+    assert!(sent.windows(own_der.len()).any(|part| part == own_der));
+    assert_eq!(served(&server, "b.test"), None);
+}
+
+#[test]
+fn a_key_is_never_shown() {
+    let (pair, _) = named("a.test", &["a.test"]);
+    assert_eq!(format!("{pair:?}"), r#"NamedPair { host: "a.test", source: "Secret ns/s" }"#);
 }

@@ -17,14 +17,21 @@ const OF_FILES: [(&str, &str); 7] = [
 ];
 
 /// Addresses in a cluster where none are given: pods are reached from outside themselves.
-const DEFAULTS: [(&str, &str); 3] =
-    [("http", "[::]:8080"), ("http_internal", "[::]:8081"), ("admin", "[::]:9095")];
+const DEFAULTS: [(&str, &str); 5] = [
+    ("http", "[::]:8080"),
+    ("http_internal", "[::]:8081"),
+    ("https", "[::]:8443"),
+    // That of the Service which clients reach it by.
+    ("https_port", "443"),
+    ("admin", "[::]:9095"),
+];
 
 /// Serving a cluster.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClusterArgs {
     /// Serve the Knative objects of a Kubernetes cluster instead of files: as one of its pods, or
-    /// by KUBECONFIG. Listens on [::]:8080, for callers inside on [::]:8081, --admin on [::]:9095
+    /// by KUBECONFIG. Listens on [::]:8080, for callers inside on [::]:8081, for HTTPS with the
+    /// certificates of DomainMappings on [::]:8443, --admin on [::]:9095
     #[arg(long, env = "TIDEGATE_KUBERNETES", value_parser = BoolishValueParser::new())]
     pub kubernetes: bool,
 

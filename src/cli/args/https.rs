@@ -89,11 +89,12 @@ pub struct AdminClientArgs {
 }
 
 impl HttpsArgs {
-    /// What these options lack or contradict, and what to write.
+    /// What these options lack or contradict, and what to write. In a cluster hosts may get their
+    /// certificates from it.
     ///
     /// # Errors
     /// A text for the person who wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self, in_cluster: bool) -> Result<(), String> {
         let (certs, keys) = (self.tls_cert.len(), self.tls_key.len());
         if certs != keys {
             return Err(format!(
@@ -102,7 +103,7 @@ impl HttpsArgs {
             ));
         }
         match (self.https.is_empty(), certs) {
-            (false, 0) => {
+            (false, 0) if !in_cluster => {
                 Err("--https needs a certificate: add --tls-cert FILE --tls-key FILE".to_owned())
             }
             (true, 0) if self.https_port.is_some() => {
