@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::config::admission::{AdmissionContext, admit};
 use crate::config::yaml::Node;
 
-/// The object with its defaults, or why it is not valid. Fields that nobody here knows stay.
+/// The object with its defaults, or why it is not valid. What is not looked at stays.
 pub fn admitted(object: &Value, ctx: &AdmissionContext) -> Result<Value, String> {
     let mut bare = object.clone();
     if let Some(map) = bare.as_object_mut() {
@@ -20,7 +20,7 @@ pub fn admitted(object: &Value, ctx: &AdmissionContext) -> Result<Value, String>
     Ok(filled)
 }
 
-/// Adds what `from` has and `into` has not.
+/// Adds what `from` has and `into` has not; of values that both have, `from`'s count.
 fn fill_in(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -37,7 +37,9 @@ fn fill_in(into: &mut Value, from: Value) {
             into.iter_mut().zip(from).for_each(|(into, from)| fill_in(into, from));
         }
         (into @ Value::Array(_), from @ Value::Array(_)) if is_empty(into) => *into = from,
-        _ => {}
+        (Value::Array(_), _) | (_, Value::Object(_) | Value::Array(_)) => {}
+        // An empty name, or a mount that may be written to, is not what somebody wanted.
+        (into, from) => *into = from,
     }
 }
 
@@ -74,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// A Service as the API server sends it, with a field that only a newer cluster knows.
+    /// A Service as the API server sends it, and `kn` writes it: with an empty name.
     #[test]
     fn defaults_are_added_and_nothing_is_lost() {
         let service = json!({
@@ -86,7 +88,7 @@ mod tests {
             },
             "spec": {"template": {
                 "metadata": {"creationTimestamp": null},
-                "spec": {"containers": [{"image": "app", "resources": {}}]},
+                "spec": {"containers": [{"image": "app", "name": "", "resources": {}}]},
             }},
             "status": {"url": "http://x"},
         });
