@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use kube::Api;
@@ -19,6 +20,29 @@ const PAGE: u32 = 500;
 /// A watch that says nothing for longer is made anew, in seconds: a peer that died silently is
 /// noticed only so.
 const WATCH_TIMEOUT_S: u32 = 60;
+
+/// Longest pause before a watch is made anew: pods that ended while the API server was away are
+/// not to be asked for longer than that after it is back.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// kube's pauses between attempts, none of them long; not all kinds at the same moment.
+#[derive(Default)]
+struct Backoff(watcher::DefaultBackoff);
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let most = PAUSE_MAX.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.0.next().map(|pause| pause.min(most))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Backoff {
+    fn reset(&mut self) {
+        kube::runtime::utils::Backoff::reset(&mut self.0);
+    }
+}
 
 /// What of each object is kept, by name. What is not kept is not a change.
 #[derive(Debug)]
@@ -71,7 +95,7 @@ impl<T: PartialEq> Mirror<T> {
         changed: impl Fn(&ObjectName),
     ) {
         let config = config.page_size(PAGE).timeout(WATCH_TIMEOUT_S);
-        self.take_all(watcher(api, config).default_backoff(), keep, changed).await;
+        self.take_all(watcher(api, config).backoff(Backoff::default()), keep, changed).await;
     }
 
     /// Takes events until there are no more.
@@ -167,6 +191,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn no_pause_is_long() {
+        let pauses: Vec<Duration> = Backoff::default().take(12).collect();
+        assert!(pauses[0] < Duration::from_secs(2), "{pauses:?}");
+        assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX), "{pauses:?}");
+        assert!(pauses[11] >= PAUSE_MAX / 2, "{pauses:?}");
+    }
 
     fn object(name: &str, value: u32) -> DynamicObject {
         serde_json::from_value(json!({

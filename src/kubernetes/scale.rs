@@ -188,6 +188,8 @@ enum After {
     Again,
     /// The same after a pause, or as soon as there is a newer order.
     Pause(Duration),
+    /// Write it whoever has written it.
+    Force,
     /// Somebody else has the count.
     Contested,
     /// The next order may try again.
@@ -210,6 +212,7 @@ impl Shared {
                         () = sleep(pause) => {}
                     }
                 }
+                After::Force => is_forced = true,
                 // Requests wait: whoever wrote the zero, it is not left at that.
                 After::Contested if write.is_wake() && !is_forced => is_forced = true,
                 After::Contested | After::Rest => return self.rest(id),
@@ -325,6 +328,7 @@ impl Shared {
                 }
                 After::Contested
             }
+            Answer::TakeOver => After::Force,
             // What is observed will say so.
             Answer::NotZero => After::Pause(BACKOFF),
             Answer::Gone => After::Rest,

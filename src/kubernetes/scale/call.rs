@@ -41,6 +41,8 @@ pub(super) enum Answer {
     Written,
     /// Somebody else has written it: who.
     Conflict(String),
+    /// Only the scaler itself has written it since, but not by apply: it is to be forced.
+    TakeOver,
     /// It was to be zero and is not.
     NotZero,
     /// There is nothing to scale.
@@ -118,6 +120,10 @@ impl Write {
                 match (managers.as_slice(), self.form) {
                     // Changed while it was being written: it is tried again.
                     ([], _) => Answer::Busy(Duration::from_millis(10)),
+                    // Another replica of tidegate, that wrote it in another form.
+                    (names, _) if names.iter().all(|name| *name == SCALER_MANAGER) => {
+                        Answer::TakeOver
+                    }
                     (names, _) => Answer::Conflict(names.join(", ")),
                 }
             }
@@ -199,6 +205,9 @@ mod tests {
             "message": "conflict with \"horizontal-pod-autoscaler\" using autoscaling/v1"}]}});
         let expected = Answer::Conflict("horizontal-pod-autoscaler".to_owned());
         assert_eq!(refused(apply, conflict), expected);
+        let own = json!({"code": 409, "details": {"causes": [{
+            "message": "conflict with \"tidegate-scaler\" using apps/v1"}]}});
+        assert_eq!(refused(apply, own), Answer::TakeOver);
         assert!(matches!(refused(apply, json!({"code": 409})), Answer::Busy(_)));
         assert_eq!(refused(Form::IfZero, json!({"code": 422})), Answer::NotZero);
         assert!(matches!(refused(apply, json!({"code": 422})), Answer::Failed(_)));

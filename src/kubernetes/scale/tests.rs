@@ -282,6 +282,19 @@ async fn who_goes_on_writing_the_count_gets_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_another_replica_woke_is_taken_over() {
+    let own = Does::Conflicts("tidegate-scaler");
+    staged(Leadership::alone(), (1, true), &[own], async |stage| {
+        stage.order(3, &[]).await;
+        stage.at(1000).await;
+        stage.order(4, &[]).await;
+        stage.at(2000).await;
+        assert_eq!(stage.seen(), "0 3, 0 forced 3, 1000 4");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_does_not_lead_writes_only_from_zero_and_if_it_is() {
     let (_leading, leadership) = elect();
     staged(leadership, (0, true), &[Does::IsNotZero], async |stage| {
