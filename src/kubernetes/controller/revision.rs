@@ -16,11 +16,15 @@ use super::settings::Settings;
 use super::work::{Failure, Next};
 use super::write::Weight;
 use crate::kubernetes::kinds::Kind;
-use crate::kubernetes::{CONTROLLER_MANAGER, SCALER_MANAGER, names};
+use crate::kubernetes::{CONTROLLER_MANAGER, names};
 use crate::model::ObjectName;
 use made::{UNREACHABLE, bounds, name_of};
 use scaler::{Scale, ScalerStatus};
 use status::RevisionStatus;
+
+/// Field manager of a new Deployment's count, until the scaler takes it over by its first write.
+/// Not the scaler's own name: by that the scaler knows that it has written before.
+const COUNT_MANAGER: &str = "tidegate-initial-scale";
 
 /// Brings a revision in order.
 ///
@@ -131,10 +135,10 @@ fn is_held(deployment: &Object) -> bool {
     deployment.scalers.iter().any(|manager| **manager != *CONTROLLER_MANAGER)
 }
 
-/// Makes the scaler an owner of the count, unless somebody has taken it over by now.
+/// Gives the count an owner of its own, unless somebody has taken it over by now.
 async fn hold_count(cluster: &Cluster, revision: &Value, replicas: i64) -> Result<(), Failure> {
     let part = made::held_count(revision, replicas);
-    match cluster.writer.apply_as(SCALER_MANAGER, Kind::Deployment, &part).await {
+    match cluster.writer.apply_as(COUNT_MANAGER, Kind::Deployment, &part).await {
         Err(failure) if failure.code() == Some(409) => Ok(()),
         other => other,
     }

@@ -97,7 +97,7 @@ pub(super) fn deployment(revision: &Value, settings: &Settings, replicas: Option
     owned(Kind::Deployment, &name, revision, labels, made_annotations(revision), spec)
 }
 
-/// The part of a Deployment by which the scaler owns the count.
+/// The part of a Deployment by which somebody owns the count alone.
 pub(super) fn held_count(revision: &Value, replicas: i64) -> Value {
     let name = name_of(revision, names::deployment);
     json!({

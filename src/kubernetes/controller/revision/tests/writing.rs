@@ -26,7 +26,7 @@ fn shown(calls: &[String]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_new_revision_is_made_with_a_count_that_the_scaler_holds() {
+async fn a_new_revision_is_made_with_a_count_that_has_an_owner() {
     let (client, server) = Server::start(takes_everything);
     let (cluster, _events) = Cluster::new(client);
     let mut status = RevisionStatus::of(&revision(), Timestamp::from_second(0).unwrap());
@@ -34,7 +34,7 @@ async fn a_new_revision_is_made_with_a_count_that_the_scaler_holds() {
     let expected = [
         "GET /apis/apps/v1 deployments/hello-00001-deployment -",
         "PATCH /apis/apps/v1 deployments/hello-00001-deployment tidegate-controller",
-        "PATCH /apis/apps/v1 deployments/hello-00001-deployment tidegate-scaler",
+        "PATCH /apis/apps/v1 deployments/hello-00001-deployment tidegate-initial-scale",
         "GET /api/v1 services/hello-00001-private -",
         "PATCH /api/v1 services/hello-00001-private tidegate-controller",
         "GET /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 -",
@@ -102,6 +102,7 @@ fn whether_the_count_is_held_is_seen_in_who_manages_it() {
     };
     assert!(!of(&[]));
     assert!(!of(&[CONTROLLER_MANAGER]));
-    assert!(of(&[CONTROLLER_MANAGER, SCALER_MANAGER]));
+    assert!(of(&[CONTROLLER_MANAGER, COUNT_MANAGER]));
+    assert!(of(&[crate::kubernetes::SCALER_MANAGER]));
     assert!(of(&["kubectl"]));
 }
