@@ -30,6 +30,7 @@ pub mod certificates;
 pub mod client;
 pub mod conditions;
 pub mod controller;
+pub mod foreign;
 pub mod kinds;
 pub mod lease;
 pub mod mirror;

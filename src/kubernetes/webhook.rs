@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! API server ─ TLS ─▶ server ─▶ review ─▶ defaulting: JSON patch │ validation │ settings
-//! Secret `tidegate-webhook-tls` ◀─▶ keeper ─▶ pair in use; CA ─▶ registration ─▶ API server
+//! Secret `tidegate-webhook` ◀─▶ keeper ─▶ pair in use; CA ─▶ registration ─▶ API server
 //! ```
 //!
 //! Every replica answers, whether it leads or not; none needs the others. Only creations and
@@ -13,12 +13,16 @@
 
 mod certificate;
 mod defaulting;
+mod keeper;
+mod registration;
 mod review;
 mod server;
 mod settings;
 mod validation;
 
 pub use certificate::{CertificateError, Issued, Served};
+pub use keeper::{KeeperSettings, keep};
+pub use registration::{Publication, Reach, configurations};
 pub use review::{Refused, answer};
 pub use server::{WebhookConfig, WebhookServer};
 pub use settings::LiveSettings;

@@ -84,7 +84,7 @@ impl Leading {
     /// Takes part until `stopped` is done, then gives the Lease up. `stopped` should be done when
     /// everything that writes as the leader has ended.
     pub async fn run(
-        self,
+        &self,
         client: &Client,
         settings: &LeaseSettings,
         stopped: impl Future<Output = ()>,

@@ -224,3 +224,55 @@ impl ResolvesServerCert for Served {
         self.pair.load_full()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_renewed_when() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * 365 * DAY);
+        let day = |days: u64| start + Duration::from_secs(days * DAY);
+        let names = ["a.svc".to_owned(), "10.0.0.1".to_owned(), "fd00::1".to_owned()];
+        let first = Issued::new(&names, start).unwrap();
+        let what = |issued: &Issued, names: &[String], now: SystemTime| match issued
+            .renewed(names, now)
+            .unwrap()
+        {
+            None => "nothing",
+            Some(new) if new.authorities == issued.authorities => "certificate",
+            Some(new) if new.authorities.ends_with(&issued.authorities) => "authority",
+            Some(_) => "everything",
+        };
+        let more = ["a.svc".to_owned(), "b.svc".to_owned()];
+        let table: [(&[String], u64, &str); 7] = [
+            (&names, 0, "nothing"),
+            (&names[..1], 0, "nothing"),
+            (&more, 0, "certificate"),
+            (&names, 59, "nothing"),
+            (&names, 61, "certificate"),
+            (&names, 9 * 365 + 1, "authority"),
+            (&names, 10 * 365 + 1, "everything"),
+        ];
+        for (names, days, expected) in table {
+            assert_eq!(what(&first, names, day(days)), expected, "day {days} {names:?}");
+        }
+        // Two authorities are enough.
+        let second = first.renewed(&names, day(9 * 365 + 1)).unwrap().unwrap();
+        let third = second.renewed(&names, day(18 * 365 + 3)).unwrap().unwrap();
+        let count = |issued: &Issued| issued.authorities.matches("BEGIN CERTIFICATE").count();
+        assert_eq!([&first, &second, &third].map(count), [1, 2, 2]);
+        for broken in [
+            Issued { key: first.authority_key.clone(), ..first.clone() },
+            Issued { certificate: "rubbish".to_owned(), ..first.clone() },
+            Issued {
+                authorities: second.authorities.replace(&first.authorities, ""),
+                ..first.clone()
+            },
+            Issued { authority_key: String::new(), ..first.clone() },
+        ] {
+            let new = broken.renewed(&names, start).unwrap().expect("something new");
+            assert!(new.parts().is_ok());
+        }
+    }
+}
