@@ -1,10 +1,13 @@
 //! `tidegate serve --kubernetes`: objects of a cluster, replicas as pods.
 
+mod webhook;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -15,7 +18,8 @@ use crate::kubernetes::SETTINGS_NAMESPACE;
 use crate::kubernetes::certificates::{self, HostCertificate};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::controller;
-use crate::kubernetes::lease::{Leadership, LeaseSettings, elect};
+use crate::kubernetes::foreign::{Ownership, recognise};
+use crate::kubernetes::lease::{Leadership, Leading, LeaseSettings, elect};
 use crate::kubernetes::observed::Observed;
 use crate::kubernetes::scale::{KubernetesTarget, Why};
 use crate::kubernetes::source::{KubernetesSource, Scope};
@@ -43,18 +47,13 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let mut tasks = background(&scope, &leadership, found).await?;
     let warm = target.clone();
     tasks.push(tokio::task::spawn_local(async move { warm.keep_warm().await }));
-    let electing = tokio::task::spawn_local({
-        let client = connect().await?;
-        let mut draining = draining;
-        async move {
-            let settings = LeaseSettings::from_environment(&client);
-            let stopped = async {
-                // Gone without a word is the end, too.
-                let _ = draining.wait_for(|draining| *draining).await;
-            };
-            leading.run(&client, &settings, stopped).await;
-        }
-    });
+    let (recogniser, ownership) = recognise();
+    let settings_namespace = scope.settings.clone();
+    let client = connect().await?;
+    tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
+    let webhook = webhook::start(args, &scope, &leadership, &ownership).await?;
+    let client = connect().await?;
+    let electing = tokio::task::spawn_local(elected(client, leading, ownership, draining));
     let explained = target.clone();
     let home = Home {
         target,
@@ -83,11 +82,38 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     };
     let admin = carry(home, &listen, &args.drain, log, &mut signals).await?;
     tasks.iter().for_each(JoinHandle::abort);
-    // The Lease is given up, so that the next one need not wait for its end.
+    drop(webhook);
     drop(electing.await);
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// Takes part in the election until the drain, as long as no Knative lives: the Lease is given up
+/// then, so that the next one need not wait for its end.
+async fn elected(
+    client: Client,
+    leading: Leading,
+    ownership: Ownership,
+    mut draining: watch::Receiver<bool>,
+) {
+    let settings = LeaseSettings::from_environment(&client);
+    let mut alone = ownership.alone();
+    let mut alone_no_more = ownership.alone();
+    // Gone without a word is the end, too.
+    while !*draining.borrow() {
+        tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => return,
+            _ = alone.wait_for(|alone| *alone == Some(true)) => {}
+        }
+        let stopped = async {
+            tokio::select! {
+                _ = draining.wait_for(|draining| *draining) => {}
+                _ = alone_no_more.wait_for(|alone| *alone != Some(true)) => {}
+            }
+        };
+        leading.run(&client, &settings, stopped).await;
+    }
 }
 
 /// What works beside the data plane, each part with a client of its own.

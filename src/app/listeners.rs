@@ -112,6 +112,12 @@ fn bind_all(
     addresses.iter().map(bind).collect()
 }
 
+/// Where the admission webhook listens.
+pub(super) fn bind_webhook(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    std::net::TcpListener::bind(address)
+        .map_err(|error| ListenError::Bind(taken(address, "--webhook", &error)))
+}
+
 fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     std::net::TcpListener::bind(address)
         .map_err(|error| ListenError::Bind(taken(address, "--admin", &error)))

@@ -1,9 +1,13 @@
 //! Options of `serve` in a cluster.
 
+use std::net::SocketAddr;
+
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
+
+use super::parse::listen_address;
 
 /// Options of `serve` that only serving one machine's files has, by identifier and flag.
 const OF_FILES: [(&str, &str); 7] = [
@@ -38,6 +42,17 @@ pub struct ClusterArgs {
     /// The only namespace of the cluster that is looked at [default: all]
     #[arg(long, value_name = "NAME", env = "TIDEGATE_NAMESPACE", requires = "kubernetes")]
     pub namespace: Option<String>,
+
+    /// Where the API server's questions about objects are answered (the admission webhook), in a
+    /// pod, and with --webhook-url; not with --namespace [default: [::]:8444]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_WEBHOOK", requires = "kubernetes")]
+    #[arg(value_parser = listen_address)]
+    pub webhook: Option<SocketAddr>,
+
+    /// How the API server reaches --webhook of a tidegate that is no pod: https://HOST:PORT
+    /// [default: the Service tidegate-webhook]
+    #[arg(long, value_name = "URL", env = "TIDEGATE_WEBHOOK_URL", requires = "kubernetes")]
+    pub webhook_url: Option<String>,
 }
 
 /// Has `serve` take a cluster in place of files.

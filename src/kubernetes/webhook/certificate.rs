@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -17,7 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use x509_cert::Certificate;
-use x509_cert::der::Decode as _;
+use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -129,7 +129,11 @@ impl Issued {
             |der: &CertificateDer<'_>| Certificate::from_der(der).map_err(|error| broken(&error));
         let leaf = der(&self.certificate)?;
         let (authority, parsed) = (parse(&der(&self.authorities)?)?, parse(&leaf)?);
-        KeyPair::from_pem(&self.authority_key)?;
+        let signing = KeyPair::from_pem(&self.authority_key)?.subject_public_key_info();
+        let of_authority = authority.tbs_certificate().subject_public_key_info().to_der();
+        if of_authority.map_err(|error| broken(&error))? != signing {
+            return Err(broken(&"the authority's key is not its own"));
+        }
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|e| broken(&e))?;
         let key = ring::sign::any_supported_type(&key).map_err(|error| broken(&error))?;
         let pair = CertifiedKey::new(vec![leaf], key);

@@ -1,0 +1,74 @@
+//! The admission webhook beside the data plane.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::super::carry::StartError;
+use super::super::listeners::bind_webhook;
+use super::{reachable, spawn};
+use crate::cli::args::ServeArgs;
+use crate::kubernetes::client::connect;
+use crate::kubernetes::foreign::Ownership;
+use crate::kubernetes::lease::Leadership;
+use crate::kubernetes::source::Scope;
+use crate::kubernetes::webhook::{
+    KeeperSettings, LiveSettings, Reach, Served, WebhookConfig, WebhookServer, keep,
+};
+
+/// Where it listens if nothing is said.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8444);
+
+/// A running webhook with what keeps its certificate, registration and settings.
+pub(super) struct Webhook {
+    _server: WebhookServer,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Starts it where the API server can be told of it: not for one namespace, which has no right to
+/// say what is asked of all, and not without an address.
+pub(super) async fn start(
+    args: &ServeArgs,
+    scope: &Scope,
+    leadership: &Leadership,
+    ownership: &Ownership,
+) -> Result<Option<Webhook>, StartError> {
+    let pod = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let reach = match (&args.cluster.webhook_url, &pod) {
+        (Some(url), _) => Reach::Url(url.clone()),
+        (None, Some(namespace)) => Reach::Service { namespace: namespace.clone() },
+        (None, None) => {
+            tracing::info!(
+                "no pod and no --webhook-url: objects are checked when they are taken up"
+            );
+            return Ok(None);
+        }
+    };
+    if scope.namespace.is_some() {
+        tracing::info!("with --namespace objects are checked when they are taken up");
+        return Ok(None);
+    }
+    let listener = bind_webhook(reachable(args.cluster.webhook.unwrap_or(ADDRESS)))?;
+    let (served, settings) = (Arc::new(Served::default()), Arc::new(LiveSettings::default()));
+    let config =
+        WebhookConfig { listener, served: Arc::clone(&served), settings: Arc::clone(&settings) };
+    let server = WebhookServer::start(config)?;
+    tracing::info!(address = %server.address(), "answers the API server's questions about objects");
+    let client = connect().await?;
+    let keeper = KeeperSettings {
+        namespace: pod.unwrap_or_else(|| client.default_namespace().to_owned()),
+        reach,
+        settings_namespace: scope.settings.clone(),
+    };
+    let keeping = keep(client, keeper, served, leadership.clone(), ownership.alone());
+    let (client, namespace) = (connect().await?, scope.settings.clone());
+    let following = async move { settings.follow(&client, &namespace).await };
+    Ok(Some(Webhook { _server: server, tasks: vec![spawn(keeping), spawn(following)] }))
+}
