@@ -217,7 +217,7 @@ fn pairs_of_single_hosts_go_before_files() {
     assert!(gets("a.test", &own_der) && !gets("a.test", &of_file));
     assert!(gets("x.b.test", &of_file));
     // A new one that is bad leaves the one before; a good one takes its place.
-    let broken = NamedPair { key: (*b"no key").into(), ..own.clone() };
+    let broken = NamedPair { key: (*b"no key").into(), ..own };
     server.set_named(&[broken], now());
     assert!(gets("a.test", &own_der));
     assert_eq!(server.reloads(), [1, 0]);

@@ -79,6 +79,7 @@ fn the_deployment_has_the_revisions_labels() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one object, whole")]
 fn the_pods_are_the_manifests() {
     let made = made::deployment(&revision(), &Settings::default(), Some(3));
     check(
