@@ -33,9 +33,11 @@ const DEFAULTS: [(&str, &str); 5] = [
 /// Serving a cluster.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClusterArgs {
-    /// Serve the Knative objects of a Kubernetes cluster instead of files: as one of its pods, or
-    /// by KUBECONFIG. Listens on [::]:8080, for callers inside on [::]:8081, for HTTPS with the
-    /// certificates of DomainMappings on [::]:8443, --admin on [::]:9095
+    /// Serve the Knative objects of a Kubernetes cluster instead of files.
+    #[arg(help = "Serve the Knative objects of a Kubernetes cluster instead of files: as one of \
+                  its pods, or by KUBECONFIG. Listens on [::]:8080, for callers inside on \
+                  [::]:8081, for HTTPS with the certificates of DomainMappings on [::]:8443, \
+                  --admin on [::]:9095")]
     #[arg(long, env = "TIDEGATE_KUBERNETES", value_parser = BoolishValueParser::new())]
     pub kubernetes: bool,
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{
-    Event, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag,
+    Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag,
 };
 
 use super::{Document, Entry, Node, Parsed, SyntaxError, Value, scalar};
@@ -24,8 +24,11 @@ pub(super) fn read(text: &str) -> Parsed {
 
 /// The same, and how many documents there are, empty ones counted, and values in them.
 pub(super) fn read_counted(text: &str) -> (Parsed, (usize, usize)) {
+    // Comments are events too as soon as any other library asks the parser for them.
+    let mut options = Options::default();
+    options.emit_comments = false;
     let mut reader = Reader {
-        events: Parser::new_from_str(text),
+        events: Parser::new_from_str_with_options(text, options),
         lines: text.lines().collect(),
         anchors: HashMap::new(),
         nodes: 0,
