@@ -11,7 +11,7 @@
 //! arrives late changes nothing. Nothing fences a process that is stopped between asking whether it
 //! leads and writing: such writes carry a version or a condition of their own.
 //!
-//! [`election`] is the rule, without clock or network; [`run`] gives it both.
+//! `election` is the rule, without clock or network; `run` gives it both.
 
 mod election;
 mod run;
