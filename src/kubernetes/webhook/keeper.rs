@@ -62,7 +62,9 @@ pub async fn keep(
     let mut leading = leadership.watch();
     let mut is_failing = false;
     loop {
-        let looked = keeper.look(&leadership, *is_alone.borrow_and_update()).await;
+        // A statement of its own: the value is locked while it is looked at.
+        let alone = *is_alone.borrow_and_update();
+        let looked = keeper.look(&leadership, alone).await;
         leading.mark_unchanged();
         let wait = match &looked {
             Ok(()) => LOOK_EVERY,
