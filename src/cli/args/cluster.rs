@@ -45,8 +45,10 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "NAME", env = "TIDEGATE_NAMESPACE", requires = "kubernetes")]
     pub namespace: Option<String>,
 
-    /// Where the API server's questions about objects are answered (the admission webhook), in a
-    /// pod, and with --webhook-url; not with --namespace [default: [::]:8444]
+    /// Where the API server's questions about objects are answered.
+    #[arg(help = "Where the API server's questions about objects are answered (the admission \
+                  webhook), in a pod, and with --webhook-url; not with --namespace \
+                  [default: [::]:8444]")]
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_WEBHOOK", requires = "kubernetes")]
     #[arg(value_parser = listen_address)]
     pub webhook: Option<SocketAddr>,

@@ -273,7 +273,7 @@ mod tests {
                 authorities: second.authorities.replace(&first.authorities, ""),
                 ..first.clone()
             },
-            Issued { authority_key: String::new(), ..first.clone() },
+            Issued { authority_key: String::new(), ..first },
         ] {
             let new = broken.renewed(&names, start).unwrap().expect("something new");
             assert!(new.parts().is_ok());
