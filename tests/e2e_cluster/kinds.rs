@@ -155,7 +155,7 @@ fn read(cluster: &Cluster, text: &str) -> Vec<Json> {
 #[test]
 fn nothing_that_a_manifest_may_have_is_pruned() {
     let Some(cluster) = Cluster::get() else { return };
-    cluster.namespace("kinds");
+    cluster.bare_namespace("kinds");
     for mut object in read(cluster, EVERYTHING) {
         object["metadata"]["namespace"] = json!("kinds");
         let made = cluster.kubectl_with(
@@ -170,10 +170,11 @@ fn nothing_that_a_manifest_may_have_is_pruned() {
 #[test]
 fn what_knative_does_not_know_is_refused_by_name() {
     let Some(cluster) = Cluster::get() else { return };
+    cluster.bare_namespace("odd");
     let manifest = r"
 apiVersion: serving.knative.dev/v1
 kind: Service
-metadata: {name: odd}
+metadata: {name: odd, namespace: odd}
 spec: {template: {spec: {containers: [{image: a, lifecycle: {}}], restartPolicy: Never}}}
 ";
     let error = cluster.kubectl_with(&["create", "-f", "-"], manifest).unwrap_err();
@@ -184,7 +185,7 @@ spec: {template: {spec: {containers: [{image: a, lifecycle: {}}], restartPolicy:
     let manifest = "
 apiVersion: serving.knative.dev/v1
 kind: Service
-metadata: {name: odd}
+metadata: {name: odd, namespace: odd}
 spec: {template: {spec: {containerConcurrency: ten}}}
 ";
     let error = cluster.kubectl_with(&["create", "-f", "-"], manifest).unwrap_err();
@@ -200,9 +201,7 @@ fn the_examples_apply_unchanged() {
         for mut object in read(cluster, &std::fs::read_to_string(file).unwrap()) {
             let metadata = object["metadata"].as_object_mut().unwrap();
             let namespace = metadata.entry("namespace").or_insert(json!("examples")).clone();
-            let text =
-                format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
-            cluster.kubectl_with(&["apply", "-f", "-"], &text).unwrap();
+            cluster.bare_namespace(namespace.as_str().unwrap());
             cluster
                 .kubectl_with(&["apply", "--validate=strict", "-f", "-"], &object.to_string())
                 .unwrap();
@@ -228,7 +227,7 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[test]
 fn kubectl_prints_the_columns_that_knative_users_know() {
     let Some(cluster) = Cluster::get() else { return };
-    cluster.namespace("columns");
+    cluster.bare_namespace("columns");
     let objects = r#"
 apiVersion: serving.knative.dev/v1
 kind: Revision

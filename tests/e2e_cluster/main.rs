@@ -5,4 +5,5 @@
 
 mod access;
 mod kinds;
+mod serving;
 mod stage;

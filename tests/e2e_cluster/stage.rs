@@ -2,16 +2,25 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{LazyLock, Once};
+use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value as Json;
 
 /// Exit status of `cluster` where the machine lacks something (EX_UNAVAILABLE).
 const UNAVAILABLE: i32 = 69;
+
+/// Knative's settings that differ from their defaults in these tests.
+const SETTINGS: [(&str, &str); 2] = [
+    ("config-domain", r#"{"data": {"example.com": ""}}"#),
+    ("config-autoscaler", r#"{"data": {"allow-zero-initial-scale": "true"}}"#),
+];
 
 /// A file of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
@@ -73,12 +82,64 @@ impl Cluster {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
 
-    /// tidegate's own manifests, applied once for all tests that need them.
-    pub(crate) fn install(&self) {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            self.kubectl(&["apply", "-k", "deploy/kubernetes"]);
+    /// tidegate's own manifests, applied; held by one test at a time, since one takes them away.
+    pub(crate) fn install(&self) -> MutexGuard<'static, ()> {
+        static INSTALLED: Mutex<()> = Mutex::new(());
+        let installed = INSTALLED.lock();
+        self.kubectl(&["apply", "-k", "deploy/kubernetes"]);
+        installed
+    }
+
+    /// tidegate running in the cluster, and images of programs as users have them.
+    pub(crate) fn serve(&self) -> MutexGuard<'static, ()> {
+        static IMAGES: Once = Once::new();
+        let installed = self.install();
+        IMAGES.call_once(|| {
+            let built = run(&mut Command::new(repository("tests/cluster/static.sh")));
+            assert!(built.status.success(), "{}", text(&built.stderr));
+            let program = text(&built.stdout);
+            let words = ["/tidegate", "echo", "--listen", "[::]:8080"];
+            let echo = words.map(|word| format!("--entrypoint={word}"));
+            self.load("tidegate:0.1.0", &program, &[]);
+            self.load("docker.io/example/hello-world", &program, &echo);
+            self.load("docker.io/example/hello-world:canary", &program, &echo);
+            for (settings, data) in SETTINGS {
+                let patch =
+                    ["patch", "configmap", "-n", "knative-serving", settings, "--type=merge"];
+                self.kubectl(&[&patch[..], &["-p", data]].concat());
+            }
         });
+        self.start_tidegate();
+        installed
+    }
+
+    /// Applies tidegate's manifests and waits until it is ready.
+    pub(crate) fn start_tidegate(&self) {
+        self.kubectl(&["apply", "-k", "deploy/kubernetes"]);
+        let rollout = ["rollout", "status", "deployment/tidegate", "-n", "tidegate-system"];
+        self.kubectl(&[&rollout[..], &["--timeout=90s"]].concat());
+        // The node's port leads there once kube-proxy has heard of it, which is a second later.
+        let address = self.address();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = TcpStream::connect(address) {
+            assert!(Instant::now() < deadline, "{address}: {error}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Where requests come in from outside: the port of the node.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let service = self.json(&["get", "-n", "tidegate-system", "service", "tidegate"]);
+        let port = service["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+        SocketAddr::new([10, 77, 0, 1].into(), u16::try_from(port).unwrap())
+    }
+
+    /// Makes an image of a program and gives it to the nodes.
+    fn load(&self, image: &str, program: &str, more: &[String]) {
+        let mut command = Command::new(repository("tests/cluster/cluster"));
+        command.arg("load").arg(&self.folder).args([image, program]).args(more);
+        let loaded = run(&mut command);
+        assert!(loaded.status.success(), "{}", text(&loaded.stderr));
     }
 
     /// A command with the cluster's kubectl in its path, started in the repository.
@@ -106,6 +167,16 @@ impl Cluster {
     /// The same, read as JSON.
     pub(crate) fn json(&self, arguments: &[&str]) -> Json {
         serde_json::from_str(&self.kubectl(&[arguments, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// One where only the API server looks at objects, not the webhook of a tidegate that may be
+    /// there or not.
+    pub(crate) fn bare_namespace(&self, name: &str) {
+        let labels = "{webhooks.knative.dev/exclude: \"true\"}";
+        let text = format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {labels}}}}}"
+        );
+        self.kubectl_with(&["apply", "-f", "-"], &text).unwrap();
     }
 
     /// A namespace of a test's own, made empty.
