@@ -114,6 +114,10 @@ fn probe_of(mut probe: Value, port: Option<i64>, key: &str) -> Value {
         if names_none && let Some(port) = port {
             action.insert("port".to_owned(), json!(port));
         }
+        // Knative's sidecar takes `http` as well.
+        if let Some(Value::String(scheme)) = action.get_mut("scheme") {
+            scheme.make_ascii_uppercase();
+        }
     }
     let Some(fields) = probe.as_object_mut() else { return probe };
     // Zero is Go's word for what is left out.

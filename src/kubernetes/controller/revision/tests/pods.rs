@@ -23,6 +23,10 @@ fn probes_without_a_port_are_for_the_users() {
             json!({"httpGet": {"path": "/x", "port": 8081}, "periodSeconds": 10}),
         ),
         (
+            json!({"httpGet": {"port": 8081, "scheme": "http"}, "periodSeconds": 2}),
+            json!({"httpGet": {"port": 8081, "scheme": "HTTP"}, "periodSeconds": 2}),
+        ),
+        (
             json!({"grpc": {"service": ""}}),
             json!({"grpc": {"service": "", "port": 9000}, "periodSeconds": 1}),
         ),
