@@ -114,6 +114,7 @@ impl Cluster {
     }
 
     /// Applies tidegate's manifests and waits until it is ready.
+    #[expect(clippy::disallowed_methods, reason = "no event loop, and a real network")]
     pub(crate) fn start_tidegate(&self) {
         self.kubectl(&["apply", "-k", "deploy/kubernetes"]);
         let rollout = ["rollout", "status", "deployment/tidegate", "-n", "tidegate-system"];
