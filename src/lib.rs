@@ -37,6 +37,7 @@ pub mod snapshot;
 pub mod proxy;
 pub mod upstream;
 pub mod tls;
+pub mod server;
 pub mod autoscaler;
 pub mod kubernetes;
 pub mod local;

@@ -10,8 +10,7 @@ use serde_json::json;
 use super::metrics::{Format, classic_families, own_families};
 use super::view::Views;
 use crate::model::RevisionId;
-
-pub(super) type Answer = Response<Full<Bytes>>;
+use crate::server::Answer;
 
 const INDEX: &str = "\
 tidegate

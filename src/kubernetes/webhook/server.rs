@@ -1,52 +1,40 @@
 //! The HTTPS server of the webhook, on a thread of its own. It is asked a few times a second at
 //! most; what matters is that nobody in the cluster can make it cost much.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
-use tower::limit::ConcurrencyLimit;
-use tower::load_shed::LoadShed;
-use tower::timeout::Timeout;
-use tower::{BoxError, ServiceExt as _, service_fn};
+use tower::BoxError;
 
 use super::certificate::Served;
 use super::review;
 use super::settings::LiveSettings;
+use crate::server::{Answer, Bounds, Server, Session, Shaken};
 
-/// Connections at once; further ones wait in the kernel.
-const CONNECTIONS: usize = 128;
-/// Requests at once; further ones get 503.
-const REQUESTS: usize = 64;
+/// What callers may take.
+const BOUNDS: Bounds = Bounds {
+    connections: 128,
+    requests: 64,
+    handshake: Duration::from_secs(5),
+    // The API server keeps idle connections for 90 s.
+    head: Duration::from_secs(120),
+    // The API server waits as long.
+    request: Duration::from_secs(5),
+    end: Duration::from_secs(2),
+};
 /// Bodies in memory at once, in KiB: the API server takes objects of 3 MiB and sends two of them.
 const BODIES_KIB: usize = 32 * 1024;
 /// Largest body in bytes.
 const BODY_MAX: usize = 8 * 1024 * 1024;
-/// A TLS handshake, and the head of a request, must have come by then.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Idle connections end after it; the API server keeps its own for 90 s.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// From the head to the answer; the API server waits as long.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long accepting rests after an error such as "too many open files".
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long answers under way have at the end.
-const END: Duration = Duration::from_secs(2);
-
-type Answer = Response<Full<Bytes>>;
 
 /// How the webhook is set up.
 #[derive(Debug)]
@@ -61,11 +49,7 @@ pub struct WebhookConfig {
 
 /// A running webhook. Dropped, it stops.
 #[derive(Debug)]
-pub struct WebhookServer {
-    address: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct WebhookServer(Server);
 
 impl WebhookServer {
     /// Starts it on a thread of its own.
@@ -73,120 +57,37 @@ impl WebhookServer {
     /// # Errors
     /// The thread, its runtime or the TLS library cannot be set up, or the listener is not usable.
     pub fn start(config: WebhookConfig) -> io::Result<Self> {
-        config.listener.set_nonblocking(true)?;
-        let address = config.listener.local_addr()?;
         let tls = config.served.server_config().map_err(io::Error::other)?;
-        let (stop, stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            TcpListener::from_std(config.listener)?
-        };
         let shared = Arc::new(Shared {
             tls: TlsAcceptor::from(tls),
             settings: config.settings,
-            requests: Arc::new(Semaphore::new(REQUESTS)),
             bodies: Arc::new(Semaphore::new(BODIES_KIB)),
         });
-        let thread = std::thread::Builder::new()
-            .name("webhook".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, shared, stopped)))?;
-        Ok(Self { address, stop, thread: Some(thread) })
+        let server = Server::start("webhook", config.listener, BOUNDS, move |stream, session| {
+            connection(stream, session, Arc::clone(&shared))
+        })?;
+        Ok(Self(server))
     }
 
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for WebhookServer {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            // Bounded by `END`.
-            let _ = thread.join();
-        }
+        self.0.address()
     }
 }
 
 struct Shared {
     tls: TlsAcceptor,
     settings: Arc<LiveSettings>,
-    requests: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &connections) => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        match accepted {
-            Ok((stream, permit)) => {
-                let (shared, stop) = (Arc::clone(&shared), stop.clone());
-                tokio::spawn(async move {
-                    connection(stream, shared, stop).await;
-                    drop(permit);
-                });
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-    drop(listener);
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(END, connections.acquire_many(all)).await;
-}
-
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
-}
-
-async fn connection(stream: TcpStream, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let _ = stream.set_nodelay(true);
-    let handshake = tokio::select! {
-        handshake = tokio::time::timeout(HEAD_TIMEOUT, shared.tls.accept(stream)) => handshake,
-        _ = stop.wait_for(|stop| *stop) => return,
+async fn connection(stream: TcpStream, mut session: Session, shared: Arc<Shared>) {
+    let stream = match session.shake(shared.tls.accept(stream)).await {
+        Shaken::Done(Ok(stream)) => stream,
+        Shaken::Done(Err(error)) => return tracing::debug!(%error, "webhook: no TLS handshake"),
+        Shaken::Late | Shaken::Stopped => return,
     };
-    let stream = match handshake {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "webhook: no TLS handshake"),
-        Err(_elapsed) => return,
-    };
-    // Outermost first: too many at once are refused, not queued; each has its time.
-    let requests = Arc::clone(&shared.requests);
-    let service = LoadShed::new(ConcurrencyLimit::with_semaphore(
-        Timeout::new(
-            service_fn(move |request| handle(Arc::clone(&shared), request)),
-            REQUEST_TIMEOUT,
-        ),
-        requests,
-    ));
-    let service = hyper::service::service_fn(move |request| {
-        let service = service.clone();
-        async move {
-            let answer = service.oneshot(request).await;
-            Ok::<_, Infallible>(answer.unwrap_or_else(|problem| failed(&problem)))
-        }
-    });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    tokio::select! {
-        _ = &mut connection => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+    session.http(stream, move |request| handle(Arc::clone(&shared), request), plain).await;
 }
 
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, BoxError> {
@@ -234,16 +135,6 @@ async fn read(
         }
     }
     Ok(Some((bytes, held)))
-}
-
-fn failed(problem: &BoxError) -> Answer {
-    if problem.is::<tower::timeout::error::Elapsed>() {
-        return plain(StatusCode::REQUEST_TIMEOUT, "the request took too long");
-    }
-    if problem.is::<tower::load_shed::error::Overloaded>() {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once");
-    }
-    plain(StatusCode::BAD_REQUEST, &problem.to_string())
 }
 
 fn plain(status: StatusCode, text: &str) -> Answer {
