@@ -186,13 +186,20 @@ impl DeploymentFacts {
         Self {
             uid: text(object, "/metadata/uid").unwrap_or_default().into(),
             replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
-            is_ours: managers.iter().any(|entry| text(entry, "/manager") == Some(SCALER_MANAGER)),
+            is_ours: managers.iter().any(is_scalers),
             problem: failure.map(|failure| {
                 let message = text(failure, "/message").unwrap_or("pods cannot be created");
                 Problem::new(Reason::StartFailed, message)
             }),
         }
     }
+}
+
+/// Whether an entry of `managedFields` is the scaler's count, which it writes to `/scale` alone.
+/// Which fields it has is not asked: zero is left out of them.
+fn is_scalers(entry: &Value) -> bool {
+    text(entry, "/manager") == Some(SCALER_MANAGER)
+        && text(entry, "/subresource") == Some("scale")
 }
 
 #[cfg(test)]
@@ -291,13 +298,17 @@ mod tests {
     fn a_deployment() {
         let facts = DeploymentFacts::read(&json!({
             "metadata": {"uid": "d", "managedFields": [
-                {"manager": "tidegate-controller"}, {"manager": "tidegate-scaler"}]},
+                {"manager": "tidegate-controller"},
+                {"manager": "tidegate-scaler", "subresource": "scale"}]},
             "spec": {"replicas": 0},
             "status": {"conditions": [{"type": "ReplicaFailure", "status": "True",
                 "reason": "FailedCreate", "message": "exceeded quota: q"}]},
         }));
         assert_eq!((facts.replicas, facts.is_ours), (0, true));
         assert_eq!(&*facts.problem.unwrap().message, "exceeded quota: q");
+        let other = DeploymentFacts::read(&json!({"metadata": {"managedFields": [
+            {"manager": "tidegate-scaler"}, {"manager": "kubectl", "subresource": "scale"}]}}));
+        assert!(!other.is_ours, "not its count");
         let bare = DeploymentFacts::read(&json!({"spec": {}}));
         assert_eq!((bare.replicas, bare.is_ours, bare.problem), (1, false, None));
     }
