@@ -133,7 +133,8 @@ const STUCK: [&str; 8] = [
 ];
 
 /// Why a pod cannot be started. Its Deployment does not tell (`syncRolloutStatus` skips what was
-/// complete once).
+/// complete once). That no node takes it is no such reason: the scheduler says so at once, and a
+/// cluster autoscaler needs minutes to add one.
 fn problem(object: &Value) -> Option<Problem> {
     let init = list(object, "/status/initContainerStatuses");
     let containers = init.iter().chain(list(object, "/status/containerStatuses"));
@@ -156,13 +157,7 @@ fn problem(object: &Value) -> Option<Problem> {
         };
         return Some(Problem::new(token, said));
     }
-    let scheduled = condition(object, "PodScheduled")?;
-    let is_stuck = text(scheduled, "/status") == Some("False")
-        && text(scheduled, "/reason") == Some("Unschedulable");
-    is_stuck.then(|| {
-        let message = text(scheduled, "/message").unwrap_or("no node takes its pod");
-        Problem::new(Reason::StartFailed, format!("no node for its pod: {message}"))
-    })
+    None
 }
 
 /// What matters of a Deployment.
@@ -282,14 +277,10 @@ mod tests {
                 "start_failed: container c: CrashLoopBackOff: back-off 10s; it ended with exit code 3"
             ],
         );
+        // A node may come.
         why(
             &json!({"conditions": [{"type": "PodScheduled", "status": "False",
                 "reason": "Unschedulable", "message": "0/1 nodes are available"}]}),
-            expect!["start_failed: no node for its pod: 0/1 nodes are available"],
-        );
-        why(
-            &json!({"conditions": [{"type": "PodScheduled", "status": "False",
-                "reason": "SchedulingGated"}]}),
             expect![""],
         );
     }
