@@ -18,11 +18,11 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use ipnet::IpNet;
 
 use crate::model::ServiceId;
-use parse::{duration, listen_address, network, object_name, run_command};
+use parse::{duration, host_address, listen_address, network, object_name, run_command};
 
 pub use cluster::ClusterArgs;
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
-pub use parse::{RunCommand, StateDir, UpstreamAddress};
+pub use parse::{HostAddress, RunCommand, StateDir, UpstreamAddress};
 pub use shared::{DrainArgs, ListenArgs, LogArgs, LogFormat};
 pub use sidecar::SidecarArgs;
 
@@ -206,9 +206,13 @@ pub struct EchoArgs {
     #[arg(long, short = 'p', value_name = "PORT", env = "PORT", default_value_t = 8081)]
     pub port: u16,
 
-    /// Address to listen on instead, with port [default: 127.0.0.1 and --port]
-    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
-    pub listen: Option<SocketAddr>,
+    /// Address to listen on, with or without port [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", value_parser = host_address)]
+    #[arg(
+        long_help = "Address to listen on: with a port of its own, or without one, and then at \
+                       --port. In an image for a cluster: --listen [::] [default: 127.0.0.1]"
+    )]
+    pub listen: Option<HostAddress>,
 
     /// Whom `/` greets
     #[arg(long, value_name = "NAME", env = "TARGET", default_value = "World")]
@@ -218,7 +222,9 @@ pub struct EchoArgs {
 impl EchoArgs {
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port))
+        let HostAddress { ip, port } =
+            self.listen.unwrap_or(HostAddress { ip: Ipv4Addr::LOCALHOST.into(), port: None });
+        SocketAddr::new(ip, port.unwrap_or(self.port))
     }
 }
 

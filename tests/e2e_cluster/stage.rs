@@ -98,7 +98,7 @@ impl Cluster {
             let built = run(&mut Command::new(repository("tests/cluster/static.sh")));
             assert!(built.status.success(), "{}", text(&built.stderr));
             let program = text(&built.stdout);
-            let words = ["/tidegate", "echo", "--listen", "[::]:8080"];
+            let words = ["/tidegate", "echo", "--listen", "[::]"];
             let echo = words.map(|word| format!("--entrypoint={word}"));
             self.load("tidegate:0.1.0", &program, &[]);
             self.load("docker.io/example/hello-world", &program, &echo);

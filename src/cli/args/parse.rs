@@ -88,6 +88,30 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, port))
 }
 
+/// An address that may leave its port to another option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port, if it has one.
+    pub port: Option<u16>,
+}
+
+/// What [`listen_address`] takes, and `IP` or `[IPV6]` without port.
+pub(super) fn host_address(text: &str) -> Result<HostAddress, String> {
+    let without_port = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        // Without brackets, where would an IPv6 address end and its port begin?
+        None => text.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+    };
+    if let Some(ip) = without_port {
+        return Ok(HostAddress { ip, port: None });
+    }
+    let address = listen_address(text)
+        .map_err(|help| format!("{help}; without a port: 0.0.0.0 or [::], and --port counts"))?;
+    Ok(HostAddress { ip: address.ip(), port: Some(address.port()) })
+}
+
 /// Where a backend is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAddress {

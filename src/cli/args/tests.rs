@@ -161,6 +161,22 @@ fn echo_and_status_and_guard() {
         Command::Echo(echo) => assert_eq!(echo.address(), "127.0.0.1:0".parse().unwrap()),
         other => panic!("{other:?}"),
     }
+    for (listen, expected) in [
+        ("[::]", "[::]:9000"),
+        ("0.0.0.0", "0.0.0.0:9000"),
+        ("[::]:8080", "[::]:8080"),
+        (":8080", "[::]:8080"),
+        ("10.0.0.1:8080", "10.0.0.1:8080"),
+    ] {
+        match parse(&["echo", "--port", "9000", "--listen", listen]).unwrap() {
+            Command::Echo(echo) => assert_eq!(echo.address(), expected.parse().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+    for listen in ["::", "8080", "example.com", "[::1", ""] {
+        let refused = parse(&["echo", "--listen", listen]).unwrap_err().to_string();
+        assert!(refused.contains("0.0.0.0 or [::]"), "{refused}");
+    }
     match parse(&["status", "-w", "-o", "json"]).unwrap() {
         Command::Status(status) => {
             assert!(status.watch);

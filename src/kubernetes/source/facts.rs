@@ -193,8 +193,7 @@ impl DeploymentFacts {
 /// Whether an entry of `managedFields` is the scaler's count, which it writes to `/scale` alone.
 /// Which fields it has is not asked: zero is left out of them.
 fn is_scalers(entry: &Value) -> bool {
-    text(entry, "/manager") == Some(SCALER_MANAGER)
-        && text(entry, "/subresource") == Some("scale")
+    text(entry, "/manager") == Some(SCALER_MANAGER) && text(entry, "/subresource") == Some("scale")
 }
 
 #[cfg(test)]
