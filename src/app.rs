@@ -2,6 +2,7 @@
 
 mod carry;
 mod control;
+mod doors;
 mod https;
 mod kubernetes;
 mod levels;

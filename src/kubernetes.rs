@@ -23,9 +23,14 @@
 //! | Route's `status.traffic` | | controller: revisions and percents, those of the moment while traffic moves |
 //! | Route's annotation [`ROLLOUT_ANNOTATION`] | | controller: where a rollout duration is set, the percents in effect of all that follows a newest revision, before `status.traffic` |
 //!
+//! | Service (core) that is adopted: its conditions, one key of its selector | somebody's | controller |
+//! | EndpointSlices of a Service whose name is taken over | `SERVICE-tidegate`, `SERVICE-pods` | controller |
+//! | count of what is adopted | | scaler, `/scale` alone |
+//!
 //! Pods carry Knative's labels: `serving.knative.dev/revision`, `…/configuration`, `…/service`.
 //! A container's user port is where tidegate connects: there is no sidecar.
 
+pub mod adoption;
 pub mod certificates;
 pub mod client;
 pub mod conditions;

@@ -115,6 +115,12 @@ impl Snapshot {
         self.default_is_local
     }
 
+    /// A service by its name.
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<ServiceRoute>> {
+        let found = self.services.binary_search_by(|route| route.spec.id.cmp(id));
+        found.ok().map(|index| &self.services[index])
+    }
+
     /// All services, by name.
     pub fn services(&self) -> &[Arc<ServiceRoute>] {
         &self.services

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,7 @@ use crate::stats::{Clock, Pokes};
 use crate::tls::NamedPair;
 
 use super::control::{Control, ControlParts, Live};
+use super::doors::{Ports, keep_open};
 use super::https::ShownAt;
 use super::listeners::{ListenError, Listeners, announce};
 use super::state::Keeping;
@@ -94,6 +96,8 @@ pub(super) struct Home<F, T> {
     pub(super) inside: Vec<SocketAddr>,
     /// Certificates of single hosts, as they are found.
     pub(super) certificates: Option<watch::Receiver<Vec<NamedPair>>>,
+    /// Ports that are single services', as they are wanted.
+    pub(super) ports: Option<watch::Receiver<Ports>>,
     /// Bounds of waiting requests.
     pub(super) queue: QueueLimits,
     /// Who decides.
@@ -230,8 +234,9 @@ where
         tokio::task::spawn_local(scale(home.scaling, Arc::clone(&autoscaler), statements));
     let refreshed = Rc::clone(&workers);
     let (updates, received) = home.updates;
+    let opening = keep_open(home.ports, workers.doors(), http.first().copied());
     let controlling = tokio::task::spawn_local(async move {
-        control.run(received, stated, move || refreshed.refresh()).await;
+        join(control.run(received, stated, move || refreshed.refresh()), opening).await;
     });
     let sourcing = tokio::task::spawn_local(source.run(updates));
     let keeping = Keeping::start(home.memory, &live, &autoscaler);

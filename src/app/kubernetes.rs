@@ -5,6 +5,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use kube::Client;
@@ -15,6 +16,7 @@ use crate::autoscaler::{Autoscaler, ProcessLimits};
 use crate::cli::args::{HttpsArgs, ListenArgs, ServeArgs};
 use crate::cli::logging::LogHandle;
 use crate::kubernetes::SETTINGS_NAMESPACE;
+use crate::kubernetes::adoption;
 use crate::kubernetes::certificates::{self, HostCertificate};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::controller;
@@ -22,13 +24,14 @@ use crate::kubernetes::foreign::{Ownership, recognise};
 use crate::kubernetes::lease::{Leadership, Leading, LeaseSettings, elect};
 use crate::kubernetes::observed::Observed;
 use crate::kubernetes::scale::{KubernetesTarget, Why};
-use crate::kubernetes::source::{KubernetesSource, Scope};
+use crate::kubernetes::source::{Heard, KubernetesSource, Scope};
 use crate::model::RevisionId;
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
 use crate::tls::NamedPair;
 
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
+use super::control::Live;
 use super::serve::{proxy_settings, take_logging};
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -42,18 +45,22 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let take = take_logging(log);
     let source =
         KubernetesSource::new(connect().await?, scope.clone(), Arc::clone(&observed), take);
+    let (recogniser, ownership) = recognise();
+    let source = source.beside(ownership.alone());
     let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
-    let mut tasks = background(&scope, &leadership, found).await?;
+    let mut tasks = background(&scope, alone_and(&leadership, &ownership), found).await?;
+    let adopted = source.adoption();
+    let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
+    tasks.push(spawn(keeping));
     let warm = target.clone();
     tasks.push(tokio::task::spawn_local(async move { warm.keep_warm().await }));
-    let (recogniser, ownership) = recognise();
     let settings_namespace = scope.settings.clone();
     let client = connect().await?;
     tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
     let webhook = webhook::start(args, &scope, &leadership, &ownership).await?;
     let client = connect().await?;
-    let electing = tokio::task::spawn_local(elected(client, leading, ownership, draining));
+    let electing = tokio::task::spawn_local(elected(client, leading, draining));
     let explained = target.clone();
     let home = Home {
         target,
@@ -61,14 +68,15 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         settings: Settings { one_machine: false, ..proxy_settings(args, log) },
         inside: args.http_internal.iter().map(|address| reachable(*address)).collect(),
         certificates: Some(certificates),
+        ports: Some(adopted.ports()),
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,
         restored: BTreeMap::new(),
         drain: Some(drain),
-        source: move |_: &Arc<_>, autoscaler: &Arc<Autoscaler>| {
+        source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
             explained.explain(why(Arc::clone(autoscaler)));
-            source
+            source.hearing(heard(Arc::clone(live)))
         },
     };
     let listen = ListenArgs {
@@ -89,37 +97,48 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     Ok(())
 }
 
-/// Takes part in the election until the drain, as long as no Knative lives: the Lease is given up
-/// then, so that the next one need not wait for its end.
-async fn elected(
-    client: Client,
-    leading: Leading,
-    ownership: Ownership,
-    mut draining: watch::Receiver<bool>,
-) {
+/// Takes part in the election until the drain: the Lease is given up then, so that the next one
+/// need not wait for its end.
+async fn elected(client: Client, leading: Leading, mut draining: watch::Receiver<bool>) {
     let settings = LeaseSettings::from_environment(&client);
-    let mut alone = ownership.alone();
-    let mut alone_no_more = ownership.alone();
     // Gone without a word is the end, too.
-    while !*draining.borrow() {
-        tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => return,
-            _ = alone.wait_for(|alone| *alone == Some(true)) => {}
-        }
-        let stopped = async {
+    let stopped = async { drop(draining.wait_for(|draining| *draining).await) };
+    leading.run(&client, &settings, stopped).await;
+}
+
+/// Whether this replica leads and no Knative lives: only then Knative's kinds are written here.
+fn alone_and(leadership: &Leadership, ownership: &Ownership) -> watch::Receiver<bool> {
+    let (mut leading, mut alone) = (leadership.watch(), ownership.alone());
+    let (both, watched) = watch::channel(false);
+    drop(spawn(async move {
+        loop {
+            let is_alone = *alone.borrow_and_update() == Some(true);
+            both.send_replace(*leading.borrow_and_update() && is_alone);
             tokio::select! {
-                _ = draining.wait_for(|draining| *draining) => {}
-                _ = alone_no_more.wait_for(|alone| *alone != Some(true)) => {}
+                Ok(()) = leading.changed() => {}
+                Ok(()) = alone.changed() => {}
+                else => return,
             }
-        };
-        leading.run(&client, &settings, stopped).await;
-    }
+        }
+    }));
+    watched
+}
+
+/// Whether a revision got a request here.
+fn heard(live: Arc<Live>) -> Heard {
+    Box::new(move |id: &RevisionId| {
+        let revision = live.revision(id);
+        revision.is_some_and(|revision| {
+            let stats = revision.stats();
+            stats.read(stats.clock().now()).arrivals > 0
+        })
+    })
 }
 
 /// What works beside the data plane, each part with a client of its own.
 async fn background(
     scope: &Scope,
-    leadership: &Leadership,
+    leading: watch::Receiver<bool>,
     certificates: watch::Sender<Vec<NamedPair>>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let options = controller::Options {
@@ -127,7 +146,7 @@ async fn background(
         settings_namespace: scope.settings.clone(),
     };
     let (of_controller, of_certificates) = (connect().await?, connect().await?);
-    let controlling = controller::run(of_controller, options, leadership.watch());
+    let controlling = controller::run(of_controller, options, leading);
     let namespace = scope.namespace.clone();
     let following = certificates::follow(of_certificates, namespace, move |found| {
         certificates.send_replace(found.into_iter().map(named).collect());

@@ -56,9 +56,9 @@ impl Listeners {
         let proxy_protocol = args.https.proxy_protocol;
         let api_is_local = outside;
         let outside = outside || !inside.is_empty();
-        let plain = Arc::new(Entry { proxy_protocol, tls: None, outside });
+        let plain = Arc::new(Entry { proxy_protocol, tls: None, outside, service: None });
         let tls_of_https = tls.https.as_ref().map(Arc::clone);
-        let entry = Arc::new(Entry { proxy_protocol, tls: tls_of_https, outside });
+        let entry = Arc::new(Entry { proxy_protocol, tls: tls_of_https, outside, service: None });
         let doors = open_doors(args)?.into_iter().map(|door| door.with(Arc::clone(&plain)));
         let mut doors = doors.collect::<Vec<_>>();
         let of_inside = bind_all(inside, "--http-internal", &Arc::default())?;

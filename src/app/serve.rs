@@ -41,6 +41,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         settings: proxy_settings(args, log),
         inside: args.http_internal.clone(),
         certificates: None,
+        ports: None,
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),

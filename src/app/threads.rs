@@ -1,5 +1,7 @@
 //! Worker threads.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,10 +12,20 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 
+use crate::model::ServiceId;
 use crate::proxy::{Acceptor, Door, DrainState, Message, Shared, Worker};
 
 /// Messages a worker may be behind; accepted connections are most of them.
 const MESSAGES: usize = 1024;
+
+/// A listener of one service, opened and closed while the workers run.
+#[derive(Debug)]
+pub enum DoorChange {
+    /// Connections are accepted there from now on.
+    Open(Arc<ServiceId>, Door),
+    /// None is any more.
+    Close(Arc<ServiceId>),
+}
 
 /// The running workers.
 #[derive(Debug)]
@@ -21,10 +33,16 @@ pub struct Workers {
     /// One channel per worker.
     pub senders: Vec<mpsc::Sender<Message>>,
     closing: watch::Sender<bool>,
+    doors: mpsc::Sender<DoorChange>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
+    /// Where listeners of single services are opened and closed.
+    pub fn doors(&self) -> mpsc::Sender<DoorChange> {
+        self.doors.clone()
+    }
+
     /// No new connections are accepted.
     pub fn close_doors(&self) {
         self.closing.send_replace(true);
@@ -42,6 +60,7 @@ impl Workers {
     /// Ends the workers and what they still do.
     pub fn stop(self) {
         drop(self.senders);
+        drop(self.doors);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
@@ -61,7 +80,8 @@ pub fn start_workers(
     let loads: Vec<Arc<AtomicU32>> = (0..count).map(|_| Arc::default()).collect();
     let mut channels: Vec<_> = (0..count).map(|_| mpsc::channel(MESSAGES)).collect();
     let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
-    let mut doors = Some(doors);
+    let (changes, changed) = mpsc::channel(MESSAGES);
+    let mut doors = Some((doors, changed));
     let mut threads = Vec::with_capacity(count);
     for (index, (_, receiver)) in channels.drain(..).enumerate() {
         let shared = Arc::clone(shared);
@@ -74,8 +94,10 @@ pub fn start_workers(
                 let load = Arc::clone(&loads[index]);
                 let gate = Arc::clone(&shared);
                 let worker = Worker::new(index, shared, load, seed.wrapping_add(index as u64));
-                if let Some(doors) = doors {
+                if let Some((doors, changed)) = doors {
                     let acceptor = Acceptor::new(others, loads);
+                    let keep = keep_doors(Rc::clone(&acceptor), Rc::clone(&worker), changed);
+                    tokio::task::spawn_local(until(closed.clone(), keep));
                     for door in doors {
                         let accept =
                             Rc::clone(&acceptor).run(door, Rc::clone(&worker), closed.clone());
@@ -95,7 +117,42 @@ pub fn start_workers(
         };
         threads.push(spawn(&format!("worker-{index}"), run)?);
     }
-    Ok(Workers { senders, closing, threads })
+    Ok(Workers { senders, closing, doors: changes, threads })
+}
+
+async fn until(mut closed: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        _ = closed.wait_for(|closed| *closed) => {}
+        () = work => {}
+    }
+}
+
+/// Opens and closes listeners of single services. All close when it ends.
+async fn keep_doors(
+    acceptor: Rc<Acceptor>,
+    worker: Rc<Worker>,
+    mut changes: mpsc::Receiver<DoorChange>,
+) {
+    // An acceptor ends when the other end of its channel does.
+    let mut open: HashMap<Arc<ServiceId>, watch::Sender<bool>> = HashMap::new();
+    while let Some(change) = changes.recv().await {
+        match change {
+            DoorChange::Open(service, door) => {
+                let (closing, closed) = watch::channel(false);
+                open.insert(service, closing);
+                let accept = Rc::clone(&acceptor).run(door, Rc::clone(&worker), closed);
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = accept.await {
+                        tracing::error!(%error, "a listener ended");
+                    }
+                });
+            }
+            DoorChange::Close(service) => {
+                open.remove(&service);
+                acceptor.leave(&worker, &service).await;
+            }
+        }
+    }
 }
 
 /// Returns once the first configuration is in effect. Until then every host would be unknown, and

@@ -21,7 +21,7 @@ pub mod work;
 pub mod write;
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 use std::future::Future;
 

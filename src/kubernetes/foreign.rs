@@ -1,5 +1,6 @@
 //! A Knative that runs in the same cluster: recognised by the Leases that its controllers renew,
-//! never fought. While one lives, no replica of tidegate leads, so none writes what a leader writes.
+//! never fought. While one lives, its kinds are neither served, scaled nor written here; what is
+//! adopted is annotated for tidegate and goes on.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -85,8 +86,8 @@ impl Recogniser {
         match (former, alone) {
             (None | Some(true), false) => tracing::warn!(
                 namespace,
-                "a Knative lives here, its Leases are renewed: tidegate changes no object until they \
-                 are not renewed any more"
+                "a Knative lives here, its Leases are renewed: tidegate neither serves nor scales nor \
+                 changes its objects until they are not renewed any more; only what is adopted"
             ),
             (Some(false), true) => tracing::info!(
                 namespace,

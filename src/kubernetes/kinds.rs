@@ -25,6 +25,10 @@ pub enum Kind {
     PublicPodAutoscaler,
     /// `apps` Deployment.
     Deployment,
+    /// `apps` StatefulSet.
+    StatefulSet,
+    /// `autoscaling` HorizontalPodAutoscaler.
+    HorizontalPodAutoscaler,
     /// Core Service.
     CoreService,
     /// Core ConfigMap.
@@ -57,6 +61,10 @@ impl Kind {
                 ("autoscaling.knative.dev", "v1alpha1", "PodAutoscaler", "podautoscalers")
             }
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
+            Self::HorizontalPodAutoscaler => {
+                ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            }
             Self::CoreService => ("", "v1", "Service", "services"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::Secret => ("", "v1", "Secret", "secrets"),

@@ -79,6 +79,11 @@ impl<T: PartialEq> Mirror<T> {
         self.objects.read().is_empty()
     }
 
+    /// Whether everything was listed.
+    pub fn is_complete(&self) -> bool {
+        *self.is_complete.borrow()
+    }
+
     /// Returns once everything was listed for the first time.
     pub async fn complete(&self) {
         // The sender is ours: it does not end before.

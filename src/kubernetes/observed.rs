@@ -20,10 +20,23 @@ pub struct Count {
     pub is_ours: bool,
 }
 
+/// Who may write a count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// The scaler.
+    #[default]
+    Free,
+    /// The scaler, but it does not lower it yet.
+    NotLower,
+    /// Somebody else.
+    Off,
+}
+
 /// A revision as far as the scaler and the source tell each other.
 #[derive(Debug, Default)]
 struct Known {
     count: Count,
+    hold: Hold,
     /// When it was last scaled from zero.
     woken: Option<Instant>,
     /// Names of its pods.
@@ -78,6 +91,16 @@ impl Observed {
         let revisions = self.revisions.lock();
         let Some(known) = revisions.get(id) else { return Vec::new() };
         of.iter().filter_map(|id| Some((id.clone(), Arc::clone(known.pods.get(id)?)))).collect()
+    }
+
+    /// Who may write its count.
+    pub fn hold(&self, id: &RevisionId) -> Hold {
+        self.revisions.lock().get(id).map(|known| known.hold).unwrap_or_default()
+    }
+
+    /// Says who may write its count.
+    pub(super) fn set_hold(&self, id: &RevisionId, hold: Hold) {
+        self.revisions.lock().entry(id.clone()).or_default().hold = hold;
     }
 
     /// It is gone.

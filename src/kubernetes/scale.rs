@@ -26,7 +26,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lease::Leadership;
-use super::observed::Observed;
+use super::observed::{Hold, Observed};
 use super::source::{Change, KubernetesSource, Tell};
 use crate::model::{EndpointId, PodsSpec, RevisionId, RevisionSpec, Workload};
 use crate::platform::{ScaleError, ScaleOrder, ScaleTarget};
@@ -252,6 +252,11 @@ impl Shared {
         let is_contested = slot.contest.is_contested(Instant::now());
         if !is_wake && (!is_leading || is_contested) {
             return Next::Nothing;
+        }
+        match self.observed.hold(id) {
+            Hold::Free => {}
+            Hold::NotLower if wanted > from => {}
+            Hold::NotLower | Hold::Off => return Next::Nothing,
         }
         // Who leads takes the count over with its first write.
         let form = match (is_leading, is_forced) {

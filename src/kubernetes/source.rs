@@ -7,8 +7,9 @@
 //!
 //! A change costs what its object is part of. While watches are lost everything stays as it was.
 
+mod adopted;
 mod changes;
-mod facts;
+pub(in crate::kubernetes) mod facts;
 mod mirrors;
 mod probing;
 mod replicas;
@@ -22,10 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::adoption::Adoption;
 use super::kinds::Kind;
-use super::observed::{Count, Observed};
+use super::lease::LeaseSettings;
+use super::observed::{Count, Hold, Observed};
 use crate::config::settings::LoggingSettings;
 use crate::config::world::cluster::ClusterWorld;
 use crate::model::{ObjectName, RevisionId, RevisionSpec, Workload, World};
@@ -39,6 +43,12 @@ pub use mirrors::Scope;
 /// Takes what the configuration says about logging.
 pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
 
+/// Whether a revision got a request here.
+pub type Heard = Box<dyn Fn(&RevisionId) -> bool>;
+
+/// How often it is looked whether one that was adopted got its first request.
+const LISTEN_EVERY: Duration = Duration::from_millis(500);
+
 /// As long as starting fails, those that wait are told so this often.
 const FAIL_EVERY: Duration = Duration::from_millis(500);
 
@@ -49,6 +59,9 @@ pub struct KubernetesSource {
     observed: Arc<Observed>,
     take_logging: TakeLogging,
     tell: Tell,
+    adoption: Rc<Adoption>,
+    heard: Heard,
+    alone: watch::Receiver<Option<bool>>,
 }
 
 impl std::fmt::Debug for KubernetesSource {
@@ -65,7 +78,29 @@ impl KubernetesSource {
         observed: Arc<Observed>,
         take_logging: TakeLogging,
     ) -> Self {
-        Self { client, scope, observed, take_logging, tell: Tell::default() }
+        let tell = Tell::default();
+        let adoption = Adoption::new(Arc::clone(&tell));
+        // What a receiver holds stays when its sender is gone.
+        let alone = watch::channel(Some(true)).1;
+        let heard: Heard = Box::new(|_| false);
+        Self { client, scope, observed, take_logging, tell, adoption, heard, alone }
+    }
+
+    /// Has it know which revisions got requests.
+    #[must_use]
+    pub fn hearing(self, heard: Heard) -> Self {
+        Self { heard, ..self }
+    }
+
+    /// Has it serve only what is adopted while somebody else reconciles Knative's kinds.
+    #[must_use]
+    pub fn beside(self, alone: watch::Receiver<Option<bool>>) -> Self {
+        Self { alone, ..self }
+    }
+
+    /// What is known of adopted Services.
+    pub fn adoption(&self) -> Rc<Adoption> {
+        Rc::clone(&self.adoption)
     }
 
     /// Where the scaler tells what it wrote.
@@ -78,11 +113,21 @@ impl ConfigSource for KubernetesSource {
     async fn run(self, updates: Updates) -> Result<(), SourceError> {
         let mirrors = Rc::new(Mirrors::default());
         mirrors.follow(&self.client, &self.scope, &self.tell);
+        let own = LeaseSettings::from_environment(&self.client).namespace;
+        self.adoption.follow(&self.client, self.scope.namespace.as_deref(), own);
         mirrors.complete().await;
+        self.adoption.complete().await;
         let mut state =
             State::new(mirrors, Arc::clone(&self.tell), self.observed, self.take_logging);
+        state.adoption = Rc::clone(&self.adoption);
+        let mut alone = self.alone;
+        // A sender that is gone says no more than it did.
+        let known = alone.wait_for(Option::is_some).await.map(|alone| *alone != Some(false));
+        state.set_alone(known.unwrap_or(true));
         let mut again = interval(FAIL_EVERY);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut listen = interval(LISTEN_EVERY);
+        listen.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while let Some(change) = self.tell.take() {
                 state.apply(change);
@@ -94,6 +139,13 @@ impl ConfigSource for KubernetesSource {
                 biased;
                 change = self.tell.next() => state.apply(change),
                 _ = again.tick(), if !state.failing.is_empty() => state.repeat_failures(),
+                Ok(()) = alone.changed() => {
+                    let known = *alone.borrow_and_update();
+                    state.set_alone(known != Some(false));
+                }
+                _ = listen.tick(), if state.is_listening() => {
+                    state.listen(&self.client, &self.heard);
+                }
             }
         }
     }
@@ -123,6 +175,9 @@ struct State {
     due: BTreeSet<RevisionId>,
     /// Revisions whose replicas cannot be started.
     failing: BTreeSet<RevisionId>,
+    adoption: Rc<Adoption>,
+    /// Adopted Services that it has to be said of where they are served.
+    to_note: BTreeSet<RevisionId>,
 }
 
 impl State {
@@ -132,7 +187,10 @@ impl State {
         observed: Arc<Observed>,
         take_logging: TakeLogging,
     ) -> Self {
+        let adoption = Adoption::new(Arc::clone(&tell));
         Self {
+            adoption,
+            to_note: BTreeSet::new(),
             mirrors,
             tell,
             observed,
@@ -151,6 +209,7 @@ impl State {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Object(kind, name) => self.object(kind, &name),
+            Change::Adopted(name) => self.adopted(&name),
             Change::Scaled(id) => {
                 self.due.insert(id);
             }
@@ -166,8 +225,14 @@ impl State {
     fn object(&mut self, kind: Kind, name: &ObjectName) {
         let mirrors = Rc::clone(&self.mirrors);
         match kind {
-            Kind::Route => self.objects.set_route(name, mirrors.routes.get(name)),
-            Kind::Revision => self.objects.set_revision(name, mirrors.revisions.get(name)),
+            Kind::Route => {
+                self.objects.set_route(name, mirrors.routes.get(name));
+                self.name_changed(name);
+            }
+            Kind::Revision => {
+                self.objects.set_revision(name, mirrors.revisions.get(name));
+                self.name_changed(name);
+            }
             Kind::DomainMapping => self.objects.set_mapping(name, mirrors.mappings.get(name)),
             Kind::PodAutoscaler => self.objects.set_scaler(name, mirrors.scalers.get(name)),
             Kind::PublicPodAutoscaler => {
@@ -192,6 +257,8 @@ impl State {
             Kind::Service
             | Kind::Configuration
             | Kind::CoreService
+            | Kind::StatefulSet
+            | Kind::HorizontalPodAutoscaler
             | Kind::Secret
             | Kind::Lease => {}
         }
@@ -260,7 +327,9 @@ impl State {
             }
             self.world = Arc::clone(&world);
             send(updates, Update::World(world)).await?;
+            self.to_note.extend(self.adoption.names());
         }
+        self.note_served();
         for id in std::mem::take(&mut self.due) {
             for update in self.look(&id) {
                 send(updates, update).await?;
@@ -305,6 +374,11 @@ impl State {
             self.of_deployment.remove(&former);
         }
         self.due.insert(id.clone());
+        tracked.is_adopted = self.objects.is_adopted(id);
+        if tracked.is_adopted {
+            return;
+        }
+        self.observed.set_hold(id, Hold::Free);
         if let Some(name) = now {
             self.of_deployment.insert(name.clone(), id.clone());
             self.deployment(id, &name);
@@ -314,6 +388,8 @@ impl State {
     fn unlist(&mut self, id: &RevisionId) {
         if let Some(tracked) = self.tracked.get_mut(id) {
             tracked.is_listed = false;
+            // Its pods go with their Deployment, or stay as they are.
+            self.observed.set_hold(id, Hold::Off);
             self.due.insert(id.clone());
         }
     }
@@ -329,12 +405,16 @@ impl State {
 
     fn look(&mut self, id: &RevisionId) -> Vec<Update> {
         let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
-        let slices = all(&self.mirrors.slices, &tracked.slices);
-        let pods = all(&self.mirrors.pods, &tracked.pods);
-        let names = tracked.pods.iter().filter_map(|name| {
-            Some((self.mirrors.pods.get(name)?.id.clone(), Arc::clone(&name.name)))
-        });
-        self.observed.set_pods(id, names.collect());
+        let (slices, pods) = if tracked.is_adopted {
+            (Vec::new(), adopted::pods(&self.adoption, &self.observed, id, tracked.is_listed))
+        } else {
+            let names = tracked.pods.iter().filter_map(|name| {
+                Some((self.mirrors.pods.get(name)?.id.clone(), Arc::clone(&name.name)))
+            });
+            self.observed.set_pods(id, names.collect());
+            let slices = all(&self.mirrors.slices, &tracked.slices);
+            (slices, all(&self.mirrors.pods, &tracked.pods))
+        };
         let updates = tracked.look(id, &slices, &pods, &self.observed, &self.tell);
         if tracked.failing.is_some() {
             self.failing.insert(id.clone());
@@ -342,12 +422,16 @@ impl State {
             self.failing.remove(id);
         }
         if tracked.is_gone() {
+            // What was adopted is not to be scaled by a late order either.
+            let was_adopted = tracked.is_adopted;
             let spec = tracked.spec.take();
             self.tracked.remove(id);
             if let Some(name) = spec.and_then(|spec| deployment(&spec)) {
                 self.of_deployment.remove(&name);
             }
-            self.observed.forget(id);
+            if !was_adopted {
+                self.observed.forget(id);
+            }
         }
         updates
     }

@@ -28,7 +28,6 @@ use super::outgoing::Outgoing;
 use super::probe::network_probe;
 use super::refusal;
 use super::relay::Relay;
-use super::route::Way;
 use super::scan::{Seen, scan};
 use super::shared::{DrainState, Position};
 use super::worker::{LocalRevision, Worker};
@@ -215,7 +214,7 @@ fn judge(
     }
     let tag = seen.tag.then(|| request.headers());
     let secure = connection.client.is_secure(request.headers());
-    let way = Way { secure, outside: connection.outside };
+    let way = connection.way(secure);
     match drawn.map_or_else(|| worker.route(&checked, tag, way), Ok) {
         Ok(local) => {
             let record = record(worker, connection, request, &checked);
@@ -295,7 +294,9 @@ fn health(
         let ours = match &checked.host {
             None => true,
             Some((_, HostKind::Local)) => true,
-            Some((host, HostKind::Name)) => !worker.knows(host, connection.outside),
+            Some((host, HostKind::Name)) => {
+                connection.service.is_none() && !worker.knows(host, connection.outside)
+            }
         };
         if !ours {
             return None;

@@ -15,7 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use crate::model::Reason;
+use crate::model::{Reason, ServiceId};
 use crate::stats::Nanos;
 use crate::upstream::SharedIo;
 
@@ -25,6 +25,7 @@ use super::exchange::Clockwork;
 use super::forwarded::Client;
 use super::guard::{Guard, Guarded, Verdict};
 use super::listen::Guest;
+use super::route::Way;
 use super::shared::{DrainState, Shared};
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalRevision, Worker};
@@ -61,6 +62,8 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Whether it came in from outside.
     pub(super) outside: bool,
+    /// The service that its listener is for alone.
+    pub(super) service: Option<Arc<ServiceId>>,
     http2: Cell<bool>,
     timer: Swept<Self>,
     active: Cell<u32>,
@@ -122,6 +125,11 @@ impl Drop for Active {
 }
 
 impl Connection {
+    /// How its requests come in.
+    pub(super) fn way(&self, secure: bool) -> Way<'_> {
+        Way { secure, outside: self.outside, service: self.service.as_deref() }
+    }
+
     fn new(worker: &Worker, guest: Guest, timer: Swept<Self>) -> Rc<Self> {
         let settings = &worker.shared.settings;
         let io = SharedIo::new(guest.socket);
@@ -133,6 +141,7 @@ impl Connection {
             io,
             client,
             outside: guest.outside,
+            service: guest.service,
             http2: Cell::new(false),
             timer,
             active: Cell::new(0),

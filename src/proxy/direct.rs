@@ -33,7 +33,6 @@ use super::access_log::Record;
 use super::connection::Connection;
 use super::edge::Checked;
 use super::exchange::Exchange;
-use super::route::Way;
 use super::worker::{LocalRevision, Worker};
 
 pub(super) use buffers::Buffers;
@@ -165,7 +164,7 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
         host: Some((head.host.clone(), head.host_kind)),
         authority: Some(head.authority),
     };
-    let way = Way { secure: connection.client.secure, outside: connection.outside };
+    let way = connection.way(connection.client.secure);
     let Ok(local) = worker.route(&checked, None, way) else {
         return Begun::Other(Next::Http1);
     };

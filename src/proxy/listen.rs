@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::model::ServiceId;
 use crate::tls::TlsServer;
 use crate::upstream::Socket;
 
@@ -28,6 +29,8 @@ pub struct Entry {
     pub tls: Option<Arc<TlsServer>>,
     /// Clients come from outside: hosts that only the cluster sees are unknown to them.
     pub outside: bool,
+    /// The only service that is meant, whatever host a request names.
+    pub service: Option<Arc<ServiceId>>,
 }
 
 impl Entry {
@@ -47,6 +50,8 @@ pub(super) struct Guest {
     pub(super) secure: bool,
     /// Whether it came in from outside.
     pub(super) outside: bool,
+    /// The service that the listener is for alone.
+    pub(super) service: Option<Arc<ServiceId>>,
 }
 
 /// One listening socket.
@@ -138,6 +143,15 @@ impl Acceptor {
             self.hand_out(stream, peer.ip(), &door.entry, &worker).await;
         }
         Ok(())
+    }
+
+    /// Has the connections of a service's own listener end with what they do.
+    pub async fn leave(&self, worker: &Worker, service: &Arc<ServiceId>) {
+        worker.leave(service);
+        for other in &self.others {
+            // One that has ended has no connections.
+            drop(other.send(Message::Leave(Arc::clone(service))).await);
+        }
     }
 
     async fn hand_out(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::model::{Problem, Reason};
+use crate::model::{Problem, Reason, ServiceId};
 use crate::revision::Revision;
 use crate::snapshot::{HostKind, Route, ServiceRoute, Snapshot};
 
@@ -16,11 +16,13 @@ use super::worker::{LocalRevision, Worker};
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way {
+pub(super) struct Way<'a> {
     /// By https.
     pub(super) secure: bool,
     /// From outside: what only the cluster sees is not there.
     pub(super) outside: bool,
+    /// At the listener of one service.
+    pub(super) service: Option<&'a ServiceId>,
 }
 
 /// Hosts named in the answer to an unknown one.
@@ -33,10 +35,14 @@ impl Worker {
         &self,
         checked: &Checked<'_>,
         tag: Option<&HeaderMap>,
-        way: Way,
+        way: Way<'_>,
     ) -> Result<Rc<LocalRevision>, Problem> {
         let settings = &self.shared.settings;
         self.with_snapshot(|snapshot| {
+            if let Some(id) = way.service {
+                let service = snapshot.service(id).ok_or_else(|| not_there(id))?;
+                return Ok(self.local(revision(service, None, None)?));
+            }
             let (service, service_tag) = service(snapshot, checked, settings, way.outside)?;
             if !way.secure
                 && let Some(port) = settings.https_port
@@ -127,6 +133,10 @@ fn drawn(service: &ServiceRoute) -> Result<&Arc<Revision>, Problem> {
             )
         })
     })
+}
+
+fn not_there(id: &ServiceId) -> Problem {
+    Problem::new(Reason::NoRoute, format!("the Service {id} is no longer adopted"))
 }
 
 fn no_route(host: &str, hosts: &str) -> Problem {

@@ -36,12 +36,13 @@ pub(super) async fn welcome(
         Told::default()
     };
     let ip = told.source.unwrap_or(ip);
-    let outside = entry.outside;
+    let (outside, service) = (entry.outside, entry.service.clone());
     let Some(tls) = &entry.tls else {
-        return Some(Guest { socket: Socket::Tcp(stream), ip, secure: told.secure, outside });
+        let (socket, secure) = (Socket::Tcp(stream), told.secure);
+        return Some(Guest { socket, ip, secure, outside, service });
     };
     let socket = Socket::Tls(encrypt(worker, tls, stream, deadline).await?);
-    Some(Guest { socket, ip, secure: true, outside })
+    Some(Guest { socket, ip, secure: true, outside, service })
 }
 
 /// Whether a peer is to say who its client is: all are, or those that are trusted.

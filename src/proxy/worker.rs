@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::model::{RevisionSpec, Workload};
+use crate::model::{RevisionSpec, ServiceId, Workload};
 use crate::revision::{EndpointState, Revision};
 use crate::snapshot::Snapshot;
 use crate::stats::{Nanos, WorkerIndex};
@@ -33,6 +33,8 @@ const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 pub enum Message {
     /// A client connection to serve, its other end's address, and what it begins with.
     Serve(std::net::TcpStream, IpAddr, Arc<Entry>),
+    /// The listener of this service is closed: its connections end with what they do.
+    Leave(Arc<ServiceId>),
     /// Something shared changed: look at the snapshot, the endpoints, the drain state.
     Refresh,
 }
@@ -115,15 +117,25 @@ impl Worker {
                     Ok(stream) => self.accept_at(&entry, stream, peer),
                     Err(error) => tracing::error!(%error, "cannot take an accepted connection"),
                 },
+                Message::Leave(service) => self.leave(&service),
                 Message::Refresh => self.refresh(),
             }
         }
         sweep.abort();
     }
 
+    /// Ends the connections of a service's own listener with what they do.
+    pub(super) fn leave(&self, service: &Arc<ServiceId>) {
+        self.sweeper.each_connection(|connection| {
+            if connection.service.as_ref() == Some(service) {
+                connection.close();
+            }
+        });
+    }
+
     /// Serves the connection of a client at `peer`, which the caller has counted already.
     pub fn accept(self: &Rc<Self>, socket: Socket, peer: IpAddr) {
-        self.take_in(Guest { socket, ip: peer, secure: false, outside: false });
+        self.take_in(Guest { socket, ip: peer, secure: false, outside: false, service: None });
     }
 
     fn take_in(self: &Rc<Self>, guest: Guest) {
@@ -140,7 +152,8 @@ impl Worker {
     pub(super) fn accept_at(self: &Rc<Self>, entry: &Arc<Entry>, stream: TcpStream, peer: IpAddr) {
         if entry.is_plain() {
             let (socket, outside) = (Socket::Tcp(stream), entry.outside);
-            return self.take_in(Guest { socket, ip: peer, secure: false, outside });
+            let service = entry.service.clone();
+            return self.take_in(Guest { socket, ip: peer, secure: false, outside, service });
         }
         let (worker, entry) = (Rc::clone(self), Arc::clone(entry));
         tokio::task::spawn_local(async move {

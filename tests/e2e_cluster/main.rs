@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
 
 mod access;
+mod adoption;
 mod kinds;
 mod serving;
 mod stage;

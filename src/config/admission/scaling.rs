@@ -126,14 +126,15 @@ fn check_target(reference: &Json, at: &Path, out: &mut Findings) {
     if text(reference, "name").is_empty() {
         out.missing(at.field("name"), "write name: and the service's name");
     }
-    let kind = text(reference, "kind");
+    let (kind, version) = (text(reference, "kind"), text(reference, "apiVersion"));
+    // What is adopted in a cluster may be named itself.
+    let is_apps = version == "apps/v1" && matches!(kind, "Deployment" | "StatefulSet");
     if kind.is_empty() {
         out.missing(at.field("kind"), "write kind: Service");
-    } else if !matches!(kind, "Service" | "Configuration" | "Revision") {
+    } else if !is_apps && !matches!(kind, "Service" | "Configuration" | "Revision") {
         out.invalid(at.field("kind"), kind, "write Service, Configuration or Revision");
     }
-    let version = text(reference, "apiVersion");
-    if !version.starts_with("serving.knative.dev/") {
+    if !is_apps && !version.starts_with("serving.knative.dev/") {
         out.invalid(at.field("apiVersion"), version, "write serving.knative.dev/v1");
     }
 }

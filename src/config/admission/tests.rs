@@ -221,7 +221,7 @@ fn a_pod_autoscaler_is_checked_like_annotations() {
 kind: PodAutoscaler
 metadata: {name: hello-world-autoscaler}
 spec:
-  scaleTargetRef: {kind: Deployment, apiVersion: apps/v1}
+  scaleTargetRef: {kind: DaemonSet, apiVersion: apps/v1}
   minScale: 5
   maxScale: 2
   target: 0
@@ -239,7 +239,7 @@ spec:
 ",
         &expect![[r#"
             hello.yaml:5: document 1: spec.scaleTargetRef.name: missing field(s); write name: and the service's name
-            hello.yaml:5: document 1: spec.scaleTargetRef.kind: invalid value: Deployment; write Service, Configuration or Revision
+            hello.yaml:5: document 1: spec.scaleTargetRef.kind: invalid value: DaemonSet; write Service, Configuration or Revision
             hello.yaml:5: document 1: spec.scaleTargetRef.apiVersion: invalid value: apps/v1; write serving.knative.dev/v1
             hello.yaml:7: document 1: spec.maxScale, spec.minScale: max-scale=2 is less than min-scale=5; write max-scale: "5" or more
             hello.yaml:8: document 1: spec.target: target 0 should be at least 0.01; write 0.01 or more

@@ -4,11 +4,13 @@
 //! ```text
 //! Revision, PodAutoscalers, config-autoscaler ─▶ RevisionSpec
 //! Route, DomainMappings, config-domain, config-network, config-features ─▶ ServiceSpec
+//! Service (core) that is adopted, its Deployment ─▶ both
 //! ```
 //!
 //! The API server has admitted the objects, and controllers have resolved them: traffic is what a
 //! Route's status says. Rules for hosts, scaling and own settings are those of the file mode.
 
+mod adopted;
 mod claims;
 mod objects;
 mod services;
@@ -16,6 +18,10 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
+pub use adopted::{
+    ADOPT, ADOPT_SERVICE, AdoptedObject, AdoptedPort, AdoptedService, Counted, REQUEST_SEEN,
+    Refusal, SELECTOR_KEY, TargetPort, WorkloadObject, workload_of,
+};
 pub use objects::{MappingObject, RevisionObject, RouteObject, Scaled, ScalerObject};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,6 +33,7 @@ use crate::config::settings::{CONFIG_MAPS, Data, LoggingSettings, validate_setti
 use crate::model::{
     CLUSTER_DOMAIN, ObjectName, RevisionId, RevisionSpec, ServiceId, ServiceSpec, World,
 };
+use adopted::AdoptedEntry;
 use claims::Claims;
 use services::RouteEntry;
 
@@ -45,6 +52,7 @@ pub struct ClusterWorld {
     /// The same by what they scale.
     public_of: HashMap<Scaled, BTreeSet<ObjectName>>,
     routes: BTreeMap<ServiceId, RouteEntry>,
+    adopted: BTreeMap<ServiceId, AdoptedEntry>,
     mappings: HashMap<ObjectName, Arc<MappingObject>>,
     mappings_of: HashMap<ServiceId, BTreeSet<ObjectName>>,
     /// Routes by the revisions they name.
@@ -54,6 +62,8 @@ pub struct ClusterWorld {
     changed_services: BTreeSet<ServiceId>,
     revision_specs: BTreeMap<RevisionId, Arc<RevisionSpec>>,
     service_specs: BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    /// Whether nobody else reconciles Knative's kinds: otherwise they are not served here.
+    is_alone: bool,
     is_changed: bool,
 }
 
@@ -69,6 +79,7 @@ impl Default for ClusterWorld {
             public: HashMap::new(),
             public_of: HashMap::new(),
             routes: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             mappings: HashMap::new(),
             mappings_of: HashMap::new(),
             named_by: HashMap::new(),
@@ -77,6 +88,7 @@ impl Default for ClusterWorld {
             changed_services: BTreeSet::new(),
             revision_specs: BTreeMap::new(),
             service_specs: BTreeMap::new(),
+            is_alone: true,
             // An empty world is one, too.
             is_changed: true,
         }
@@ -106,6 +118,15 @@ impl ClusterWorld {
             remove(&mut self.of_configuration, &former, id);
         }
         self.changed_revisions.insert(id.clone());
+    }
+
+    /// Whether nobody else reconciles Knative's kinds. While somebody does, only what is adopted
+    /// is served, and what has Knative's names still goes before it.
+    pub fn set_alone(&mut self, is_alone: bool) {
+        if std::mem::replace(&mut self.is_alone, is_alone) != is_alone {
+            self.changed_revisions.extend(self.revisions.keys().cloned());
+            self.changed_services.extend(self.routes.keys().cloned());
+        }
     }
 
     /// The PodAutoscaler of a revision (`autoscaling.internal.knative.dev`).
@@ -145,7 +166,9 @@ impl ClusterWorld {
                     let revisions = self.of_configuration.get(name).into_iter().flatten();
                     self.changed_revisions.extend(revisions.cloned());
                 }
+                Scaled::Workload(..) => {}
             }
+            self.changed_revisions.extend(self.adopted_for(scaled));
         }
     }
 
@@ -174,8 +197,14 @@ impl ClusterWorld {
         }
         self.settings = settings(&self.maps);
         match name {
-            "config-autoscaler" => self.changed_revisions.extend(self.revisions.keys().cloned()),
-            "config-domain" | "config-network" | "config-features" => self.remake_routes(),
+            "config-autoscaler" => {
+                let all = self.revisions.keys().chain(self.adopted.keys());
+                self.changed_revisions.extend(all.cloned());
+            }
+            "config-domain" | "config-network" | "config-features" => {
+                self.remake_routes();
+                self.remake_adopted();
+            }
             _ => {}
         }
         Ok(())
@@ -193,7 +222,8 @@ impl ClusterWorld {
 
     /// Whether a revision's replicas were ready once.
     pub fn is_initialized(&self, id: &RevisionId) -> bool {
-        self.scalers.get(id).is_some_and(|scaler| scaler.is_initialized)
+        self.is_adopted(id)
+            || self.scalers.get(id).is_some_and(|scaler| scaler.is_initialized)
             || self.revisions.get(id).is_some_and(|revision| revision.was_ready)
     }
 
@@ -214,16 +244,13 @@ impl ClusterWorld {
     }
 
     fn remake_revision(&mut self, id: &RevisionId) {
-        let Some(object) = self.revisions.get(id) else {
+        let Some(spec) = self.revision_spec(id).or_else(|| self.adopted_revision(id)) else {
             if self.revision_specs.remove(id).is_some() {
                 self.is_changed = true;
                 self.note_existence(id);
             }
             return;
         };
-        let own = self.scalers.get(id).map(AsRef::as_ref);
-        let public = self.public_scaler(id, &object.configuration_of(id));
-        let spec = object.resolve(id, &self.settings.autoscaler, own, public);
         match self.revision_specs.get(id) {
             Some(former) if **former == spec => {}
             former => {
@@ -237,21 +264,32 @@ impl ClusterWorld {
         }
     }
 
+    fn revision_spec(&self, id: &RevisionId) -> Option<RevisionSpec> {
+        let object = self.revisions.get(id).filter(|_| self.is_alone)?;
+        let own = self.scalers.get(id).map(AsRef::as_ref);
+        let public = self.public_scaler(id, &object.configuration_of(id));
+        Some(object.resolve(id, &self.settings.autoscaler, own, public))
+    }
+
     /// What people wrote for a revision: for itself, else for all of its configuration; the first
     /// by name where there are several.
     fn public_scaler(&self, id: &RevisionId, configuration: &ObjectName) -> Option<&ScalerObject> {
-        let first = |scaled: &Scaled| {
-            let name = self.public_of.get(scaled)?.first()?;
-            self.public.get(name).map(AsRef::as_ref)
-        };
-        first(&Scaled::Revision(id.clone()))
-            .or_else(|| first(&Scaled::Configuration(configuration.clone())))
+        self.first_scaler(&Scaled::Revision(id.clone()))
+            .or_else(|| self.first_scaler(&Scaled::Configuration(configuration.clone())))
+    }
+
+    fn first_scaler(&self, scaled: &Scaled) -> Option<&ScalerObject> {
+        let name = self.public_of.get(scaled)?.first()?;
+        self.public.get(name).map(AsRef::as_ref)
     }
 
     /// A revision appeared or went: routes that name it may lead elsewhere.
     fn note_existence(&mut self, id: &RevisionId) {
         let routes = self.named_by.get(id).into_iter().flatten();
         self.changed_services.extend(routes.cloned());
+        if self.adopted.contains_key(id) {
+            self.changed_services.insert(id.clone());
+        }
     }
 }
 

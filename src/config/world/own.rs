@@ -23,6 +23,10 @@ const KNOWN: [&str; 7] = [
     "static-endpoints",
 ];
 
+/// Those among them that are about the queue, whatever the replicas are.
+pub(super) const QUEUE_SETTINGS: [&str; 4] =
+    ["queue-timeout", "no-wake", "idle-connection", "eager"];
+
 /// A template's own settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OwnSettings {

@@ -125,9 +125,19 @@ async fn make_deployment(
     if !kept.as_deref().is_some_and(is_held) {
         hold_count(cluster, revision, Scale::of(&live).wanted).await?;
     }
+    if is_knatives(&live) {
+        return Ok(live);
+    }
     let wanted = made::deployment(revision, settings, None);
     let made = cluster.writer.apply(Kind::Deployment, &wanted, Some(&live)).await;
     made.inspect_err(|failure| refused(status, failure))
+}
+
+/// Whether Knative made a Deployment. Its pods go on as they are, with a queue-proxy that nothing
+/// asks any more: bringing it up to date would end them all. The next revision has none.
+fn is_knatives(deployment: &Value) -> bool {
+    let containers = deployment.list("/spec/template/spec/containers");
+    containers.iter().any(|container| container.text("/name") == "queue-proxy")
 }
 
 /// Whether somebody else owns a Deployment's count.
@@ -162,6 +172,11 @@ async fn make_private_service(
         Some(kept) => Some(kept.value()),
         None => cluster.writer.read(Kind::CoreService, &name).await?,
     };
+    // Knative's own is its ServerlessService's, and selects the same pods.
+    let owner = live.as_ref().and_then(|live| live.controller());
+    if owner.is_some_and(|owner| owner.text("/kind") == "ServerlessService") {
+        return Ok(());
+    }
     if live.as_ref().is_some_and(|live| !live.is_controlled_by(revision)) {
         return Err(foreign(revision, "Service", &name, status));
     }

@@ -60,7 +60,8 @@ impl Server {
         self.taken().into_iter().map(|call| call.body).collect()
     }
 
-    fn taken(&self) -> Vec<Call> {
+    /// Calls since the last time.
+    pub(in crate::kubernetes) fn taken(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock())
     }
 }

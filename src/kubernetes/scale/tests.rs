@@ -342,3 +342,31 @@ async fn what_is_not_there_is_not_scaled() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_not_lowered_or_not_written() {
+    staged(Leadership::alone(), (2, true), &[], async |stage| {
+        let id = spec().id.clone();
+        stage.observed.set_hold(&id, Hold::NotLower);
+        for count in [1, 0] {
+            stage.order(count, &[]).await;
+        }
+        stage.at(1000).await;
+        assert_eq!(stage.seen(), "");
+        stage.order(3, &[]).await;
+        stage.at(2000).await;
+        stage.observed.set_hold(&id, Hold::Off);
+        for count in [5, 0] {
+            stage.order(count, &[]).await;
+        }
+        stage.observe(0, true);
+        stage.order(1, &[]).await;
+        stage.at(3000).await;
+        assert_eq!(stage.seen(), "1000 3");
+        stage.observed.set_hold(&id, Hold::Free);
+        stage.order(1, &[]).await;
+        stage.at(4000).await;
+        assert_eq!(stage.seen(), "1000 3, 3000 1");
+    })
+    .await;
+}

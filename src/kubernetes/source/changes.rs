@@ -7,13 +7,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::kubernetes::kinds::Kind;
-use crate::model::{EndpointId, ObjectName, RevisionId};
+use crate::model::{EndpointId, ObjectName, RevisionId, ServiceId};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::kubernetes) enum Change {
     /// An object of this kind is another one than before, or gone.
     Object(Kind, ObjectName),
+    /// Something that an adopted Service comes to is another one than before.
+    Adopted(ServiceId),
     /// A revision's count was written.
     Scaled(RevisionId),
     /// A replica answered before the cluster called it ready.

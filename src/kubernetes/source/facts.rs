@@ -10,7 +10,7 @@ use crate::model::{EndpointId, Problem, Reason};
 
 const REVISION_LABEL: &str = "serving.knative.dev/revision";
 
-pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(in crate::kubernetes) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
 }
 
@@ -19,7 +19,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 /// The revision that an object is labelled with.
-pub(super) fn revision(object: &Value) -> Option<&str> {
+pub(in crate::kubernetes) fn revision(object: &Value) -> Option<&str> {
     object
         .pointer("/metadata/labels")?
         .get(REVISION_LABEL)?
@@ -29,24 +29,24 @@ pub(super) fn revision(object: &Value) -> Option<&str> {
 
 /// An endpoint as a slice has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SliceEndpoint {
-    pub(super) id: EndpointId,
-    pub(super) address: IpAddr,
-    pub(super) is_ready: bool,
-    pub(super) is_terminating: bool,
+pub(in crate::kubernetes) struct SliceEndpoint {
+    pub(in crate::kubernetes) id: EndpointId,
+    pub(in crate::kubernetes) address: IpAddr,
+    pub(in crate::kubernetes) is_ready: bool,
+    pub(in crate::kubernetes) is_terminating: bool,
 }
 
 /// What matters of an EndpointSlice: some of the pods behind the private Service of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slice {
-    pub(super) revision: Arc<str>,
-    pub(super) endpoints: Vec<SliceEndpoint>,
+pub(in crate::kubernetes) struct Slice {
+    pub(in crate::kubernetes) revision: Arc<str>,
+    pub(in crate::kubernetes) endpoints: Vec<SliceEndpoint>,
 }
 
 impl Slice {
     /// Reads a slice; none if it is not one of a revision's pods. What has no word on `ready` is
     /// ready, and on `terminating` is not (`discovery/v1/types.go`).
-    pub(super) fn read(object: &Value) -> Option<Self> {
+    pub(in crate::kubernetes) fn read(object: &Value) -> Option<Self> {
         let revision = revision(object)?;
         let service = object.pointer("/metadata/labels")?.get("kubernetes.io/service-name")?;
         let service = service.as_str()?;
@@ -74,25 +74,29 @@ fn endpoint(endpoint: &Value) -> Option<SliceEndpoint> {
 
 /// What matters of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PodFacts {
-    pub(super) revision: Arc<str>,
-    pub(super) id: EndpointId,
+pub(in crate::kubernetes) struct PodFacts {
+    pub(in crate::kubernetes) revision: Arc<str>,
+    pub(in crate::kubernetes) id: EndpointId,
     /// None before it has one. With several: its main one first.
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) is_ready: bool,
-    pub(super) is_terminating: bool,
+    pub(in crate::kubernetes) addresses: Vec<IpAddr>,
+    pub(in crate::kubernetes) is_ready: bool,
+    pub(in crate::kubernetes) is_terminating: bool,
     /// It has run to its end and will not be started again.
-    pub(super) is_over: bool,
+    pub(in crate::kubernetes) is_over: bool,
     /// Whether readiness is its containers' alone.
-    pub(super) is_gated: bool,
+    pub(in crate::kubernetes) is_gated: bool,
     /// Why it cannot be started for now.
-    pub(super) problem: Option<Problem>,
+    pub(in crate::kubernetes) problem: Option<Problem>,
 }
 
 impl PodFacts {
     /// Reads a pod; none if it is no revision's.
-    pub(super) fn read(object: &Value) -> Option<Self> {
-        let revision = revision(object)?;
+    pub(in crate::kubernetes) fn read(object: &Value) -> Option<Self> {
+        Self::of(revision(object)?, object)
+    }
+
+    /// Reads a pod of this revision.
+    pub(in crate::kubernetes) fn of(revision: &str, object: &Value) -> Option<Self> {
         let ips = list(object, "/status/podIPs").iter().filter_map(|ip| text(ip, "/ip"));
         let mut addresses: Vec<IpAddr> = ips.filter_map(|ip| ip.parse().ok()).collect();
         if addresses.is_empty() {
@@ -162,18 +166,18 @@ fn problem(object: &Value) -> Option<Problem> {
 
 /// What matters of a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DeploymentFacts {
-    pub(super) uid: Arc<str>,
+pub(in crate::kubernetes) struct DeploymentFacts {
+    pub(in crate::kubernetes) uid: Arc<str>,
     /// Replicas asked for.
-    pub(super) replicas: u32,
+    pub(in crate::kubernetes) replicas: u32,
     /// Whether the scaler wrote its count once.
-    pub(super) is_ours: bool,
+    pub(in crate::kubernetes) is_ours: bool,
     /// Why pods cannot even be made, such as a quota.
-    pub(super) problem: Option<Problem>,
+    pub(in crate::kubernetes) problem: Option<Problem>,
 }
 
 impl DeploymentFacts {
-    pub(super) fn read(object: &Value) -> Self {
+    pub(in crate::kubernetes) fn read(object: &Value) -> Self {
         let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
         let managers = list(object, "/metadata/managedFields");
         let failure = condition(object, "ReplicaFailure")

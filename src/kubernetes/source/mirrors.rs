@@ -113,6 +113,8 @@ impl Mirrors {
                 Kind::Service
                 | Kind::Configuration
                 | Kind::CoreService
+                | Kind::StatefulSet
+                | Kind::HorizontalPodAutoscaler
                 | Kind::Secret
                 | Kind::Lease => {}
             }

@@ -349,3 +349,73 @@ proptest::proptest! {
         }
     }
 }
+
+mod adopted {
+    use super::super::super::adoption::tests::{
+        pod, put_pod, put_service, put_workload, scaler, service, workload,
+    };
+    use super::*;
+    use crate::kubernetes::observed::Hold;
+
+    fn web() -> ObjectName {
+        ObjectName::new("shop", "web")
+    }
+
+    #[tokio::test]
+    async fn pods_of_somebody_else_are_endpoints_and_stay_when_they_are_let_go() {
+        staged(async |stage| {
+            let adoption = Rc::clone(&stage.state.adoption);
+            let wanted = json!({"tidegate.dev/adopt": "true"});
+            put_service(&adoption, service(&wanted)).await;
+            assert_eq!(stage.updates().await, "world of 0 and 0");
+            put_workload(&adoption, Kind::Deployment, workload(2)).await;
+            put_pod(&adoption, pod("p", "10.0.0.1", true)).await;
+            assert_eq!(
+                stage.updates().await,
+                "web has 2, initialized true\nworld of 1 and 1\nweb: 1 1 0 [p@10.0.0.1:8000]"
+            );
+            // Until a first request it is not lowered, also not by an order that is on its way.
+            let least = |stage: &Stage| stage.state.world.revisions[0].scaling.min_scale;
+            assert_eq!((least(stage), stage.state.observed.hold(&web())), (2, Hold::NotLower));
+            put_workload(&adoption, Kind::Deployment, workload(3)).await;
+            stage.updates().await;
+            assert_eq!(least(stage), 3);
+            adoption.note_seen(&web());
+            stage.updates().await;
+            assert_eq!((least(stage), stage.state.observed.hold(&web())), (0, Hold::Free));
+            // Somebody else scales it.
+            put_workload(&adoption, Kind::HorizontalPodAutoscaler, scaler()).await;
+            put_workload(&adoption, Kind::Deployment, workload(3)).await;
+            stage.updates().await;
+            assert_eq!((least(stage), stage.state.observed.hold(&web())), (3, Hold::Off));
+            put_service(&adoption, service(&json!({}))).await;
+            assert_eq!(stage.updates().await, "world of 0 and 0\nweb: 0 0 0 []");
+            assert_eq!(stage.state.observed.hold(&web()), Hold::Off, "its count stays");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn beside_knative_only_what_is_adopted_is_served() {
+        staged(async |stage| {
+            stage.put(Kind::Revision, revision(true)).await;
+            stage.put(Kind::Deployment, deployment(1)).await;
+            stage.put(Kind::Pod, super::pod("p", "10.0.0.1", true)).await;
+            let adoption = Rc::clone(&stage.state.adoption);
+            put_service(&adoption, service(&json!({"tidegate.dev/adopt": "true"}))).await;
+            put_workload(&adoption, Kind::Deployment, workload(1)).await;
+            stage.updates().await;
+            let id = RevisionId::new("n", "a-1");
+            assert_eq!(stage.state.observed.hold(&id), Hold::Free);
+            stage.state.set_alone(false);
+            assert_eq!(stage.updates().await, "world of 1 and 1");
+            assert_eq!(stage.state.observed.hold(&id), Hold::Off);
+            assert_eq!(stage.state.observed.hold(&web()), Hold::NotLower);
+            stage.state.set_alone(true);
+            let updates = stage.updates().await;
+            assert!(updates.contains("world of 1 and 2"), "{updates}");
+            assert_eq!(stage.state.observed.hold(&id), Hold::Free);
+        })
+        .await;
+    }
+}

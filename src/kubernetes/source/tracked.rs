@@ -22,6 +22,8 @@ pub(super) struct Tracked {
     /// As it is in the world, or was last.
     pub(super) spec: Option<Arc<RevisionSpec>>,
     pub(super) is_listed: bool,
+    /// Its pods are somebody else's, found by the selector of a Service.
+    pub(super) is_adopted: bool,
     pub(super) slices: BTreeSet<ObjectName>,
     pub(super) pods: BTreeSet<ObjectName>,
     pub(super) deployment_problem: Option<Problem>,

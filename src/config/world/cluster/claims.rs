@@ -13,6 +13,8 @@ pub(super) enum Claimant {
     Route(ObjectName),
     /// A `DomainMapping`.
     Mapping(ObjectName),
+    /// A Service (core) that is adopted.
+    Adopted(ObjectName),
 }
 
 impl std::fmt::Display for Claimant {
@@ -20,6 +22,7 @@ impl std::fmt::Display for Claimant {
         match self {
             Self::Route(name) => write!(f, "service {name}"),
             Self::Mapping(name) => write!(f, "DomainMapping {name}"),
+            Self::Adopted(name) => write!(f, "the adopted Service {name}"),
         }
     }
 }
@@ -27,7 +30,7 @@ impl std::fmt::Display for Claimant {
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim {
-    /// 0: the route's own, 1: of a tag, 2: mapped.
+    /// 0: the route's own, 1: of a tag, 2: mapped, 3: adopted.
     pub(super) rank: u8,
     /// When the claimant was made: RFC 3339, so that texts are in the order of time.
     pub(super) created: Arc<str>,

@@ -41,7 +41,7 @@ fn holds(object: &Value, kind: &str) -> bool {
     condition(object, kind).and_then(|condition| text(condition, "status")) == Some("True")
 }
 
-fn created(object: &Value) -> Arc<str> {
+pub(super) fn created(object: &Value) -> Arc<str> {
     object.pointer("/metadata/creationTimestamp").and_then(Value::as_str).unwrap_or("").into()
 }
 
@@ -160,6 +160,8 @@ pub enum Scaled {
     Configuration(ObjectName),
     /// One revision.
     Revision(RevisionId),
+    /// A workload that is adopted: its kind and name.
+    Workload(Arc<str>, ObjectName),
 }
 
 /// What matters of a PodAutoscaler of either group.
@@ -187,10 +189,14 @@ impl ScalerObject {
         let reachability = object.pointer("/spec/reachability").and_then(Value::as_str);
         Self {
             is_initialized: holds(object, "ScaleTargetInitialized"),
-            scaled: Target::of(object).map(|target| match target {
-                Target::Configuration(of) => Scaled::Configuration(name(of)),
-                Target::Revision(of) => Scaled::Revision(name(of)),
-            }),
+            scaled: match Target::of(object) {
+                Some(Target::Configuration(of)) => Some(Scaled::Configuration(name(of))),
+                Some(Target::Revision(of)) => Some(Scaled::Revision(name(of))),
+                None => reference
+                    .as_ref()
+                    .filter(|of: &&ObjectReference| *of.api_version == *"apps/v1")
+                    .map(|of| Scaled::Workload(Arc::clone(&of.kind), name(&of.name))),
+            },
             reference,
             settings: PodAutoscalerSettings::of_object(object),
             is_reachable: match reachability {
@@ -203,6 +209,10 @@ impl ScalerObject {
 
     pub(super) const fn scaled(&self) -> Option<&Scaled> {
         self.scaled.as_ref()
+    }
+
+    pub(super) const fn settings(&self) -> &PodAutoscalerSettings {
+        &self.settings
     }
 }
 

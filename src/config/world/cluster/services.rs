@@ -62,6 +62,9 @@ impl ClusterWorld {
             self.routes.insert(id.clone(), entry);
         }
         self.changed_services.insert(id.clone());
+        if self.adopted.contains_key(id) {
+            self.changed_revisions.insert(id.clone());
+        }
     }
 
     /// A DomainMapping as it is now, or that it is gone.
@@ -92,9 +95,9 @@ impl ClusterWorld {
     }
 
     /// Somebody gets or loses a host.
-    fn owner_changed(&mut self, claimant: Option<Claimant>) {
+    pub(super) fn owner_changed(&mut self, claimant: Option<Claimant>) {
         let service = match claimant {
-            Some(Claimant::Route(id)) => Some(id),
+            Some(Claimant::Route(id) | Claimant::Adopted(id)) => Some(id),
             Some(Claimant::Mapping(name)) => {
                 self.mappings.get(&name).and_then(|mapping| mapping.target.clone())
             }
@@ -132,11 +135,12 @@ impl ClusterWorld {
     }
 
     pub(super) fn remake_service(&mut self, id: &ServiceId) {
-        let Some(entry) = self.routes.get(id) else {
+        let of_route = self.routes.get(id).filter(|_| self.is_alone);
+        let of_route = of_route.map(|entry| self.service_spec(id, entry));
+        let Some(spec) = of_route.or_else(|| self.adopted_service(id)) else {
             self.is_changed |= self.service_specs.remove(id).is_some();
             return;
         };
-        let spec = self.service_spec(id, entry);
         if self.service_specs.get(id).is_none_or(|former| **former != spec) {
             self.service_specs.insert(id.clone(), Arc::new(spec));
             self.is_changed = true;
@@ -175,7 +179,7 @@ impl ClusterWorld {
     }
 
     /// Those of the wanted hosts that are its own; the others are warned of.
-    fn granted(
+    pub(super) fn granted(
         &self,
         claimant: &Claimant,
         rank: u8,

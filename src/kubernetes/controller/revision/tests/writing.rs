@@ -106,3 +106,41 @@ fn whether_the_count_is_held_is_seen_in_who_manages_it() {
     assert!(of(&[crate::kubernetes::SCALER_MANAGER]));
     assert!(of(&["kubectl"]));
 }
+
+/// What Knative made of a revision: pods go on, and only the count gets an owner.
+#[tokio::test]
+async fn what_knative_made_is_taken_over_without_a_new_pod() {
+    let (client, server) = Server::start(|call| {
+        let owned = |kind: &str, uid: &str, api: &str, of: &str, name: &str, spec: Value| {
+            let owner = json!([{"kind": of, "uid": uid, "controller": true}]);
+            let metadata = json!({"namespace": "ns", "name": name, "ownerReferences": owner});
+            (200, json!({"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec}))
+        };
+        match call.line.split('?').next().unwrap() {
+            "GET /apis/apps/v1/namespaces/ns/deployments/hello-00001-deployment" => {
+                let containers = json!([{"name": "user-container"}, {"name": "queue-proxy"}]);
+                let spec = json!({"replicas": 3, "template": {"spec": {"containers": containers}}});
+                let name = "hello-00001-deployment";
+                owned("Deployment", "r-uid", "apps/v1", "Revision", name, spec)
+            }
+            "GET /api/v1/namespaces/ns/services/hello-00001-private" => {
+                let name = "hello-00001-private";
+                owned("Service", "sks", "v1", "ServerlessService", name, json!({}))
+            }
+            _ => takes_everything(call),
+        }
+    });
+    let (cluster, _events) = Cluster::new(client);
+    let mut status = RevisionStatus::of(&revision(), Timestamp::from_second(0).unwrap());
+    follow(&cluster, &revision(), &Settings::default(), &mut status).await.unwrap();
+    assert!(!status.is_broken());
+    let expected = [
+        "GET /apis/apps/v1 deployments/hello-00001-deployment -",
+        "PATCH /apis/apps/v1 deployments/hello-00001-deployment tidegate-initial-scale",
+        "GET /api/v1 services/hello-00001-private -",
+        "GET /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 -",
+        "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 tidegate-controller",
+        "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001/status tidegate-controller",
+    ];
+    assert_eq!(shown(&server.calls()), expected);
+}
