@@ -169,7 +169,7 @@ impl Autoscaler {
                 |scaler| scaler.status().excess_burst,
             ),
             condition: entry.zero.active(),
-            initialized: entry.zero.initialized(),
+            initialized: entry.zero.initialized(&entry.spec.scaling),
         })
     }
 

@@ -125,7 +125,7 @@ impl Entry {
         let resting = self.zero.resting_count(&self.spec.scaling);
         if self.awake.is_none() && resting > 0 {
             self.wanted = resting;
-            self.zero = ZeroState::new(self.zero.initialized(), time(now));
+            self.zero = ZeroState::new(self.zero.initialized(&self.spec.scaling), time(now));
         }
     }
 

@@ -112,9 +112,10 @@ impl ZeroState {
         self.active
     }
 
-    /// Whether as many replicas as `initial-scale` asks for were ready once.
-    pub fn initialized(&self) -> bool {
-        self.initialized
+    /// Whether as many replicas as `initial-scale` asks for were ready once: the platform's word,
+    /// where it has one. What others are told is then what the count follows.
+    pub fn initialized(&self, spec: &ScalingSpec) -> bool {
+        spec.initialized.unwrap_or(self.initialized)
     }
 
     /// One step: what to want and what to write.
@@ -146,7 +147,7 @@ impl ZeroState {
     }
 
     fn initial_bound(&self, spec: &ScalingSpec) -> u32 {
-        let applies = spec.initial_scale > 1 && !self.initialized && spec.reachable;
+        let applies = spec.initial_scale > 1 && !self.initialized(spec) && spec.reachable;
         if applies { spec.initial_scale } else { 0 }
     }
 
@@ -193,7 +194,7 @@ impl ZeroState {
         service_known: bool,
         now: Duration,
     ) {
-        let first = if self.initialized { 1 } else { spec.initial_scale };
+        let first = if self.initialized(spec) { 1 } else { spec.initial_scale };
         let threshold = spec.min_scale.max(first);
         if ready >= threshold && service_known {
             self.initialized = true;
@@ -219,7 +220,8 @@ impl ZeroState {
     /// The count a revision that nobody asked yet is to have: `min-scale`, `initial-scale` until
     /// that was reached, and one where nothing may go to zero.
     pub fn resting_count(&self, spec: &ScalingSpec) -> u32 {
-        let initial = if self.initialized || !spec.reachable { 0 } else { spec.initial_scale };
+        let is_new = !self.initialized(spec) && spec.reachable;
+        let initial = if is_new { spec.initial_scale } else { 0 };
         let count = bounds(0, spec.min_scale.max(initial), spec.max_scale);
         u32::try_from(count).unwrap_or(0).max(u32::from(!spec.scale_to_zero))
     }
@@ -287,6 +289,25 @@ mod tests {
     }
 
     #[test]
+    fn the_first_count_stays_until_the_platform_says_that_it_was_reached() {
+        let told =
+            |initialized| ScalingSpec { initial_scale: 3, initialized, ..ScalingSpec::default() };
+        let mut state = ZeroState::new(false, at(0));
+        let mut step = |spec: &ScalingSpec, now| {
+            let step = state.scale(spec, StepFacts::always_proxied(Some(0), Some(3)), at(now));
+            state.observe(spec, step.want, 3, true, at(now));
+            step.want
+        };
+        assert_eq!(step(&told(Some(false)), 2), Some(3));
+        assert_eq!(step(&told(Some(false)), 90), Some(3), "ready, but nobody has said so");
+        assert_eq!(step(&told(Some(true)), 92), Some(0));
+        let mut state = ZeroState::new(false, at(0));
+        state.observe(&told(None), Some(3), 3, true, at(2));
+        let step = state.scale(&told(None), StepFacts::always_proxied(Some(0), Some(3)), at(4));
+        assert_eq!(step.want, Some(1), "it sees for itself");
+    }
+
+    #[test]
     fn an_activation_fails_after_deadline_and_buffer() {
         let spec = ScalingSpec::default();
         let mut state = ZeroState::new(true, at(0));
@@ -309,7 +330,7 @@ mod tests {
         assert_eq!(state.scale(&spec, facts, at(2)).want, Some(3));
         state.observe(&spec, Some(3), 3, true, at(4));
         assert_eq!(state.active(), Active::True);
-        assert!(state.initialized());
+        assert!(state.initialized(&spec));
         let step = state.scale(&spec, facts, at(6));
         assert_eq!((step.want, step.write), (Some(1), Some(1)));
         assert_eq!(state.resting_count(&spec), 0);

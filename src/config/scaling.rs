@@ -116,6 +116,7 @@ pub fn resolve(
             .and_then(|scale| u32::try_from(scale).ok())
             .filter(|scale| *scale > 0),
         initial_scale: initial_scale(config, given),
+        initialized: None,
         min_scale,
         max_scale,
         reachable,

@@ -52,6 +52,9 @@ pub struct ScalingSpec {
     pub activation_scale: Option<u32>,
     /// Replicas of a new revision.
     pub initial_scale: u32,
+    /// Whether so many were ready once, where the platform keeps that for all who look (the
+    /// PodAutoscaler's condition `ScaleTargetInitialized`); none where the autoscaler sees for itself.
+    pub initialized: Option<bool>,
     /// Lower bound; 0 when unreachable.
     pub min_scale: u32,
     /// Upper bound; none = unlimited. The lower bound wins over it.
@@ -87,6 +90,7 @@ impl Default for ScalingSpec {
             scale_down_delay: Duration::ZERO,
             activation_scale: None,
             initial_scale: 0,
+            initialized: None,
             min_scale: 0,
             max_scale: None,
             reachable: true,

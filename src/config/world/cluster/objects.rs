@@ -125,7 +125,8 @@ impl RevisionObject {
         // Unknown counts as reachable, as in Knative.
         let is_reachable = stated.or(self.is_routed).unwrap_or(true);
         let public = public.map(|public| &public.settings);
-        let scaling = resolve(autoscaler, &annotations, self.concurrency, is_reachable, public);
+        let mut scaling = resolve(autoscaler, &annotations, self.concurrency, is_reachable, public);
+        scaling.initialized = own.map(|own| own.is_initialized);
         let deployment = || ObjectReference {
             api_version: "apps/v1".into(),
             kind: "Deployment".into(),

@@ -308,6 +308,14 @@ fn a_revision() {
     assert_eq!((scaling.min_scale, scaling.initial_scale, scaling.total_value), (1, 1, 4.0));
     assert_eq!(scaling.progress_deadline.as_secs(), 90);
     assert!(scaling.reachable && world.is_initialized(&spec.id));
+    assert_eq!(scaling.initialized, None, "it has no PodAutoscaler that would say so");
+    for is_initialized in ["Unknown", "True"] {
+        let condition = json!({"type": "ScaleTargetInitialized", "status": is_initialized});
+        let scaler = json!({"status": {"conditions": [condition]}});
+        apply(&mut world, &Change::Own("n/a-1", Some(scaler)));
+        let scaling = &world.take().unwrap().revisions[0].scaling;
+        assert_eq!(scaling.initialized, Some(is_initialized == "True"));
+    }
     let Workload::Pods(pods) = &spec.workload else { panic!("{spec:?}") };
     assert_eq!((pods.port, &*pods.scaled.name), (9000, "a-1-deployment"));
     assert!(format!("{:?}", pods.probes.readiness.action).contains("port: None"));
