@@ -17,8 +17,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tidegate::config::AdmissionContext;
+use tidegate::kubernetes::keys::{Issued, Purpose};
 use tidegate::kubernetes::webhook::{
-    DEFAULTING, Issued, LiveSettings, Served, VALIDATION, WebhookConfig, WebhookServer,
+    DEFAULTING, LiveSettings, Served, VALIDATION, WebhookConfig, WebhookServer,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -32,7 +33,7 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let issued = Issued::new(&[NAME.to_owned()], SystemTime::now()).unwrap();
+    let issued = Issued::new(Purpose::Webhook, &[NAME.to_owned()], SystemTime::now()).unwrap();
     let served = Arc::new(Served::default());
     served.put(&issued).unwrap();
     let server = WebhookServer::start(WebhookConfig {
@@ -153,12 +154,13 @@ async fn a_new_certificate_is_taken_up_without_losing_a_connection() {
     let address = stage.server.address();
     let (mut old, first) = connect(address, &stage.issued.authorities).await.unwrap();
     let names = [NAME.to_owned()];
-    let stranger = Issued::new(&names, SystemTime::now()).unwrap();
+    let stranger = Issued::new(Purpose::Webhook, &names, SystemTime::now()).unwrap();
     let refused = connect(address, &stranger.authorities).await.unwrap_err();
     assert!(refused.to_string().contains("certificate"), "{refused}");
 
     let more = [NAME.to_owned(), "tidegate-webhook.gate.svc.cluster.local".to_owned()];
-    let renewed = stage.issued.renewed(&more, SystemTime::now()).unwrap().unwrap();
+    let renewed =
+        stage.issued.renewed(Purpose::Webhook, &more, SystemTime::now()).unwrap().unwrap();
     assert_eq!(renewed.authorities, stage.issued.authorities);
     stage.served.put(&renewed).unwrap();
     let (_, second) = connect(address, &stage.issued.authorities).await.unwrap();

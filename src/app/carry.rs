@@ -35,7 +35,7 @@ use super::https::ShownAt;
 use super::listeners::{ListenError, Listeners, announce};
 use super::state::Keeping;
 use super::threads::{Workers, configured, start_workers};
-use super::views::{Sources, views};
+use super::views::{MoreFamilies, Sources, views};
 
 /// Updates and statements that may wait for the control loop.
 const UPDATES: usize = 1024;
@@ -106,6 +106,8 @@ pub(super) struct Home<F, T> {
     pub(super) memory: Option<Memory>,
     /// Told when the way down begins.
     pub(super) drain: Option<watch::Sender<bool>>,
+    /// Metrics of what only this home has.
+    pub(super) families: Option<MoreFamilies>,
     /// Counts from before a restart.
     pub(super) restored: BTreeMap<RevisionId, Restored>,
 }
@@ -225,6 +227,7 @@ where
         shown_at: shown_at.unwrap_or(ShownAt { secure: false, port: 80, inside: None }),
         instance: instance().into(),
         memory: home.memory.clone(),
+        families: home.families,
         log: Arc::clone(log),
         tls,
     };

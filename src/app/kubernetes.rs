@@ -1,5 +1,6 @@
 //! `tidegate serve --kubernetes`: objects of a cluster, replicas as pods.
 
+mod peers;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -33,10 +34,13 @@ use crate::tls::NamedPair;
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::control::Live;
 use super::serve::{proxy_settings, take_logging};
+use peers::Place;
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let mut signals = Signals::catch()?;
+    let place = Place::from_environment();
+    let others = place.peers();
     let scope = scope(args.cluster.namespace.as_deref());
     let observed = Arc::new(Observed::default());
     let (leading, leadership) = elect();
@@ -60,7 +64,9 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
     let webhook = webhook::start(args, &scope, &leadership, &ownership).await?;
     let client = connect().await?;
-    let electing = tokio::task::spawn_local(elected(client, leading, draining));
+    let lease = LeaseSettings::from_environment(&client, &place.me.0);
+    let electing = tokio::task::spawn_local(elected(client, lease, leading, draining));
+    let speaking = peers::start(args, &place, others.as_ref())?;
     let explained = target.clone();
     let home = Home {
         target,
@@ -72,6 +78,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,
+        families: others.as_ref().map(peers::families),
         restored: BTreeMap::new(),
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
@@ -92,6 +99,8 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     tasks.iter().for_each(JoinHandle::abort);
     drop(webhook);
     drop(electing.await);
+    // Last: until then it has a say, and requests.
+    drop(speaking);
     drop(admin);
     tracing::info!("ended");
     Ok(())
@@ -99,8 +108,12 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
 
 /// Takes part in the election until the drain: the Lease is given up then, so that the next one
 /// need not wait for its end.
-async fn elected(client: Client, leading: Leading, mut draining: watch::Receiver<bool>) {
-    let settings = LeaseSettings::from_environment(&client);
+async fn elected(
+    client: Client,
+    settings: LeaseSettings,
+    leading: Leading,
+    mut draining: watch::Receiver<bool>,
+) {
     // Gone without a word is the end, too.
     let stopped = async { drop(draining.wait_for(|draining| *draining).await) };
     leading.run(&client, &settings, stopped).await;

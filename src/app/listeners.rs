@@ -118,6 +118,12 @@ pub(super) fn bind_webhook(address: SocketAddr) -> Result<std::net::TcpListener,
         .map_err(|error| ListenError::Bind(taken(address, "--webhook", &error)))
 }
 
+/// Where other proxies call.
+pub(super) fn bind_peers(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    std::net::TcpListener::bind(address)
+        .map_err(|error| ListenError::Bind(taken(address, "--peers", &error)))
+}
+
 fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     std::net::TcpListener::bind(address)
         .map_err(|error| ListenError::Bind(taken(address, "--admin", &error)))

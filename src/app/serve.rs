@@ -45,6 +45,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),
+        families: None,
         restored: restored(source.take_replicas()),
         drain: None,
         source: |live: &Arc<_>, _: &Arc<_>| source.with_outcome(outcome(Arc::clone(live))),

@@ -51,6 +51,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
         queue: QueueLimits { revision: depth, process: depth },
         scaling: Scaling::Stated(Statement { revision: revision.clone(), desired: 1 }),
         memory: None,
+        families: None,
         restored: std::collections::BTreeMap::new(),
     };
     let admin = carry(home, &args.listen, &args.drain, log, &mut signals).await?;

@@ -23,6 +23,9 @@ use super::control::Live;
 use super::https::{ShownAt, TlsServers};
 use super::state::{conditions, families};
 
+/// Families of metrics that somebody else gathers.
+pub(super) type MoreFamilies = Box<dyn Fn() -> Vec<Family> + Send + Sync>;
+
 /// What the views look at.
 pub(super) struct Sources {
     pub(super) live: Arc<Live>,
@@ -33,6 +36,8 @@ pub(super) struct Sources {
     pub(super) instance: Arc<str>,
     /// None where no state is kept.
     pub(super) memory: Option<Memory>,
+    /// Metrics of what only this home has.
+    pub(super) families: Option<MoreFamilies>,
     pub(super) log: Arc<LogHandle>,
     /// TLS of the listeners.
     pub(super) tls: TlsServers,
@@ -118,6 +123,7 @@ impl Sources {
         let mut extra = self.state().as_ref().map(families).unwrap_or_default();
         extra.extend(forwarding(&self.log.forwarded()));
         extra.extend(self.tls.families());
+        extra.extend(self.families.iter().flat_map(|families| families()));
         extra
     }
 

@@ -11,19 +11,19 @@
 //! updates are asked about: nothing stands in the way of a deletion, of a status or of an object of
 //! any other kind.
 
-mod certificate;
 mod defaulting;
 mod keeper;
 mod registration;
 mod review;
+mod served;
 mod server;
 mod settings;
 mod validation;
 
-pub use certificate::{CertificateError, Issued, Served};
 pub use keeper::{KeeperSettings, keep};
 pub use registration::{Publication, Reach, configurations};
 pub use review::{Refused, answer};
+pub use served::Served;
 pub use server::{WebhookConfig, WebhookServer};
 pub use settings::LiveSettings;
 

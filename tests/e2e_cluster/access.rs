@@ -125,9 +125,13 @@ fn the_service_account_may_do_what_it_needs_and_nothing_else() {
         questions.push(review(row, "patch", name));
         expected.push((format!("patch {resource} {name}"), allowed));
     }
-    for (namespace, name, allowed) in
-        [(OWN, "tidegate-webhook", true), (OWN, "other", false), (OTHER, "tidegate-webhook", false)]
-    {
+    for (namespace, name, allowed) in [
+        (OWN, "tidegate-webhook", true),
+        (OWN, "tidegate-peers", true),
+        (OWN, "other", false),
+        (OTHER, "tidegate-webhook", false),
+        (OTHER, "tidegate-peers", false),
+    ] {
         questions.push(review(("", "secrets", namespace, "", ""), "update", name));
         expected.push((format!("update secret {name} in {namespace}"), allowed));
     }

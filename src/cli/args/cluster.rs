@@ -57,6 +57,13 @@ pub struct ClusterArgs {
     /// [default: the Service tidegate-webhook]
     #[arg(long, value_name = "URL", env = "TIDEGATE_WEBHOOK_URL", requires = "kubernetes")]
     pub webhook_url: Option<String>,
+
+    /// Where other proxies of the cluster call this one.
+    #[arg(help = "Where other proxies of the cluster call this one: in a pod whose UID is in \
+                  POD_UID; without it this is the only proxy [default: [::]:8445]")]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_PEERS", requires = "kubernetes")]
+    #[arg(value_parser = listen_address)]
+    pub peers: Option<SocketAddr>,
 }
 
 /// Has `serve` take a cluster in place of files.

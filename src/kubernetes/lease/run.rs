@@ -1,6 +1,7 @@
 //! An election with the API server and the clock.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -26,25 +27,33 @@ pub struct LeaseSettings {
 }
 
 impl LeaseSettings {
-    /// By the variables of the pod (`POD_NAMESPACE`, `POD_NAME`); outside of one the kubeconfig's
-    /// namespace and the machine's name.
-    pub fn from_environment(client: &Client) -> Self {
+    /// In the pod's namespace (`POD_NAMESPACE`), outside of one in the kubeconfig's.
+    pub fn from_environment(client: &Client, name: &str) -> Self {
         let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self {
             namespace: given("POD_NAMESPACE")
                 .unwrap_or_else(|| client.default_namespace().to_owned()),
-            name: given("POD_NAME").unwrap_or_else(machine),
+            name: name.to_owned(),
             timing: Timing::default(),
         }
     }
 }
 
-/// Whether this replica leads.
+/// Who holds the Lease, as it was last read or written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The candidate's name: that of [`LeaseSettings`], `_`, and a number of its own.
+    pub identity: Arc<str>,
+    /// How often the Lease had gone from one holder to another.
+    pub transitions: u32,
+}
+
+/// Whether this replica leads, and who does.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     until: watch::Receiver<Option<Instant>>,
     leading: watch::Receiver<bool>,
+    holder: watch::Receiver<Option<Holder>>,
 }
 
 impl Leadership {
@@ -58,11 +67,20 @@ impl Leadership {
         self.leading.clone()
     }
 
+    /// Who holds the Lease as far as is known; it may have passed on since.
+    pub fn holder(&self) -> watch::Receiver<Option<Holder>> {
+        self.holder.clone()
+    }
+
     /// One that leads for good: where there is nobody else.
     pub fn alone() -> Self {
         let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
         // What a receiver holds stays when its sender is gone.
-        Self { until: watch::channel(Some(far)).1, leading: watch::channel(true).1 }
+        Self {
+            until: watch::channel(Some(far)).1,
+            leading: watch::channel(true).1,
+            holder: watch::channel(None).1,
+        }
     }
 }
 
@@ -71,13 +89,16 @@ impl Leadership {
 pub struct Leading {
     until: watch::Sender<Option<Instant>>,
     leading: watch::Sender<bool>,
+    holder: watch::Sender<Option<Holder>>,
 }
 
 /// A leadership that nobody has yet, and the part that [`Leading::run`] plays in it.
 pub fn elect() -> (Leading, Leadership) {
     let (until, until_seen) = watch::channel(None);
     let (leading, leading_seen) = watch::channel(false);
-    (Leading { until, leading }, Leadership { until: until_seen, leading: leading_seen })
+    let (holder, holder_seen) = watch::channel(None);
+    let leadership = Leadership { until: until_seen, leading: leading_seen, holder: holder_seen };
+    (Leading { until, leading, holder }, leadership)
 }
 
 impl Leading {
@@ -129,6 +150,15 @@ impl Leading {
             election.answered(&request, answer, sent, Instant::now());
             let until = election.until();
             self.until.send_if_modified(|former| std::mem::replace(former, until) != until);
+            let holder = election.held().map(|record| Holder {
+                identity: record.holder.as_str().into(),
+                transitions: record.transitions,
+            });
+            self.holder.send_if_modified(|former| {
+                let is_news = *former != holder;
+                *former = holder;
+                is_news
+            });
         }
     }
 

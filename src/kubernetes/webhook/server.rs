@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower::BoxError;
 
-use super::certificate::Served;
 use super::review;
+use super::served::Served;
 use super::settings::LiveSettings;
 use crate::server::{Answer, Bounds, Server, Session, Shaken};
 

@@ -1,25 +1,27 @@
-//! The webhook's certificate: an authority of its own, a certificate for the names by which the
-//! API server calls it, and the pair in use, which is exchanged without anybody noticing.
+//! Keys that tidegate makes for itself and shares among its replicas: an authority of its own, a
+//! certificate of it, and how both are renewed without anybody noticing.
 
-use std::sync::Arc;
+mod rotation;
+mod secret;
+
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
 };
-use rustls::ServerConfig;
+use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::version::{TLS12, TLS13};
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+
+pub use rotation::Rotation;
+pub use secret::{CALL_TIMEOUT, KeyError, KeySecret};
 
 /// How long the authority is valid.
 const AUTHORITY: Duration = Duration::from_secs(10 * 365 * DAY);
@@ -44,16 +46,43 @@ pub enum CertificateError {
     Use(String),
 }
 
+/// What keys are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The API server calls the admission webhook.
+    Webhook,
+    /// Proxies call each other: each is server and client.
+    Peers,
+}
+
+impl Purpose {
+    const fn common_name(self) -> &'static str {
+        match self {
+            Self::Webhook => "tidegate webhook",
+            Self::Peers => "tidegate peers",
+        }
+    }
+
+    fn usages(self) -> Vec<ExtendedKeyUsagePurpose> {
+        match self {
+            Self::Webhook => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Self::Peers => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+        }
+    }
+}
+
 /// An authority and a certificate of it, as they are kept in the Secret; PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// Certificates that the API server is to trust: the authority's, then its predecessor's.
+    /// Certificates that the other side is to trust: the authority's, then its predecessor's.
     pub authorities: String,
     /// The authority's key.
     pub authority_key: String,
-    /// The server's certificate.
+    /// The certificate.
     pub certificate: String,
-    /// The server's key.
+    /// Its key.
     pub key: String,
 }
 
@@ -62,25 +91,31 @@ impl Issued {
     ///
     /// # Errors
     /// The library's own.
-    pub fn new(names: &[String], now: SystemTime) -> Result<Self, CertificateError> {
+    pub fn new(
+        purpose: Purpose,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
         let key = KeyPair::generate()?;
-        let authority = authority_params(now).self_signed(&key)?.pem();
-        Self::issue(authority, key.serialize_pem(), names, now)
+        let authority = authority_params(purpose, now).self_signed(&key)?.pem();
+        Self::issue(purpose, authority, key.serialize_pem(), names, now)
     }
 
     fn issue(
+        purpose: Purpose,
         authorities: String,
         authority_key: String,
         names: &[String],
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         // Of the authority only its name and key matter for what it signs.
-        let issuer = Issuer::new(authority_params(now), KeyPair::from_pem(&authority_key)?);
+        let issuer =
+            Issuer::new(authority_params(purpose, now), KeyPair::from_pem(&authority_key)?);
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names)?;
-        params.distinguished_name = name("tidegate webhook");
+        params.distinguished_name = name(purpose.common_name());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = purpose.usages();
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - SKEW).into();
         params.not_after = (now + CERTIFICATE).into();
@@ -96,16 +131,19 @@ impl Issued {
     /// The library's own.
     pub fn renewed(
         &self,
+        purpose: Purpose,
         names: &[String],
         now: SystemTime,
     ) -> Result<Option<Self>, CertificateError> {
-        let Ok((_, authority, leaf)) = self.parts() else { return Self::new(names, now).map(Some) };
+        let Ok((_, authority, leaf)) = self.parts() else {
+            return Self::new(purpose, names, now).map(Some);
+        };
         let left = |certificate: &Certificate| {
             let end = certificate.tbs_certificate().validity().not_after.to_system_time();
             end.duration_since(now).unwrap_or_default()
         };
         if left(&authority) < AUTHORITY_LEFT {
-            let mut new = Self::new(names, now)?;
+            let mut new = Self::new(purpose, names, now)?;
             if left(&authority) > Duration::ZERO {
                 new.authorities.push_str(first_pem(&self.authorities));
             }
@@ -116,7 +154,7 @@ impl Issued {
             return Ok(None);
         }
         let (authorities, key) = (self.authorities.clone(), self.authority_key.clone());
-        Self::issue(authorities, key, names, now).map(Some)
+        Self::issue(purpose, authorities, key, names, now).map(Some)
     }
 
     /// What TLS needs, and both certificates.
@@ -144,15 +182,37 @@ impl Issued {
         Ok((pair, authority, parsed))
     }
 
+    /// Certificate and key as handshakes need them.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn pair(&self) -> Result<CertifiedKey, CertificateError> {
+        self.parts().map(|(pair, _, _)| pair)
+    }
+
     /// The authority that the certificate is of, PEM.
     pub fn authority(&self) -> &str {
         first_pem(&self.authorities)
     }
 }
 
-fn authority_params(now: SystemTime) -> CertificateParams {
+/// Authorities as whoever checks a certificate needs them.
+///
+/// # Errors
+/// One of them is damaged, or there is none.
+pub fn trusted(authorities: &str) -> Result<RootCertStore, CertificateError> {
+    let broken = |error: &dyn std::fmt::Display| CertificateError::Use(error.to_string());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+        let certificate = certificate.map_err(|error| broken(&error))?;
+        roots.add(certificate).map_err(|error| broken(&error))?;
+    }
+    if roots.is_empty() { Err(broken(&"there is no authority")) } else { Ok(roots) }
+}
+
+fn authority_params(purpose: Purpose, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = name("tidegate webhook authority");
+    params.distinguished_name = name(&format!("{} authority", purpose.common_name()));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     params.not_before = (now - SKEW).into();
@@ -194,53 +254,20 @@ fn names_of(certificate: &Certificate) -> Vec<String> {
     names.iter().filter_map(text).collect()
 }
 
-/// The pair that handshakes are made with.
-#[derive(Debug, Default)]
-pub struct Served {
-    pair: ArcSwapOption<CertifiedKey>,
-}
-
-impl Served {
-    /// Puts a pair in use.
-    ///
-    /// # Errors
-    /// It cannot be used; the former one stays.
-    pub fn put(&self, issued: &Issued) -> Result<(), CertificateError> {
-        let (pair, _, _) = issued.parts()?;
-        self.pair.store(Some(Arc::new(pair)));
-        Ok(())
-    }
-
-    /// The library's configuration with whatever pair is in use; without one handshakes fail.
-    pub(super) fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        // One protocol: the API server spreads over replicas only with one connection per request.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
-    }
-}
-
-impl ResolvesServerCert for Served {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.pair.load_full()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WEBHOOK: Purpose = Purpose::Webhook;
 
     #[test]
     fn what_is_renewed_when() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * 365 * DAY);
         let day = |days: u64| start + Duration::from_secs(days * DAY);
         let names = ["a.svc".to_owned(), "10.0.0.1".to_owned(), "fd00::1".to_owned()];
-        let first = Issued::new(&names, start).unwrap();
+        let first = Issued::new(WEBHOOK, &names, start).unwrap();
         let what = |issued: &Issued, names: &[String], now: SystemTime| match issued
-            .renewed(names, now)
+            .renewed(WEBHOOK, names, now)
             .unwrap()
         {
             None => "nothing",
@@ -262,8 +289,8 @@ mod tests {
             assert_eq!(what(&first, names, day(days)), expected, "day {days} {names:?}");
         }
         // Two authorities are enough.
-        let second = first.renewed(&names, day(9 * 365 + 1)).unwrap().unwrap();
-        let third = second.renewed(&names, day(18 * 365 + 3)).unwrap().unwrap();
+        let second = first.renewed(WEBHOOK, &names, day(9 * 365 + 1)).unwrap().unwrap();
+        let third = second.renewed(WEBHOOK, &names, day(18 * 365 + 3)).unwrap().unwrap();
         let count = |issued: &Issued| issued.authorities.matches("BEGIN CERTIFICATE").count();
         assert_eq!([&first, &second, &third].map(count), [1, 2, 2]);
         for broken in [
@@ -275,7 +302,7 @@ mod tests {
             },
             Issued { authority_key: String::new(), ..first },
         ] {
-            let new = broken.renewed(&names, start).unwrap().expect("something new");
+            let new = broken.renewed(WEBHOOK, &names, start).unwrap().expect("something new");
             assert!(new.parts().is_ok());
         }
     }
