@@ -43,6 +43,7 @@ pub mod mirror;
 pub mod names;
 pub mod observed;
 pub mod peers;
+pub mod review;
 pub mod scale;
 pub mod source;
 pub mod webhook;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::HeaderMap;
 use http::{Request, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
@@ -18,7 +20,7 @@ use tower::BoxError;
 use super::guard;
 use super::metrics::started;
 use super::routes;
-use super::token::{READ_EVERY, Token};
+use super::token::{READ_EVERY, Token, shown};
 use super::view::Views;
 use crate::server::{Answer, Bounds, Server, Session, Shaken};
 use crate::tls::{Handshake, Outcome, TlsServer};
@@ -41,10 +43,25 @@ const SPEAKS_TLS: &str = "this port speaks TLS: write https:// in place of http:
                           status: add --admin-ca FILE)";
 
 const API_IS_LOCAL: &str = "the JSON API is for callers on the machine itself here: set a token \
-                            (--admin-token-file FILE), or use kubectl port-forward";
+                            (--admin-token-file FILE)";
+
+/// What is said of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its holder may ask.
+    Allowed,
+    /// It is nobody's.
+    Unknown,
+    /// Its holder may not ask: why, and what to do.
+    Forbidden(String),
+    /// Nothing is known of it at the moment: why.
+    Unasked(String),
+}
+
+/// Says of a token whether its holder may ask.
+pub type Reviewer = Box<dyn Fn(String) -> BoxFuture<'static, Verdict> + Send + Sync>;
 
 /// How the admin server is set up.
-#[derive(Debug)]
 pub struct Config {
     /// Where it listens; bound by the caller, who can say who holds a taken port.
     pub listener: std::net::TcpListener,
@@ -56,12 +73,27 @@ pub struct Config {
     pub token: Option<Token>,
     /// Whether all but metrics and health is for callers on this machine, where no token is set.
     pub api_is_local: bool,
+    /// Who says of others, by their tokens, that it is for them too.
+    pub reviewer: Option<Reviewer>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl Config {
     /// Plain HTTP, by loopback names, for everybody.
     pub const fn new(listener: std::net::TcpListener) -> Self {
-        Self { listener, hosts: Vec::new(), tls: None, token: None, api_is_local: false }
+        Self {
+            listener,
+            hosts: Vec::new(),
+            tls: None,
+            token: None,
+            api_is_local: false,
+            reviewer: None,
+        }
     }
 }
 
@@ -76,8 +108,8 @@ impl AdminServer {
     /// The thread or its runtime cannot be made, or the listener is not usable.
     pub fn start(config: Config, views: Views) -> io::Result<Self> {
         started();
-        let Config { listener, hosts, tls, token, api_is_local } = config;
-        let shared = Arc::new(Shared { views, hosts, tls, token, api_is_local });
+        let Config { listener, hosts, tls, token, api_is_local, reviewer } = config;
+        let shared = Arc::new(Shared { views, hosts, tls, token, api_is_local, reviewer });
         let renewed = Arc::clone(&shared);
         let server = Server::start("admin", listener, BOUNDS, move |stream, session| {
             connection(stream, session, Arc::clone(&shared))
@@ -100,6 +132,7 @@ struct Shared {
     tls: Option<Arc<TlsServer>>,
     token: Option<Token>,
     api_is_local: bool,
+    reviewer: Option<Reviewer>,
 }
 
 /// Takes up a token that was renewed in its file.
@@ -177,11 +210,30 @@ async fn handle(
         return Ok(routes::unauthorized());
     }
     let is_local_only = shared.api_is_local && shared.token.is_none();
-    if is_local_only && !is_for(ends.peer, head.uri.path()) {
-        return Ok(routes::error(StatusCode::FORBIDDEN, API_IS_LOCAL));
+    if is_local_only
+        && !is_for(ends.peer, head.uri.path())
+        && let Some(refusal) = refusal_of_others(&shared, &head.headers).await
+    {
+        return Ok(refusal);
     }
     discard(body).await?;
     Ok(routes::answer(&head.method, head.uri.path(), &head.headers, &shared.views))
+}
+
+/// The answer to somebody elsewhere who may not ask; none if they may.
+async fn refusal_of_others(shared: &Shared, headers: &HeaderMap) -> Option<Answer> {
+    let Some(reviewer) = &shared.reviewer else {
+        return Some(routes::error(StatusCode::FORBIDDEN, API_IS_LOCAL));
+    };
+    let Some(token) = shown(headers).and_then(|token| std::str::from_utf8(token).ok()) else {
+        return Some(routes::unauthorized());
+    };
+    match reviewer(token.to_owned()).await {
+        Verdict::Allowed => None,
+        Verdict::Unknown => Some(routes::unauthorized()),
+        Verdict::Forbidden(why) => Some(routes::error(StatusCode::FORBIDDEN, &why)),
+        Verdict::Unasked(why) => Some(routes::error(StatusCode::SERVICE_UNAVAILABLE, &why)),
+    }
 }
 
 /// Whether a path is for this caller where the API is for those on the machine.

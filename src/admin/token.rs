@@ -71,13 +71,17 @@ impl Token {
     /// Whether a request shows it (RFC 6750 §2.1). The time that takes says nothing of it but its
     /// length.
     pub(super) fn is_shown(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else { return false };
-        let value = value.as_bytes();
-        let Some((scheme, token)) = value.split_at_checked(b"Bearer ".len()) else { return false };
-        scheme.eq_ignore_ascii_case(b"Bearer ")
-            && bool::from(token.trim_ascii().ct_eq(self.text.lock().as_bytes()))
+        shown(headers).is_some_and(|token| bool::from(token.ct_eq(self.text.lock().as_bytes())))
     }
+}
+
+/// The token that a request shows, if it shows one (RFC 6750 §2.1).
+pub(super) fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
 fn usable(text: &str) -> Option<String> {

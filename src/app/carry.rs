@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::server::AdminServer;
+use crate::admin::server::{AdminServer, Config as AdminConfig, Reviewer};
 use crate::autoscaler::{Autoscaler, ProcessLimits, Restored, Statement};
 use crate::cli::args::{DrainArgs, ListenArgs, LogArgs};
 use crate::cli::logging::{self, LogHandle};
@@ -104,6 +104,8 @@ pub(super) struct Home<F, T> {
     pub(super) scaling: Scaling,
     /// Keeps the state, if anything does.
     pub(super) memory: Option<Memory>,
+    /// Who says of callers from elsewhere that the admin API is for them.
+    pub(super) reviewer: Option<Reviewer>,
     /// Told when the way down begins.
     pub(super) drain: Option<watch::Sender<bool>>,
     /// Metrics of what only this home has.
@@ -231,6 +233,7 @@ where
         log: Arc::clone(log),
         tls,
     };
+    let admin = AdminConfig { reviewer: home.reviewer, ..admin };
     let admin = AdminServer::start(admin, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
     let scaling =

@@ -1,6 +1,7 @@
 //! `tidegate serve --kubernetes`: objects of a cluster, replicas as pods.
 
 mod peers;
+mod admin;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -75,6 +76,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         inside: args.http_internal.iter().map(|address| reachable(*address)).collect(),
         certificates: Some(certificates),
         ports: Some(adopted.ports()),
+        reviewer: Some(admin::reviewer(connect().await?)),
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,

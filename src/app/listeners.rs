@@ -70,6 +70,7 @@ impl Listeners {
             tls: tls.admin.clone(),
             // Where callers outside come in, the admin listener is open to them, too.
             api_is_local,
+            reviewer: None,
         };
         let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
         let (http, inside, https) = (of(&doors), of(&of_inside), of(&secure));

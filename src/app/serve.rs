@@ -47,6 +47,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         memory: source.memory(),
         families: None,
         restored: restored(source.take_replicas()),
+        reviewer: None,
         drain: None,
         source: |live: &Arc<_>, _: &Arc<_>| source.with_outcome(outcome(Arc::clone(live))),
     };

@@ -33,6 +33,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
     let revision = configured.revision;
     let depth = configured.queue_depth;
     let home = Home {
+        reviewer: None,
         drain: None,
         source: |_: &Arc<_>, _: &Arc<_>| {
             BackendSource::new(configured.world, revision.clone(), backend)

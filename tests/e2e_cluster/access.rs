@@ -56,6 +56,8 @@ const TABLE: &[Row] = &[
     ("coordination.k8s.io", "leases", KNATIVE, "get list watch", "create update patch delete"),
     ("coordination.k8s.io", "leases", OTHER, "", "get list watch create update patch delete"),
     ("", "serviceaccounts", "", "", "get list create patch impersonate"),
+    ("authentication.k8s.io", "tokenreviews", "", "create", "get list"),
+    ("authorization.k8s.io", "subjectaccessreviews", "", "create", "get list"),
     ("", "serviceaccounts/token", "", "", "create"),
     ("", "namespaces", "", "", "list create patch delete"),
     ("", "nodes", "", "", "get list patch"),
