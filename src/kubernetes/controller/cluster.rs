@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::Options;
 use super::meta::{CONFIGURATION, REVISION, ROUTE, ROUTES, SERVICE};
+use super::object::Parts as _;
 use super::objects::{Objects, Taking};
+use super::revision::target;
 use super::route::internal_host;
 use super::settings::{SettingsCell, data_of};
 use super::write::Writer;
@@ -38,6 +40,8 @@ pub struct Cluster {
     pub pod_autoscalers: Objects,
     /// Deployments of revisions, by revision.
     pub deployments: Objects,
+    /// HorizontalPodAutoscalers, by the Deployment that they scale. Nothing waits for their list.
+    pub horizontal_autoscalers: Objects,
     /// Services (core) of revisions, by revision.
     pub revision_services: Objects,
     /// Services (core) of Routes, by Route.
@@ -85,6 +89,7 @@ impl Cluster {
             domain_mappings: Objects::default(),
             pod_autoscalers: Objects::default(),
             deployments: Objects::default(),
+            horizontal_autoscalers: Objects::default(),
             revision_services: Objects::default(),
             route_services: Objects::default(),
             pods: Objects::default(),
@@ -176,12 +181,20 @@ impl Cluster {
             taking: Taking { part: |_| (), owner: route, mentions: nothing },
             told: |queues, _, owner| tell(&queues.routes, owner),
         };
+        let of_others = Followed {
+            kind: Kind::HorizontalPodAutoscaler,
+            objects: &self.horizontal_autoscalers,
+            label: None,
+            taking: Taking { part: name_alone, owner: scaled, mentions: nothing },
+            told: |_, _, _| (),
+        };
         vec![
             of(Kind::PodAutoscaler, &self.pod_autoscalers, |_| ()),
             of(Kind::Deployment, &self.deployments, |_| ()),
             of(Kind::CoreService, &self.revision_services, |_| ()),
             of(Kind::Pod, &self.pods, state_of_pod),
             of_route,
+            of_others,
         ]
     }
 
@@ -200,7 +213,20 @@ impl Cluster {
         Box::pin(followed.objects.follow(api, config, followed.taking, move |name, owner| {
             told(&self.queues, name, owner);
             self.tell_mentioning(followed.kind, name);
+            if followed.kind == Kind::HorizontalPodAutoscaler {
+                tell(
+                    &self.queues.revisions,
+                    owner.and_then(|name| self.revision_of(name)).as_ref(),
+                );
+            }
         }))
+    }
+
+    /// The revision that a Deployment is of.
+    fn revision_of(&self, deployment: &ObjectName) -> Option<ObjectName> {
+        let deployment = self.deployments.get(deployment)?.value();
+        let revision = deployment.label(REVISION);
+        (!revision.is_empty()).then(|| ObjectName::new(deployment.name().namespace, revision))
     }
 
     /// Has looked at what mentions an object: a Route those its traffic names, a DomainMapping the
@@ -333,8 +359,18 @@ fn route(object: &DynamicObject) -> Option<String> {
     label(object, ROUTE)
 }
 
+/// The Deployment that a HorizontalPodAutoscaler scales.
+fn scaled(object: &DynamicObject) -> Option<String> {
+    target(&object.data).map(str::to_owned)
+}
+
 fn label(object: &DynamicObject, key: &str) -> Option<String> {
     object.metadata.labels.as_ref()?.get(key).cloned()
+}
+
+/// Leaves the name: that it is there is all that matters.
+fn name_alone(object: &mut Value) {
+    *object = json!({"metadata": {"name": object.pointer("/metadata/name")}});
 }
 
 /// Leaves the state of a pod: what it is made of, its Deployment says.

@@ -1,6 +1,8 @@
 //! A revision: its Deployment, its private Service and its PodAutoscaler, and what became of them
 //! (`pkg/reconciler/revision`, `pkg/reconciler/autoscaling/kpa`).
 
+mod contest;
+mod digest;
 mod made;
 mod pod;
 mod scaler;
@@ -18,6 +20,7 @@ use super::write::Weight;
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::{CONTROLLER_MANAGER, names};
 use crate::model::ObjectName;
+pub(super) use contest::target;
 use made::{UNREACHABLE, bounds, name_of};
 use scaler::{Scale, ScalerStatus};
 use status::RevisionStatus;
@@ -81,6 +84,9 @@ async fn follow(
     let pods: Vec<Value> =
         pods.iter().filter(|pod| !pod.is_leaving).map(|pod| pod.value()).collect();
     status.take_deployment(&deployment, &pods, settings.deployment.pod_is_always_schedulable);
+    status.take_images(revision, &pods);
+    let contest = contest_of(cluster, &name_of(revision, names::deployment));
+    status.take_contest(contest.as_deref());
     make_private_service(cluster, revision, status).await?;
     let scale = Scale::of(&deployment);
     let is_broken = status.is_broken() && scale.wanted > 0 && scale.ready == 0;
@@ -91,9 +97,16 @@ async fn follow(
     let name = revision.name();
     let private = name_of(revision, names::private_service);
     scaler_status.take(&name.name, &private.name, scale, &bounds);
+    scaler_status.take_contest(contest.as_deref());
     status.take_scaler(&scaler_status, scale);
     let wanted = scaler_status.value(&scaler);
     cluster.writer.status(Kind::PodAutoscaler, &scaler, &wanted).await
+}
+
+/// Who else writes the count of a Deployment.
+fn contest_of(cluster: &Cluster, deployment: &ObjectName) -> Option<String> {
+    let kept = cluster.deployments.get(deployment)?;
+    contest::contest(&kept, &cluster.horizontal_autoscalers.of(deployment))
 }
 
 /// The Deployment as it is now, made or brought up to date.

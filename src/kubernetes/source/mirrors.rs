@@ -116,7 +116,8 @@ impl Mirrors {
                 | Kind::StatefulSet
                 | Kind::HorizontalPodAutoscaler
                 | Kind::Secret
-                | Kind::Lease => {}
+                | Kind::Lease
+                | Kind::HorizontalPodAutoscaler => {}
             }
         }
         .boxed_local()

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::super::object::Parts;
+use super::contest;
 use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
 use crate::model::ScalingSpec;
 
@@ -98,6 +99,11 @@ impl ScalerStatus {
         } else {
             self.conditions.mark_true(ACTIVE);
         }
+    }
+
+    /// Who else writes the count, if anybody does.
+    pub(super) fn take_contest(&mut self, contest: Option<&str>) {
+        contest::mark(&mut self.conditions, contest);
     }
 
     /// Whether it was found not to start, and nothing was tried since.

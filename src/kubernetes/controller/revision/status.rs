@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::object::Parts;
 use super::scaler::{Scale, ScalerStatus};
+use super::{contest, digest};
 use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
 
 const SET: ConditionSet = ConditionSet::living(&[RESOURCES, HEALTHY]);
@@ -40,24 +41,42 @@ impl RevisionStatus {
         Self { fields, conditions: SET.read(&status, now) }
     }
 
-    /// The status to write. Images are what the manifest names: no registry is asked.
+    /// The status to write.
     pub(super) fn value(&self, revision: &Value) -> Value {
         let mut fields = self.fields.clone();
+        fields.insert("observedGeneration".to_owned(), json!(revision.generation()));
+        fields.insert("conditions".to_owned(), self.conditions.to_value());
+        Value::Object(fields)
+    }
+
+    /// Which image each container has: by its digest once a pod of it has said that, which it
+    /// stays; until then as the manifest names it.
+    pub(super) fn take_images(&mut self, revision: &Value, pods: &[Value]) {
         for (key, containers) in [
             ("containerStatuses", "/spec/containers"),
             ("initContainerStatuses", "/spec/initContainers"),
         ] {
-            let of = |container: &Value| json!({"name": container.text("/name"), "imageDigest": container.text("/image")});
+            let former = self.fields.remove(key).unwrap_or_default();
+            let known = |name: &str| {
+                let of = former.list("").iter().find(|status| status.text("/name") == name)?;
+                Some(of.text("/imageDigest")).filter(|image| image.contains('@')).map(str::to_owned)
+            };
+            let of = |container: &Value| {
+                let (name, image) = (container.text("/name"), container.text("/image"));
+                let digest = known(name)
+                    .or_else(|| digest::of_pods(image, name, pods, &format!("/status/{key}")));
+                json!({"name": name, "imageDigest": digest.unwrap_or_else(|| image.to_owned())})
+            };
             let statuses: Vec<Value> = revision.list(containers).iter().map(of).collect();
-            if statuses.is_empty() {
-                fields.remove(key);
-            } else {
-                fields.insert(key.to_owned(), Value::Array(statuses));
+            if !statuses.is_empty() {
+                self.fields.insert(key.to_owned(), Value::Array(statuses));
             }
         }
-        fields.insert("observedGeneration".to_owned(), json!(revision.generation()));
-        fields.insert("conditions".to_owned(), self.conditions.to_value());
-        Value::Object(fields)
+    }
+
+    /// Who else writes its count, if anybody does. That is no failure of the revision.
+    pub(super) fn take_contest(&mut self, contest: Option<&str>) {
+        contest::mark(&mut self.conditions, contest);
     }
 
     /// Whether it is ready.
