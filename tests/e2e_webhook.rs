@@ -40,6 +40,7 @@ fn stage() -> Stage {
         listener: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
         served: Arc::clone(&served),
         settings: Arc::new(LiveSettings::fixed(AdmissionContext::default())),
+        client: None,
     })
     .unwrap();
     Stage { issued, served, server }

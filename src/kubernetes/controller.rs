@@ -30,6 +30,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 pub use cluster::{Cluster, Queues};
+pub use revision::sample_deployment;
 use work::keep_working;
 
 /// What the controller is to work for.

@@ -28,7 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::adoption::Adoption;
 use super::kinds::Kind;
-use super::lease::LeaseSettings;
+use super::lease::own_namespace;
 use super::observed::{Count, Hold, Observed};
 use crate::config::settings::LoggingSettings;
 use crate::config::world::cluster::ClusterWorld;
@@ -113,7 +113,7 @@ impl ConfigSource for KubernetesSource {
     async fn run(self, updates: Updates) -> Result<(), SourceError> {
         let mirrors = Rc::new(Mirrors::default());
         mirrors.follow(&self.client, &self.scope, &self.tell);
-        let own = LeaseSettings::from_environment(&self.client).namespace;
+        let own = own_namespace(&self.client);
         self.adoption.follow(&self.client, self.scope.namespace.as_deref(), own);
         mirrors.complete().await;
         self.adoption.complete().await;
@@ -260,8 +260,7 @@ impl State {
             | Kind::StatefulSet
             | Kind::HorizontalPodAutoscaler
             | Kind::Secret
-            | Kind::Lease
-            | Kind::HorizontalPodAutoscaler => {}
+            | Kind::Lease => {}
         }
     }
 

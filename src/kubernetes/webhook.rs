@@ -18,14 +18,16 @@ mod review;
 mod served;
 mod server;
 mod settings;
+mod trial;
 mod validation;
 
 pub use keeper::{KeeperSettings, keep};
 pub use registration::{Publication, Reach, configurations};
-pub use review::{Refused, answer};
+pub use review::{Refused, Review, answer, review};
 pub use served::Served;
 pub use server::{WebhookConfig, WebhookServer};
 pub use settings::LiveSettings;
+pub use trial::Trial;
 
 /// Path of the webhook that fills in defaults.
 pub const DEFAULTING: &str = "/defaulting";

@@ -57,8 +57,12 @@ pub(super) async fn start(
     }
     let listener = bind_webhook(reachable(args.cluster.webhook.unwrap_or(ADDRESS)))?;
     let (served, settings) = (Arc::new(Served::default()), Arc::new(LiveSettings::default()));
-    let config =
-        WebhookConfig { listener, served: Arc::clone(&served), settings: Arc::clone(&settings) };
+    let config = WebhookConfig {
+        listener,
+        served: Arc::clone(&served),
+        settings: Arc::clone(&settings),
+        client: Some(connect().await?),
+    };
     let server = WebhookServer::start(config)?;
     tracing::info!(address = %server.address(), "answers the API server's questions about objects");
     let client = connect().await?;

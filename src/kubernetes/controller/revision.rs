@@ -21,6 +21,7 @@ use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::{CONTROLLER_MANAGER, names};
 use crate::model::ObjectName;
 pub(super) use contest::target;
+pub use made::sample_deployment;
 use made::{UNREACHABLE, bounds, name_of};
 use scaler::{Scale, ScalerStatus};
 use status::RevisionStatus;

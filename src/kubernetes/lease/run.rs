@@ -27,16 +27,16 @@ pub struct LeaseSettings {
 }
 
 impl LeaseSettings {
-    /// In the pod's namespace (`POD_NAMESPACE`), outside of one in the kubeconfig's.
+    /// In tidegate's own namespace.
     pub fn from_environment(client: &Client, name: &str) -> Self {
-        let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self {
-            namespace: given("POD_NAMESPACE")
-                .unwrap_or_else(|| client.default_namespace().to_owned()),
-            name: name.to_owned(),
-            timing: Timing::default(),
-        }
+        Self { namespace: own_namespace(client), name: name.to_owned(), timing: Timing::default() }
     }
+}
+
+/// tidegate's own namespace: the pod's (`POD_NAMESPACE`), outside of one the kubeconfig's.
+pub fn own_namespace(client: &Client) -> String {
+    let given = std::env::var("POD_NAMESPACE").ok().filter(|value| !value.is_empty());
+    given.unwrap_or_else(|| client.default_namespace().to_owned())
 }
 
 /// Who holds the Lease, as it was last read or written.

@@ -116,8 +116,7 @@ impl Mirrors {
                 | Kind::StatefulSet
                 | Kind::HorizontalPodAutoscaler
                 | Kind::Secret
-                | Kind::Lease
-                | Kind::HorizontalPodAutoscaler => {}
+                | Kind::Lease => {}
             }
         }
         .boxed_local()

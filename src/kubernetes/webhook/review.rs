@@ -7,6 +7,7 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 use kube::core::response::Status;
 use serde_json::Value as Json;
 
+use super::trial::Trial;
 use super::{CONFIG_VALIDATION, DEFAULTING, VALIDATION, defaulting, validation};
 use crate::config::AdmissionContext;
 
@@ -54,6 +55,13 @@ impl Question {
         is_write && self.request.sub_resource.as_ref().is_none_or(String::is_empty)
     }
 
+    /// What is to be tried: for a dry run, whose result says more then.
+    fn trial(&self) -> Option<Trial> {
+        let AdmissionRequest { dry_run, kind, namespace, .. } = &self.request;
+        let trial = Trial::of(&kind.kind, namespace.as_deref(), &self.object);
+        trial.filter(|_| *dry_run)
+    }
+
     /// Who asks.
     pub(super) fn user(&self) -> &str {
         self.request.user_info.username.as_deref().unwrap_or_default()
@@ -68,11 +76,51 @@ pub(super) fn denied(mut response: AdmissionResponse, message: &str) -> Admissio
     response
 }
 
-/// Answers the body of a request to a path, against the settings.
+/// An answer before it is sent.
+#[derive(Debug)]
+pub struct Review {
+    response: AdmissionResponse,
+    trial: Option<Trial>,
+}
+
+impl Review {
+    /// What the API server is to try before the answer holds.
+    pub const fn trial(&self) -> Option<&Trial> {
+        self.trial.as_ref()
+    }
+
+    /// The trial failed.
+    #[must_use]
+    pub fn failed(mut self, why: &str) -> Self {
+        self.response = denied(self.response, &format!("validation callback failed: {why}"));
+        self
+    }
+
+    /// The answer's body.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn into_body(mut self) -> Result<Vec<u8>, Refused> {
+        let patch = self.response.patch.take();
+        write(self.response, patch).map_err(|error| {
+            Refused::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no answer: {error}"))
+        })
+    }
+}
+
+/// Answers the body of a request to a path, against the settings alone.
 ///
 /// # Errors
 /// There is nothing at that path, or the body is no `AdmissionReview`.
 pub fn answer(path: &str, body: &[u8], ctx: &AdmissionContext) -> Result<Vec<u8>, Refused> {
+    review(path, body, ctx)?.into_body()
+}
+
+/// Judges the body of a request to a path.
+///
+/// # Errors
+/// There is nothing at that path, or the body is no `AdmissionReview`.
+pub fn review(path: &str, body: &[u8], ctx: &AdmissionContext) -> Result<Review, Refused> {
     let decide = match path {
         DEFAULTING => defaulting::decide,
         VALIDATION => validation::decide,
@@ -86,11 +134,10 @@ pub fn answer(path: &str, body: &[u8], ctx: &AdmissionContext) -> Result<Vec<u8>
         Refused::new(StatusCode::BAD_REQUEST, format!("no AdmissionReview: {error}"))
     })?;
     let allowed = AdmissionResponse::from(&question.request);
-    let mut response = if question.is_asked() { decide(&question, ctx, allowed) } else { allowed };
-    let patch = response.patch.take();
-    write(response, patch).map_err(|error| {
-        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no answer: {error}"))
-    })
+    let response = if question.is_asked() { decide(&question, ctx, allowed) } else { allowed };
+    let is_tried = path == VALIDATION && response.allowed && question.is_asked();
+    let trial = is_tried.then(|| question.trial()).flatten();
+    Ok(Review { response, trial })
 }
 
 /// The patch as bytes are written in Kubernetes' JSON, where the library would write numbers.

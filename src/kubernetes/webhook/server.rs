@@ -10,12 +10,13 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use kube::Client;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower::BoxError;
 
-use super::review;
+use super::review::{self, Review};
 use super::served::Served;
 use super::settings::LiveSettings;
 use crate::server::{Answer, Bounds, Server, Session, Shaken};
@@ -37,7 +38,6 @@ const BODIES_KIB: usize = 32 * 1024;
 const BODY_MAX: usize = 8 * 1024 * 1024;
 
 /// How the webhook is set up.
-#[derive(Debug)]
 pub struct WebhookConfig {
     /// Where it listens; bound by the caller, who can say who holds a taken port.
     pub listener: std::net::TcpListener,
@@ -45,6 +45,14 @@ pub struct WebhookConfig {
     pub served: Arc<Served>,
     /// What objects are checked against.
     pub settings: Arc<LiveSettings>,
+    /// By what the API server is asked to try templates, for dry runs; none = they are not tried.
+    pub client: Option<Client>,
+}
+
+impl std::fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookConfig").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 /// A running webhook. Dropped, it stops.
@@ -61,6 +69,7 @@ impl WebhookServer {
         let shared = Arc::new(Shared {
             tls: TlsAcceptor::from(tls),
             settings: config.settings,
+            client: config.client,
             bodies: Arc::new(Semaphore::new(BODIES_KIB)),
         });
         let server = Server::start("webhook", config.listener, BOUNDS, move |stream, session| {
@@ -78,6 +87,7 @@ impl WebhookServer {
 struct Shared {
     tls: TlsAcceptor,
     settings: Arc<LiveSettings>,
+    client: Option<Client>,
     bodies: Arc<Semaphore>,
 }
 
@@ -101,7 +111,14 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
     };
     let context = shared.settings.context().await;
-    Ok(match review::answer(head.uri.path(), &body, &context) {
+    let mut review = review::review(head.uri.path(), &body, &context);
+    if let (Ok(judged), Some(client)) = (&review, &shared.client)
+        && let Some(trial) = judged.trial()
+        && let Err(why) = trial.run(client).await
+    {
+        review = review.map(|judged| judged.failed(&why));
+    }
+    Ok(match review.and_then(Review::into_body) {
         Ok(review) => {
             let mut answer = Response::new(Full::from(review));
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

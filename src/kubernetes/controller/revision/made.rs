@@ -97,6 +97,24 @@ pub(super) fn deployment(revision: &Value, settings: &Settings, replicas: Option
     owned(Kind::Deployment, &name, revision, labels, made_annotations(revision), spec)
 }
 
+/// A Deployment as a template's would be, to be tried and not kept.
+pub fn sample_deployment(namespace: &str, template: &Value) -> Value {
+    let mut metadata = template.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    metadata["namespace"] = json!(namespace);
+    metadata["name"] = json!("dry-run-validation");
+    // What pods are found by.
+    metadata["uid"] = json!("dry-run-validation");
+    let revision = json!({"metadata": metadata, "spec": template.get("spec")});
+    let mut made = deployment(&revision, &Settings::default(), Some(0));
+    if let Some(metadata) = made.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("name");
+        metadata.insert("generateName".to_owned(), json!("dry-run-validation-"));
+        // There is no revision yet that could own it.
+        metadata.remove("ownerReferences");
+    }
+    made
+}
+
 /// The part of a Deployment by which somebody owns the count alone.
 pub(super) fn held_count(revision: &Value, replicas: i64) -> Value {
     let name = name_of(revision, names::deployment);
