@@ -11,6 +11,7 @@
 mod cold;
 mod eject;
 mod endpoint;
+mod lease;
 mod meter;
 mod permit;
 mod picker;
@@ -27,6 +28,7 @@ use crate::model::planted;
 
 pub use eject::DueProbe;
 pub use endpoint::{EndpointSet, EndpointState};
+pub use lease::{LeasedEndpoint, LeasedView, SlotLeases};
 pub use permit::{Admission, Permit, Ticket};
 pub use picker::pick;
 pub use queue::{ProcessQueue, QueueLimits};

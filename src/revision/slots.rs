@@ -26,6 +26,9 @@ impl Revision {
         now: Nanos,
         avoid: Option<u64>,
     ) -> Option<Grant> {
+        if state.leased && self.lease_has_ended(now) {
+            return None;
+        }
         let State { entries, rng, .. } = state;
         let rng = rng.get_or_insert_with(fastrand::Rng::new);
         let index = match draw_two(entries, rng, now, avoid) {
@@ -38,6 +41,7 @@ impl Revision {
         };
         let entry = &mut entries[index];
         entry.held += 1;
+        entry.peak = entry.peak.max(entry.held);
         entry.endpoint.set_place(index);
         Some(Grant { endpoint: Arc::clone(&entry.endpoint) })
     }

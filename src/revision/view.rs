@@ -3,7 +3,6 @@
 use crate::model::EndpointId;
 
 use super::Revision;
-use super::meter::Limit;
 use super::state::{Phase, all_aside};
 
 /// An endpoint as shown to people.
@@ -48,7 +47,8 @@ impl Revision {
         let state = self.state.lock();
         let all_aside = all_aside(&state.entries);
         for entry in &state.entries {
-            if let Limit::Fixed(limit) = entry.limit
+            // Of its own it may have fewer than are in use.
+            if let Some(limit) = self.limit()
                 && entry.held > limit
             {
                 return Err(format!(
@@ -60,7 +60,8 @@ impl Revision {
             // A victim would be taken back.
             let takes = matches!(entry.phase, Phase::Ready | Phase::Victim { .. })
                 && (entry.ejected.is_none() || all_aside);
-            if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
+            let lease = state.leased && self.lease_has_ended(self.stats().clock().now());
+            if takes && !lease && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
                 return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));
             }
         }
