@@ -81,6 +81,15 @@ pub(super) enum Scaling {
     Stated(Statement),
 }
 
+impl Scaling {
+    fn limits(&self) -> ProcessLimits {
+        match self {
+            Self::Decided(limits) => *limits,
+            Self::Stated(_) => ProcessLimits::default(),
+        }
+    }
+}
+
 /// What one home of the program has of its own.
 pub(super) struct Home<F, T> {
     /// Makes the source, which may look at what its updates have become, and at decisions.
@@ -198,11 +207,8 @@ where
     let clock = Clock::start();
     let shared = Shared::new(Settings { https_port, ..home.settings }, clock);
     let pokes = Arc::new(Pokes::default());
-    let limits = match &home.scaling {
-        Scaling::Decided(limits) => *limits,
-        Scaling::Stated(_) => ProcessLimits::default(),
-    };
-    let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
+    let autoscaler = Autoscaler::new(Arc::clone(&pokes), clock, home.scaling.limits());
+    let autoscaler = Arc::new(autoscaler);
     // Without a certificate for all, only single hosts have https.
     let shown_port = https_port.filter(|_| listen.https.pairs().next().is_some());
     let shown_at = ShownAt::new(&http, &inside, shown_port);

@@ -155,7 +155,7 @@ pub(super) fn trace(doc: &Value, report: &mut Report) {
             Active::TimedOut => Value::from("TimedOut"),
         };
         report.check(at("reason"), reason, row["reason"].clone());
-        let initialized = Value::from(state.initialized());
+        let initialized = Value::from(state.initialized(&spec));
         report.check(at("initialized"), initialized, row["initialized"].clone());
         report.check(at("desired"), status_desired, count(&row["status_desired"]));
         let serves = step.want.is_some_and(|want| want > 0) && f(row, "ebc") >= 0.0;
