@@ -50,6 +50,7 @@ pub mod source;
 pub mod webhook;
 pub mod work;
 
+
 /// Annotation of a Route with the shares in effect while its traffic moves step by step: JSON as
 /// Knative keeps it on its Ingress (`networking.internal.knative.dev/rollout`).
 pub const ROLLOUT_ANNOTATION: &str = "networking.internal.knative.dev/rollout";

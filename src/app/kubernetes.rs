@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -160,6 +161,7 @@ async fn background(
     let options = controller::Options {
         namespace: scope.namespace.clone(),
         settings_namespace: scope.settings.clone(),
+        now: Timestamp::now,
     };
     let (of_controller, of_certificates) = (connect().await?, connect().await?);
     let controlling = controller::run(of_controller, options, leading);

@@ -6,6 +6,10 @@ use kube::{Client, Config};
 
 /// Establishing a connection takes no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection on which something is awaited and nothing comes for so long is given up. kube bounds
+/// how long it waits for a watch's next event, not for a list nor for a watch to begin. Longer than
+/// a watch may be silent ([`super::mirror::WATCH_TIMEOUT_S`]).
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// The API server cannot be found or spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -30,5 +34,7 @@ pub async fn connect() -> Result<Client, ConnectError> {
     let mut config = Config::infer().await?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
     Ok(Client::try_from(config)?)
 }

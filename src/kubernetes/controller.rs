@@ -26,12 +26,13 @@ pub(super) mod testing;
 use std::future::Future;
 
 use futures_util::future::{BoxFuture, join, join_all};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 
 pub use cluster::{Cluster, Queues};
 pub use revision::sample_deployment;
-use work::keep_working;
+use work::{keep_working, while_leading};
 
 /// What the controller is to work for.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// Namespace of the ConfigMaps that are settings.
     pub settings_namespace: String,
+    /// The wall clock: times in objects, traffic that moves, revisions that are too old.
+    pub now: fn() -> Timestamp,
 }
 
 /// Keeps the objects of the cluster in order, for good. Writes only while `leading` says so.
@@ -48,39 +51,37 @@ pub fn run(
     options: Options,
     leading: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> {
-    let (cluster, events) = Cluster::new(client.clone());
+    let (cluster, events) = Cluster::new(client.clone(), options.now);
     async move {
         let follow = cluster.follow(&client, &options);
         let work = async {
             cluster.complete().await;
             tracing::info!("the objects of the cluster are known");
             cluster.tell_gone_routes();
-            reconcile(&cluster, &leading).await;
+            while_leading(&leading, || reconcile(&cluster)).await;
         };
         join(join(follow, work), events).await;
     }
 }
 
 /// Works on every queue.
-async fn reconcile(cluster: &Cluster, leading: &watch::Receiver<bool>) {
+async fn reconcile(cluster: &Cluster) {
     let queues = &cluster.queues;
     let work: Vec<BoxFuture<'_, ()>> = vec![
-        Box::pin(keep_working("Service", &queues.services, leading, |name| {
+        Box::pin(keep_working("Service", &queues.services, |name| {
             service::reconcile(cluster, name)
         })),
-        Box::pin(keep_working("Configuration", &queues.configurations, leading, |name| {
+        Box::pin(keep_working("Configuration", &queues.configurations, |name| {
             configuration::reconcile(cluster, name)
         })),
-        Box::pin(keep_working("collection", &queues.collections, leading, |name| {
+        Box::pin(keep_working("collection", &queues.collections, |name| {
             collection::reconcile(cluster, name)
         })),
-        Box::pin(keep_working("Revision", &queues.revisions, leading, |name| {
+        Box::pin(keep_working("Revision", &queues.revisions, |name| {
             revision::reconcile(cluster, name)
         })),
-        Box::pin(keep_working("Route", &queues.routes, leading, |name| {
-            route::reconcile(cluster, name)
-        })),
-        Box::pin(keep_working("DomainMapping", &queues.domain_mappings, leading, |name| {
+        Box::pin(keep_working("Route", &queues.routes, |name| route::reconcile(cluster, name))),
+        Box::pin(keep_working("DomainMapping", &queues.domain_mappings, |name| {
             domain_mapping::reconcile(cluster, name)
         })),
     ];

@@ -1,6 +1,6 @@
 //! A copy of the objects of one kind, kept current by list and watch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::model::ObjectName;
 const PAGE: u32 = 500;
 /// A watch that says nothing for longer is made anew, in seconds: a peer that died silently is
 /// noticed only so.
-const WATCH_TIMEOUT_S: u32 = 60;
+pub(super) const WATCH_TIMEOUT_S: u32 = 60;
 
 /// Longest pause before a watch is made anew: pods that ended while the API server was away are
 /// not to be asked for longer than that after it is back.
@@ -47,7 +47,7 @@ impl kube::runtime::utils::Backoff for Backoff {
 /// What of each object is kept, by name. What is not kept is not a change.
 #[derive(Debug)]
 pub struct Mirror<T> {
-    objects: RwLock<HashMap<ObjectName, Arc<T>>>,
+    objects: RwLock<BTreeMap<ObjectName, Arc<T>>>,
     is_complete: watch::Sender<bool>,
 }
 
@@ -63,7 +63,7 @@ impl<T: PartialEq> Mirror<T> {
         self.objects.read().get(name).map(Arc::clone)
     }
 
-    /// All objects, in no order.
+    /// All objects, by name.
     pub fn all(&self) -> Vec<(ObjectName, Arc<T>)> {
         let objects = self.objects.read();
         objects.iter().map(|(name, object)| (name.clone(), Arc::clone(object))).collect()
@@ -112,7 +112,7 @@ impl<T: PartialEq> Mirror<T> {
     ) {
         let mut events = pin!(events);
         // What a list has found so far; the old objects stay until it is complete.
-        let mut listed: HashMap<ObjectName, Arc<T>> = HashMap::new();
+        let mut listed: BTreeMap<ObjectName, Arc<T>> = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) => listed.clear(),
@@ -131,7 +131,9 @@ impl<T: PartialEq> Mirror<T> {
                 Err(error) => {
                     // A kind that the cluster does not have has no objects. It is looked for again.
                     if is_unknown_kind(&error) && !*self.is_complete.borrow() {
-                        self.replace(HashMap::new(), &changed);
+                        self.replace(BTreeMap::new(), &changed);
+                    } else if is_ordinary(&error) {
+                        tracing::debug!(%error, "a watch is made anew");
                     } else {
                         tracing::warn!(%error, "a watch broke off; it is made anew");
                     }
@@ -146,30 +148,26 @@ impl<T: PartialEq> Mirror<T> {
             (Some(former), Some(kept)) => **former == *kept,
             (former, kept) => former.is_none() && kept.is_none(),
         };
-        if is_same {
-            return;
-        }
+        // The same in another version is kept as well, for whoever writes on the strength of it.
         match kept {
             Some(kept) => objects.insert(name.clone(), Arc::new(kept)),
             None => objects.remove(&name),
         };
         drop(objects);
-        changed(&name);
+        if !is_same {
+            changed(&name);
+        }
     }
 
     /// A complete list: what is not in it was deleted while nobody watched.
-    fn replace(&self, mut listed: HashMap<ObjectName, Arc<T>>, changed: &impl Fn(&ObjectName)) {
+    fn replace(&self, listed: BTreeMap<ObjectName, Arc<T>>, changed: &impl Fn(&ObjectName)) {
         let mut objects = self.objects.write();
-        let mut names: HashSet<ObjectName> =
+        let mut names: BTreeSet<ObjectName> =
             objects.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
-        for (name, kept) in &mut listed {
-            match objects.get(name) {
-                Some(former) if **former == **kept => *kept = Arc::clone(former),
-                _ => {
-                    names.insert(name.clone());
-                }
-            }
-        }
+        let is_same = |name: &ObjectName, kept: &T| objects.get(name).is_some_and(|o| **o == *kept);
+        names.extend(
+            listed.iter().filter(|(name, kept)| !is_same(name, kept)).map(|(n, _)| n.clone()),
+        );
         *objects = listed;
         drop(objects);
         self.is_complete.send_replace(true);
@@ -180,6 +178,19 @@ impl<T: PartialEq> Mirror<T> {
 /// Whether the API server has no such kind.
 fn is_unknown_kind(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Whether the API server only asks to come again: the version is too old for it, as it is whenever
+/// definitions were applied, or it is busy.
+fn is_ordinary(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::WatchError(status) => status,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
+        _ => return false,
+    };
+    matches!(status.code, 410 | 429)
 }
 
 /// Namespace and name; objects without a namespace have an empty one.

@@ -208,6 +208,7 @@ impl Shared {
                 After::Pause(pause) => {
                     let newer = self.newer(id);
                     tokio::select! {
+                        biased;
                         () = newer.notified() => {}
                         () = sleep(pause) => {}
                     }

@@ -74,6 +74,7 @@ impl<K: Clone + Eq + Hash + Ord> Work<K> {
                 Err(due) => due,
             };
             tokio::select! {
+                biased;
                 () = self.told.notified() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }

@@ -26,7 +26,7 @@ use super::slices::{OwnSlice, SliceEnd, free_port, to_gates, to_pods};
 use super::status::{ADOPTED, Condition, SCALED, conditions, status};
 use super::{Adopted, Adoption, Gate, Served};
 use crate::config::world::cluster::{AdoptedService, Refusal, SELECTOR_KEY};
-use crate::kubernetes::controller::work::{Failure, Next, keep_working};
+use crate::kubernetes::controller::work::{Failure, Next, keep_working, while_leading};
 use crate::kubernetes::controller::write::{Weight, Writer};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::{CONTROLLER_MANAGER, SCALER_MANAGER};
@@ -58,10 +58,11 @@ pub fn keep(
         waiting: RefCell::default(),
     };
     async move {
-        let work = keep_working("adopted Service", &keeper.adoption.queue, &leading, |name| {
-            keeper.reconcile(name)
-        });
-        join(work, events).await;
+        let work = || {
+            let queue = &keeper.adoption.queue;
+            keep_working("adopted Service", queue, |name| keeper.reconcile(name))
+        };
+        join(while_leading(&leading, work), events).await;
     }
 }
 

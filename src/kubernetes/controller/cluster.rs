@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 
 use futures_util::future::{BoxFuture, join, join_all};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::DynamicObject;
 use kube::runtime::watcher;
@@ -58,6 +59,8 @@ pub struct Cluster {
     /// The host that names in the cluster lead to: tidegate's own Service (core) for callers
     /// inside.
     pub internal_host: String,
+    /// The wall clock.
+    pub now: fn() -> Timestamp,
 }
 
 /// Names to look at, by what has to be done with them.
@@ -79,7 +82,7 @@ pub struct Queues {
 
 impl Cluster {
     /// Nothing known yet; and what sends events.
-    pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+    pub fn new(client: Client, now: fn() -> Timestamp) -> (Self, impl Future<Output = ()>) {
         let (writer, events) = Writer::new(client);
         let cluster = Self {
             services: Objects::default(),
@@ -98,6 +101,7 @@ impl Cluster {
             queues: Queues::default(),
             writer,
             internal_host: internal_host(),
+            now,
         };
         (cluster, events)
     }
@@ -230,8 +234,18 @@ impl Cluster {
     }
 
     /// Has looked at what mentions an object: a Route those its traffic names, a DomainMapping the
-    /// Route it leads to, and others of its host.
+    /// Route it leads to, and others of its host. And at Routes of which an object says that they
+    /// lead to it: a new revision says so before its Route was asked.
     fn tell_mentioning(&self, kind: Kind, name: &ObjectName) {
+        let noted = match kind {
+            Kind::Configuration => self.configurations.mentioned_by(name),
+            Kind::Revision => self.revisions.mentioned_by(name),
+            _ => BTreeSet::new(),
+        };
+        // One that is not known may only not be known yet: its note is not to be taken off again and
+        // again.
+        let known = noted.into_iter().filter(|route| self.routes.get(route).is_some());
+        known.for_each(|route| self.queues.routes.add(route));
         let (objects, queue, name) = match kind {
             Kind::Configuration | Kind::Revision => {
                 (&self.routes, &self.queues.routes, name.clone())

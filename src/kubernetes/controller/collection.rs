@@ -28,7 +28,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         .filter(|revision| !revision.is_leaving)
         .filter_map(|object| idle(object, &object.value(), &configuration))
         .collect();
-    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+    let now = u64::try_from((cluster.now)().as_second()).unwrap_or_default();
     let next = next_expiry(&idle, limits, now).map_or(Next::WhenTold, Next::After);
     for revision in expired(idle, limits, now) {
         tracing::info!(revision = %revision.name, "past the limits of config-gc; it is deleted");

@@ -28,10 +28,11 @@ const READY: &str = "Ready";
 /// A write failed.
 pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
     let Some(object) = cluster.configurations.get(&name).filter(|object| !object.is_leaving) else {
+        cluster.writer.forget(Kind::Configuration, &name);
         return Ok(Next::WhenTold);
     };
     let configuration = object.value();
-    let now = Timestamp::now();
+    let now = (cluster.now)();
     let mut status = ConfigurationStatus::of(&configuration, now);
     let done = match admitted(&configuration, &cluster.settings.get().admission) {
         Ok(filled) => follow(cluster, &filled, &mut status, now).await,
@@ -41,7 +42,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
             Ok(())
         }
     };
-    if let Err(failure) = &done {
+    if let Err(failure) = done.as_ref()
+        && !failure.is_ordinary()
+    {
         let message = failure.to_string();
         cluster.writer.event(&configuration, Weight::Warning, "InternalError", message);
     }

@@ -33,6 +33,7 @@ const INSTEAD: &str = "refer to a Service or Route of serving.knative.dev/v1";
 pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
     let Some(object) = cluster.domain_mappings.get(&name).filter(|object| !object.is_leaving)
     else {
+        cluster.writer.forget(Kind::DomainMapping, &name);
         return Ok(Next::WhenTold);
     };
     let mapping = object.value();
@@ -45,7 +46,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         .collect();
     let settings = cluster.settings.get();
     let status = {
-        let now = Timestamp::now();
+        let now = (cluster.now)();
         status(&mapping, &Around { others: &others, known: cluster, settings: &settings, now })
     };
     cluster.writer.status(Kind::DomainMapping, &mapping, &status).await?;

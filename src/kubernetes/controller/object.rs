@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use crate::kubernetes::mirror::name_of;
 use crate::model::ObjectName;
 
-/// An object of the cluster, without its version and without who manages which field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where an object's version stands in its metadata.
+pub(super) const VERSION: &str = "resourceVersion";
+
+/// An object of the cluster, without who manages which field.
+#[derive(Clone, Debug)]
 pub struct Object {
     /// Namespace and name.
     pub name: ObjectName,
@@ -20,7 +23,19 @@ pub struct Object {
     pub is_leaving: bool,
     /// Managers that applied or wrote `spec.replicas`; empty for what has none.
     pub scalers: Box<[Box<str>]>,
+    /// Its version: what is written on the strength of it is refused if there is a newer one.
+    version: Box<str>,
     text: Box<str>,
+}
+
+/// Another version of the same is no change.
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        // Namespace, name and uid stand in the text, too.
+        self.text == other.text
+            && self.is_leaving == other.is_leaving
+            && self.scalers == other.scalers
+    }
 }
 
 impl Object {
@@ -29,23 +44,30 @@ impl Object {
         let name = name_of(&object);
         let is_leaving = object.metadata.deletion_timestamp.is_some();
         let uid = object.metadata.uid.clone().unwrap_or_default().into();
+        let version = object.metadata.resource_version.clone().unwrap_or_default().into();
         let mut value = serde_json::to_value(object).ok()?;
         let mut scalers = Vec::new();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             if let Some(managed) = metadata.remove("managedFields") {
                 scalers = owners_of_replicas(&managed);
             }
-            metadata.remove("resourceVersion");
+            metadata.remove(VERSION);
         }
         part(&mut value);
         let text = serde_json::to_string(&value).ok()?.into_boxed_str();
-        Some(Self { name, uid, is_leaving, scalers: scalers.into(), text })
+        Some(Self { name, uid, is_leaving, scalers: scalers.into(), version, text })
     }
 
     /// The object as JSON.
     pub fn value(&self) -> Value {
         // It was JSON when it was kept.
-        serde_json::from_str(&self.text).unwrap_or_default()
+        let mut value: Value = serde_json::from_str(&self.text).unwrap_or_default();
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
+            && !self.version.is_empty()
+        {
+            metadata.insert(VERSION.to_owned(), json!(self.version));
+        }
+        value
     }
 }
 
@@ -170,7 +192,7 @@ mod tests {
         assert_eq!((&*object.uid, object.is_leaving), ("u", false));
         assert_eq!(*object.scalers, [Box::from("a"), Box::from("c")]);
         let json = object.value();
-        assert_eq!(json.pointer("/metadata/resourceVersion"), None);
+        assert_eq!(json.text("/metadata/resourceVersion"), "9");
         assert_eq!(json.pointer("/metadata/managedFields"), None);
         assert_eq!((json.label("l"), json.annotation("a.b/c"), json.label("no")), ("1", "2", ""));
         assert_eq!((json.int("/spec/replicas"), json.generation()), (Some(3), 4));

@@ -1,7 +1,7 @@
 //! A mirror of one kind whose objects are found by whom they belong to, too, and by whom they
 //! mention.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kube::Api;
@@ -32,7 +32,7 @@ struct Owners {
 #[derive(Debug, Default)]
 struct Mentions {
     mentioned: HashMap<ObjectName, BTreeSet<ObjectName>>,
-    mentioning: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    mentioning: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
 }
 
 /// How the objects of one kind are taken.
@@ -62,6 +62,11 @@ impl Objects {
     /// Names of what mentions another one.
     pub fn mentioning(&self, other: &ObjectName) -> BTreeSet<ObjectName> {
         self.mentions.lock().mentioning.get(other).cloned().unwrap_or_default()
+    }
+
+    /// Names that an object mentions.
+    pub fn mentioned_by(&self, name: &ObjectName) -> BTreeSet<ObjectName> {
+        self.mentions.lock().mentioned.get(name).cloned().unwrap_or_default()
     }
 
     /// Names of all that are mentioned.

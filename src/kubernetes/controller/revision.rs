@@ -8,7 +8,6 @@ mod pod;
 mod scaler;
 mod status;
 
-use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::Cluster;
@@ -41,7 +40,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     };
     let revision = object.value();
     let settings = cluster.settings.get();
-    let mut status = RevisionStatus::of(&revision, Timestamp::now());
+    let mut status = RevisionStatus::of(&revision, (cluster.now)());
     let was_ready = status.is_ready();
     let mut filled = None;
     let done = match admitted(&revision, &settings.admission) {
@@ -55,7 +54,13 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
             Ok(())
         }
     };
-    if let Err(failure) = &done {
+    if done.is_err() && !was_ready && status.is_ready() {
+        // Not before all of it is there.
+        status.deploying();
+    }
+    if let Err(failure) = done.as_ref()
+        && !failure.is_ordinary()
+    {
         cluster.writer.event(&revision, Weight::Warning, "InternalError", failure.to_string());
     }
     if !was_ready && status.is_ready() {
@@ -72,6 +77,7 @@ fn forget(cluster: &Cluster, revision: &ObjectName) {
     cluster.writer.forget(Kind::Deployment, &of(names::deployment(&revision.name)));
     cluster.writer.forget(Kind::CoreService, &of(names::private_service(&revision.name)));
     cluster.writer.forget(Kind::PodAutoscaler, revision);
+    cluster.writer.forget(Kind::Revision, revision);
 }
 
 async fn follow(
@@ -94,7 +100,7 @@ async fn follow(
     let scaler = make_scaler(cluster, revision, settings, is_broken, status).await?;
     let is_reachable = made::reachability(revision, is_broken) != UNREACHABLE;
     let bounds = bounds(revision, &settings.admission.autoscaler, is_reachable);
-    let mut scaler_status = ScalerStatus::of(&scaler, Timestamp::now());
+    let mut scaler_status = ScalerStatus::of(&scaler, (cluster.now)());
     let name = revision.name();
     let private = name_of(revision, names::private_service);
     scaler_status.take(&name.name, &private.name, scale, &bounds);

@@ -22,7 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Cluster;
-use super::object::Parts as _;
+use super::object::{Parts as _, VERSION};
 use super::work::{Failure, Next};
 use super::write::Weight;
 use crate::kubernetes::ROLLOUT_ANNOTATION;
@@ -39,12 +39,13 @@ pub(in crate::kubernetes) use placeholders::internal_host;
 /// # Errors
 /// A write failed, or the name of one of its Services (core) is somebody else's.
 pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
-    let now = Timestamp::now();
+    let now = (cluster.now)();
     let Some(object) = cluster.routes.get(&name).filter(|object| !object.is_leaving) else {
+        cluster.writer.forget(Kind::Route, &name);
         sync_notes(cluster, &name, &Reached::default(), true, now).await?;
         return Ok(Next::WhenTold);
     };
-    let route = object.value();
+    let mut route = object.value();
     let settings = cluster.settings.get();
     let services = cluster.route_services.of(&name);
     let services: Vec<Value> = services.iter().map(|service| service.value()).collect();
@@ -59,7 +60,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     if let Some(leads) = &plan.leads {
         next = leads.next.map_or(Next::WhenTold, Next::After);
         done = put_services(cluster, &route, leads, &services).await;
-        note_rollout(cluster, &route, leads).await?;
+        if let Some(version) = note_rollout(cluster, &route, leads).await? {
+            route["metadata"][VERSION] = version;
+        }
     }
     let taken = match &done {
         Err(Trouble::NotOwned(taken)) => Some(taken.as_str()),
@@ -158,15 +161,19 @@ async fn put_services(
 }
 
 /// Keeps the shares of the moment on the Route: proxies follow them, and another leader goes on
-/// from there.
-async fn note_rollout(cluster: &Cluster, route: &Value, leads: &Leads) -> Result<(), Failure> {
+/// from there. Answers the version that the Route has then, if it has another one.
+async fn note_rollout(
+    cluster: &Cluster,
+    route: &Value,
+    leads: &Leads,
+) -> Result<Option<Value>, Failure> {
     let before = route.annotation(ROLLOUT_ANNOTATION);
     let wanted = leads.rollout.as_ref().and_then(|rollout| serde_json::to_string(rollout).ok());
     if wanted.as_deref().unwrap_or_default() == before {
-        return Ok(());
+        return Ok(None);
     }
-    let patch = json!({"metadata": {"annotations": {ROLLOUT_ANNOTATION: wanted}}});
-    cluster.writer.merge(Kind::Route, &route.name(), &patch).await
+    let metadata = json!({"annotations": {ROLLOUT_ANNOTATION: wanted}});
+    cluster.writer.merge(Kind::Route, route, metadata).await.map(Some)
 }
 
 /// Notes the Route on what it leads to, and takes the note off the rest once it `is_settled` what
@@ -194,9 +201,9 @@ async fn sync_notes(
             };
             let is_reached = names.contains(&*name.name);
             let is_revision = kind == Kind::Revision;
-            let patch = note(&object.value(), &route.name, is_reached, is_revision, now);
-            if let Some(patch) = patch {
-                gone_is_fine(cluster.writer.merge(kind, &name, &patch).await)?;
+            let object = object.value();
+            if let Some(patch) = note(&object, &route.name, is_reached, is_revision, now) {
+                gone_is_fine(cluster.writer.merge(kind, &object, patch).await.map(drop))?;
             }
         }
     }

@@ -32,10 +32,11 @@ const OF_ROUTE: [&str; 3] = ["url", "address", "traffic"];
 /// A write failed, or something of its name belongs to somebody else.
 pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
     let Some(object) = cluster.services.get(&name).filter(|object| !object.is_leaving) else {
+        cluster.writer.forget(Kind::Service, &name);
         return Ok(Next::WhenTold);
     };
     let service = object.value();
-    let mut status = ServiceStatus::of(&service, Timestamp::now());
+    let mut status = ServiceStatus::of(&service, (cluster.now)());
     let done = match admitted(&service, &cluster.settings.get().admission) {
         Ok(filled) => follow(cluster, &service, &filled, &mut status).await,
         Err(problem) => {
@@ -44,7 +45,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
             Ok(())
         }
     };
-    if let Err(failure) = &done {
+    if let Err(failure) = done.as_ref()
+        && !failure.is_ordinary()
+    {
         cluster.writer.event(&service, Weight::Warning, "InternalError", failure.to_string());
     }
     cluster.writer.status(Kind::Service, &service, &status.value(&service)).await?;

@@ -39,6 +39,9 @@ pub enum Failure {
     /// The API server did not answer in time.
     #[error("{0}: no answer in time")]
     Timeout(String),
+    /// What is known of an object is older than what was written to it.
+    #[error("{0} is only known as it was before it was written")]
+    Behind(String),
     /// Something that somebody has to put right.
     #[error("{0}")]
     Other(String),
@@ -52,8 +55,14 @@ impl Failure {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::Timeout(_) | Self::Other(_) => None,
+            Self::Timeout(_) | Self::Behind(_) | Self::Other(_) => None,
         }
+    }
+
+    /// Whether it is ordinary, and goes away by itself: something was changed at the same time, or
+    /// the API server has much to do.
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Behind(_)) || matches!(self.code(), Some(409 | 429))
     }
 
     /// The API server's own words, as Knative shows them.
@@ -63,56 +72,76 @@ impl Failure {
                 kube::Error::Api(status) => status.message.clone(),
                 other => other.to_string(),
             },
-            Self::Timeout(_) | Self::Other(_) => self.to_string(),
+            Self::Timeout(_) | Self::Behind(_) | Self::Other(_) => self.to_string(),
         }
     }
 }
 
-/// Works for good on the names of a queue, while `leading` says so. What is in hand when it no
-/// longer does is dropped and comes again.
+/// Works on the names of a queue for as long as it is asked to: what is in hand when it no longer is
+/// comes again.
 ///
 /// `kind` names them in the log; `reconcile` brings one in order.
 pub async fn keep_working<F, R>(
     kind: impl fmt::Display + Copy,
     work: &Work<ObjectName>,
-    leading: &watch::Receiver<bool>,
     reconcile: F,
 ) where
     F: Fn(ObjectName) -> R,
     R: Future<Output = Result<Next, Failure>>,
 {
     let worker = async || {
-        let mut leading = leading.clone();
-        // The sender's end is the process's.
-        while leading.wait_for(|leads| *leads).await.is_ok() {
-            let name = tokio::select! {
-                biased;
-                _ = leading.wait_for(|leads| !*leads) => continue,
-                name = work.next() => name,
-            };
-            let done = tokio::select! {
-                biased;
-                _ = leading.wait_for(|leads| !*leads) => None,
-                done = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile(name.clone())) => Some(done),
-            };
-            let failure = match done {
-                Some(Ok(Ok(next))) => {
-                    if let Next::After(after) = next {
-                        work.add_after(name.clone(), after);
-                    }
-                    None
+        loop {
+            let mut hand = Hand { work, name: work.next().await, is_done: false };
+            let name = &hand.name;
+            let done = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile(name.clone())).await;
+            hand.is_done = matches!(done, Ok(Ok(_)));
+            match done {
+                Ok(Ok(Next::WhenTold)) => {}
+                Ok(Ok(Next::After(after))) => work.add_after(name.clone(), after),
+                Ok(Err(reason)) if reason.is_ordinary() => {
+                    tracing::debug!(%kind, %name, %reason, "changed meanwhile, or busy; looked at again");
                 }
-                Some(Ok(Err(failure))) => Some(failure.to_string()),
-                Some(Err(_)) => Some("took too long".to_owned()),
-                None => Some("another process leads now".to_owned()),
-            };
-            if let Some(reason) = &failure {
-                tracing::warn!(%kind, %name, %reason, "not in order; tried again later");
+                Ok(Err(reason)) => {
+                    tracing::warn!(%kind, %name, %reason, "not in order; tried again later");
+                }
+                Err(_) => {
+                    tracing::warn!(%kind, %name, "took too long; tried again later");
+                }
             }
-            work.done(&name, failure.is_none());
         }
     };
     join_all((0..WORKERS).map(|_| worker())).await;
+}
+
+/// Does something for as long as `leading` says so, and again when it does again. Whoever is told
+/// first that it does not is this, so that nothing is written any more.
+pub async fn while_leading<W: Future<Output = ()>>(
+    leading: &watch::Receiver<bool>,
+    work: impl Fn() -> W,
+) {
+    let mut leads = leading.clone();
+    let mut leads_no_more = leading.clone();
+    // The sender's end is the process's.
+    while leads.wait_for(|leads| *leads).await.is_ok() {
+        tokio::select! {
+            biased;
+            _ = leads_no_more.wait_for(|leads| !*leads) => {}
+            () = work() => {}
+        }
+    }
+}
+
+/// A name in hand: given back when it is dropped.
+struct Hand<'a> {
+    work: &'a Work<ObjectName>,
+    name: ObjectName,
+    is_done: bool,
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        self.work.done(&self.name, self.is_done);
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +160,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_come_again_and_later_looks_are_kept() {
         let work = Work::default();
-        let (_lead, leading) = watch::channel(true);
         let seen = RefCell::new(Vec::new());
         let start = tokio::time::Instant::now();
         let reconcile = |name: ObjectName| {
@@ -147,7 +175,7 @@ mod tests {
         for told in ["good", "bad", "later"] {
             work.add(name(told));
         }
-        let working = keep_working("thing", &work, &leading, reconcile);
+        let working = keep_working("thing", &work, reconcile);
         let _ = tokio::time::timeout(Duration::from_secs(10), working).await;
         let seen = seen.borrow();
         let seen: Vec<(&str, u128)> = seen.iter().map(|(name, at)| (&**name, *at)).collect();
@@ -165,7 +193,8 @@ mod tests {
             pending()
         };
         work.add(name("a"));
-        let mut working = std::pin::pin!(keep_working("thing", &work, &leading, reconcile));
+        let working = || keep_working("thing", &work, reconcile);
+        let mut working = std::pin::pin!(while_leading(&leading, working));
         assert!(working.as_mut().now_or_never().is_none());
         assert_eq!((*seen.borrow(), work.len()), (0, 1));
         lead.send_replace(true);
@@ -180,7 +209,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_takes_too_long_is_given_up() {
         let work = Work::default();
-        let (_lead, leading) = watch::channel(true);
         let seen = RefCell::new(Vec::new());
         let start = tokio::time::Instant::now();
         let reconcile = |_: ObjectName| {
@@ -188,7 +216,7 @@ mod tests {
             pending()
         };
         work.add(name("a"));
-        let working = keep_working("thing", &work, &leading, reconcile);
+        let working = keep_working("thing", &work, reconcile);
         let _ = tokio::time::timeout(Duration::from_secs(70), working).await;
         assert_eq!(*seen.borrow(), [0, 60]);
     }

@@ -14,8 +14,9 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::object::{Object, Parts};
+use super::object::{Object, Parts, VERSION};
 use super::work::Failure;
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::{CONTROLLER_MANAGER, ROLLOUT_ANNOTATION};
@@ -23,6 +24,8 @@ use crate::model::ObjectName;
 
 /// A call takes no longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A watch tells of a write sooner.
+const BEHIND_MAX: Duration = Duration::from_secs(120);
 /// Events that wait to be sent; more are dropped, for nothing depends on them.
 const EVENTS_MAX: usize = 1000;
 
@@ -32,6 +35,8 @@ pub struct Writer {
     /// What was applied last of each object, and to what: it need not be applied again, though
     /// the API server shows it in another form.
     applied: Mutex<HashMap<(Kind, ObjectName), (u64, u64)>>,
+    /// The version that each object had after the last write, and when that was.
+    written: Mutex<HashMap<(Kind, ObjectName), (u64, Instant)>>,
     events: mpsc::Sender<(Event, ObjectReference)>,
 }
 
@@ -64,7 +69,7 @@ impl Writer {
                 }
             }
         };
-        (Self { client, applied: Mutex::default(), events }, send)
+        (Self { client, applied: Mutex::default(), written: Mutex::default(), events }, send)
     }
 
     /// Applies an object unless it is there as wanted; fields of other managers stay. `live` is
@@ -92,6 +97,7 @@ impl Writer {
         let patch = Patch::Apply(wanted);
         let answer = bounded(doing, api.patch(&name.name, &params, &patch)).await?;
         let answer = value_of(answer);
+        self.note_written(kind, &answer);
         self.applied.lock().insert((kind, name), (wanted_hash, hash(&answer)));
         Ok(answer)
     }
@@ -134,21 +140,53 @@ impl Writer {
         Ok(found.map(value_of))
     }
 
-    /// Merges a patch into an object (RFC 7386).
+    /// Merges a patch into an object's metadata (RFC 7386), if the object still is as it is known.
+    /// Answers its version then.
     ///
     /// # Errors
-    /// The API server refuses it, or cannot be reached.
-    pub async fn merge(&self, kind: Kind, name: &ObjectName, patch: &Value) -> Result<(), Failure> {
+    /// The API server refuses it, or cannot be reached; 409 or [`Failure::Behind`] where there is a
+    /// newer version.
+    pub async fn merge(
+        &self,
+        kind: Kind,
+        object: &Value,
+        mut metadata: Value,
+    ) -> Result<Value, Failure> {
+        let name = object.name();
+        metadata[VERSION] = self.base(kind, object)?;
         let params = PatchParams::default();
         let api = kind.in_namespace(&self.client, &name.namespace);
         let doing = || format!("patch {} {name}", kind.kind());
-        bounded(doing, api.patch(&name.name, &params, &Patch::Merge(patch))).await.map(drop)
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let answer = value_of(bounded(doing, api.patch(&name.name, &params, &patch)).await?);
+        self.note_written(kind, &answer);
+        Ok(answer["metadata"][VERSION].clone())
     }
 
-    /// Makes an object's status what is wanted, unless it is so. An object that is gone is fine.
+    /// The version that a write is based on.
+    fn base(&self, kind: Kind, object: &Value) -> Result<Value, Failure> {
+        let name = object.name();
+        let last = self.written.lock().get(&(kind, name.clone())).copied();
+        // Not for good: where the API server's store was put back to a former state, versions are.
+        let last = last.filter(|(_, at)| at.elapsed() < BEHIND_MAX);
+        if version(object).zip(last).is_some_and(|(known, (last, _))| known < last) {
+            return Err(Failure::Behind(format!("{} {name}", kind.kind())));
+        }
+        Ok(object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default())
+    }
+
+    fn note_written(&self, kind: Kind, answer: &Value) {
+        if let Some(version) = version(answer) {
+            self.written.lock().insert((kind, answer.name()), (version, Instant::now()));
+        }
+    }
+
+    /// Makes an object's status what is wanted, unless it is so; what it is based on is the object
+    /// as it is known. An object that is gone is fine.
     ///
     /// # Errors
-    /// The API server refuses it, or cannot be reached.
+    /// The API server refuses it, or cannot be reached; 409 or [`Failure::Behind`] where there is a
+    /// newer version: what was found before may be in it.
     pub async fn status(&self, kind: Kind, object: &Value, wanted: &Value) -> Result<(), Failure> {
         let empty = json!({});
         let former = object.get("status").unwrap_or(&empty);
@@ -159,9 +197,15 @@ impl Writer {
             field_manager: Some(CONTROLLER_MANAGER.to_owned()),
             ..Default::default()
         };
-        let patch = Patch::Merge(json!({ "status": patch }));
+        let base = self.base(kind, object)?;
+        let patch = Patch::Merge(json!({ "metadata": {VERSION: base}, "status": patch }));
         let doing = || format!("patch the status of {} {name}", kind.kind());
-        gone_is_fine(bounded(doing, api.patch_status(&name.name, &params, &patch)).await.map(drop))
+        match bounded(doing, api.patch_status(&name.name, &params, &patch)).await {
+            Ok(answer) => self.note_written(kind, &value_of(answer)),
+            Err(failure) if failure.code() == Some(404) => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
     }
 
     /// Deletes an object, this very one. One that is gone is fine.
@@ -181,6 +225,7 @@ impl Writer {
     /// Forgets what was applied to an object that is gone.
     pub fn forget(&self, kind: Kind, name: &ObjectName) {
         self.applied.lock().remove(&(kind, name.clone()));
+        self.written.lock().remove(&(kind, name.clone()));
     }
 
     /// Notes an event about an object. Never waits.
@@ -224,6 +269,11 @@ async fn bounded<T>(
         }
         Err(_) => Err(Failure::Timeout(doing())),
     }
+}
+
+/// An object's version as a number: those of a kind count up (Kubernetes' KEP 5504).
+fn version(object: &Value) -> Option<u64> {
+    object.text("/metadata/resourceVersion").parse().ok()
 }
 
 fn gone_is_fine(result: Result<(), Failure>) -> Result<(), Failure> {
@@ -389,7 +439,33 @@ mod tests {
         writer.status(Kind::Deployment, &object, &json!({"a": 1, "b": [1]})).await.unwrap();
         assert_eq!(server.calls(), [""; 0]);
         writer.status(Kind::Deployment, &object, &json!({"a": 2, "b": [1]})).await.unwrap();
-        assert_eq!(server.bodies(), [json!({"status": {"a": 2}})]);
+        assert_eq!(server.bodies()[0]["status"], json!({"a": 2}));
+    }
+
+    /// Of what was found once, such as that a revision had its first replicas, nothing is taken
+    /// back because the watch is late.
+    #[tokio::test]
+    async fn nothing_is_written_on_the_strength_of_an_older_version() {
+        let of = |version: &str| {
+            deployment(|object| {
+                object["metadata"]["resourceVersion"] = json!(version);
+                object["status"] = json!({"a": 1});
+            })
+        };
+        let (client, server) = Server::start(move |_| (200, of("7")));
+        let (writer, _events) = Writer::new(client);
+        let kind = Kind::Deployment;
+        writer.status(kind, &of("5"), &json!({"a": 2})).await.unwrap();
+        let expected = json!({"metadata": {"resourceVersion": "5"}, "status": {"a": 2}});
+        assert_eq!(server.bodies(), [expected]);
+        for object in [of("5"), of("6")] {
+            let failure = writer.status(kind, &object, &json!({"a": 3})).await.unwrap_err();
+            assert!(failure.is_ordinary(), "{failure}");
+            assert!(writer.merge(kind, &object, json!({})).await.unwrap_err().is_ordinary());
+        }
+        assert_eq!(server.calls(), [""; 0]);
+        writer.status(kind, &of("7"), &json!({"a": 3})).await.unwrap();
+        assert_eq!(server.calls().len(), 1);
     }
 
     #[tokio::test]

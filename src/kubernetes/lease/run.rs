@@ -123,6 +123,7 @@ impl Leading {
             }
         };
         tokio::select! {
+            biased;
             () = taking_part => {}
             () = self.tell() => {}
             () = stopped => {}
@@ -176,6 +177,7 @@ impl Leading {
             }
             let ended = sleep_until(until.unwrap_or_else(Instant::now));
             tokio::select! {
+                biased;
                 // The sender is ours.
                 _ = changed.changed() => {}
                 () = ended, if leads => {}

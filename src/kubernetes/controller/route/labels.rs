@@ -53,7 +53,7 @@ pub(super) fn is_settled(route: &Value, status: &Value) -> bool {
     observed == route.generation() && matches!(ready(&status), "True" | "False")
 }
 
-/// The patch that notes on an object whether a Route leads to it; none if it is noted.
+/// The change of metadata that notes on an object whether a Route leads to it; none if it is noted.
 pub(super) fn note(
     object: &Value,
     route: &str,
@@ -82,5 +82,5 @@ pub(super) fn note(
     if !annotations.is_empty() {
         metadata.insert("annotations".to_owned(), Value::Object(annotations));
     }
-    (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
+    (!metadata.is_empty()).then_some(Value::Object(metadata))
 }

@@ -33,7 +33,7 @@ fn a_note_is_written_where_it_is_not_yet() {
     let object = |list: &str, routing: &str| json!({"metadata": {"annotations": {routes: list}, "labels": {state: routing}}});
     let noted = |object: &Value, is_reached: bool, is_revision: bool| {
         let patch = note(object, "hello", is_reached, is_revision, Timestamp::UNIX_EPOCH);
-        patch.map_or_else(String::new, |patch| patch["metadata"].to_string())
+        patch.map_or_else(String::new, |patch| patch.to_string())
     };
     let table = [
         (object("", "pending"), true, true),
@@ -70,7 +70,7 @@ async fn a_foreign_service_is_not_taken() {
         "metadata": {"namespace": "ns", "name": "hello", "uid": "x"}, "spec": {},
     });
     let (client, server) = Server::start(move |_| (200, foreign.clone()));
-    let (cluster, _events) = Cluster::new(client);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now);
     let done = put_services(&cluster, &led, &leads, &[]).await;
     assert!(matches!(done, Err(Trouble::NotOwned(name)) if name == "hello"));
     assert_eq!(server.calls(), ["GET /api/v1/namespaces/ns/services/hello"]);
@@ -96,7 +96,7 @@ async fn services_are_made_and_kept() {
             (200, made.clone())
         }
     });
-    let (cluster, _events) = Cluster::new(client);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now);
     assert!(put_services(&cluster, &led, &leads, &[]).await.is_ok());
     let patch = "PATCH /api/v1/namespaces/ns/services/hello?&force=true&fieldManager=";
     let patch = format!("{patch}tidegate-controller");
