@@ -50,6 +50,8 @@ pub mod source;
 pub mod webhook;
 pub mod work;
 
+#[cfg(test)]
+mod simulation;
 
 /// Annotation of a Route with the shares in effect while its traffic moves step by step: JSON as
 /// Knative keeps it on its Ingress (`networking.internal.knative.dev/rollout`).
