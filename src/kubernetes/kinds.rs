@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 
-/// A kind of object in namespaces.
+/// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `serving.knative.dev` Service.
@@ -19,6 +19,8 @@ pub enum Kind {
     Route,
     /// `serving.knative.dev` DomainMapping.
     DomainMapping,
+    /// `networking.internal.knative.dev` ClusterDomainClaim, which is in no namespace.
+    ClusterDomainClaim,
     /// `autoscaling.internal.knative.dev` PodAutoscaler: one of each revision.
     PodAutoscaler,
     /// `autoscaling.knative.dev` PodAutoscaler: what people write.
@@ -54,6 +56,12 @@ impl Kind {
             Self::DomainMapping => {
                 ("serving.knative.dev", "v1beta1", "DomainMapping", "domainmappings")
             }
+            Self::ClusterDomainClaim => (
+                "networking.internal.knative.dev",
+                "v1alpha1",
+                "ClusterDomainClaim",
+                "clusterdomainclaims",
+            ),
             Self::PodAutoscaler => {
                 ("autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler", "podautoscalers")
             }
@@ -90,8 +98,11 @@ impl Kind {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
     }
 
-    /// Its objects in one namespace.
+    /// Its objects in one namespace; in none where that is empty.
     pub fn in_namespace(self, client: &Client, namespace: &str) -> Api<DynamicObject> {
+        if namespace.is_empty() {
+            return Api::all_with(client.clone(), &self.resource());
+        }
         Api::namespaced_with(client.clone(), namespace, &self.resource())
     }
 

@@ -260,7 +260,8 @@ impl State {
             | Kind::StatefulSet
             | Kind::HorizontalPodAutoscaler
             | Kind::Secret
-            | Kind::Lease => {}
+            | Kind::Lease
+            | Kind::ClusterDomainClaim => {}
         }
     }
 

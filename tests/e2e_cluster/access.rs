@@ -26,6 +26,13 @@ const TABLE: &[Row] = &[
     ("autoscaling.internal.knative.dev", "podautoscalers", "", "list create patch", "delete"),
     ("autoscaling.knative.dev", "podautoscalers", "", "get list watch", "create patch delete"),
     ("logging.knative.dev", "loggingconfigs", "", "get list watch", "create patch delete"),
+    (
+        "networking.internal.knative.dev",
+        "clusterdomainclaims",
+        "",
+        "get list watch create delete",
+        "update patch deletecollection",
+    ),
     ("apps", "deployments", "", "get list watch create patch", "delete update deletecollection"),
     ("apps", "deployments/scale", "", "get patch", ""),
     ("apps", "statefulsets/scale", "", "get patch", ""),

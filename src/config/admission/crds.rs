@@ -479,6 +479,8 @@ fn the_files_are_what_the_schema_says() {
         expect_file![format!("{folder}{}", crd.file())].assert_eq(&text);
         list += &format!("  - {}\n", crd.file());
     }
+    list +=
+        "  # Written by hand: it is in no namespace.\n  - networking-clusterdomainclaims.yaml\n";
     list += "  # The namespace and the ConfigMaps that Knative has its settings in.\n  - knative-serving.yaml\n";
     expect_file![format!("{folder}kustomization.yaml")].assert_eq(&list);
 }

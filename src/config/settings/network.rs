@@ -44,6 +44,8 @@ pub struct NetworkConfig {
     pub certificate_class: String,
     /// `autocreate-cluster-domain-claims`.
     pub autocreate_cluster_domain_claims: bool,
+    /// Whether that was said to be false: then a host needs a claim that somebody else made.
+    pub requires_domain_claims: bool,
 }
 
 /// What a host is made of.
@@ -67,6 +69,7 @@ impl Default for NetworkConfig {
             ingress_class: "istio.ingress.networking.knative.dev".to_owned(),
             certificate_class: "cert-manager.certificate.networking.knative.dev".to_owned(),
             autocreate_cluster_domain_claims: false,
+            requires_domain_claims: false,
         }
     }
 }
@@ -109,7 +112,9 @@ pub fn parse_config_network(data: &Data) -> Result<NetworkConfig, Vec<ConfigProb
     }
     for key in ["autocreateClusterDomainClaims", "autocreate-cluster-domain-claims"] {
         r.bool(key, &mut c.autocreate_cluster_domain_claims);
+        c.requires_domain_claims |= r.raw(key).is_some();
     }
+    c.requires_domain_claims &= !c.autocreate_cluster_domain_claims;
     let mut rollout = 0;
     for key in ["rolloutDuration", "rollout-duration"] {
         r.int(key, 64, &mut rollout);

@@ -37,6 +37,8 @@ pub struct Cluster {
     pub revisions: Objects,
     /// DomainMappings.
     pub domain_mappings: Objects,
+    /// ClusterDomainClaims; none where only one namespace is looked at.
+    pub domain_claims: Objects,
     /// Internal PodAutoscalers, by revision.
     pub pod_autoscalers: Objects,
     /// Deployments of revisions, by revision.
@@ -90,6 +92,7 @@ impl Cluster {
             routes: Objects::default(),
             revisions: Objects::default(),
             domain_mappings: Objects::default(),
+            domain_claims: Objects::default(),
             pod_autoscalers: Objects::default(),
             deployments: Objects::default(),
             horizontal_autoscalers: Objects::default(),
@@ -128,7 +131,13 @@ impl Cluster {
     /// Keeps everything current, for good.
     pub async fn follow(&self, client: &Client, options: &Options) {
         let (one, parts) = (self.written(), self.made());
-        let all = one.into_iter().chain(parts).map(|one| self.follow_one(client, options, one));
+        // What is in no namespace is not for somebody with rights in one.
+        let claims = options.namespace.is_none().then(|| self.claimed());
+        let all = one
+            .into_iter()
+            .chain(parts)
+            .chain(claims)
+            .map(|one| self.follow_one(client, options, one));
         join(join_all(all), self.follow_settings(client, options)).await;
     }
 
@@ -170,6 +179,17 @@ impl Cluster {
                 |queues, name, _| queues.domain_mappings.add(name.clone()),
             ),
         ]
+    }
+
+    /// Which namespace has which host.
+    fn claimed(&self) -> Followed<'_> {
+        Followed {
+            kind: Kind::ClusterDomainClaim,
+            objects: &self.domain_claims,
+            label: None,
+            taking: Taking { part: |_| (), owner: nobody, mentions: nothing },
+            told: |_, _, _| (),
+        }
     }
 
     /// What is made of revisions and of Routes.
@@ -252,6 +272,15 @@ impl Cluster {
             }
             Kind::Route => (&self.domain_mappings, &self.queues.domain_mappings, name.clone()),
             Kind::DomainMapping => {
+                (&self.domain_mappings, &self.queues.domain_mappings, host_of(&name.name))
+            }
+            Kind::ClusterDomainClaim => {
+                // A claim may have outlived the mapping that it was made for.
+                if let Some(claim) = self.domain_claims.get(name) {
+                    let value = claim.value();
+                    let mapping = ObjectName::new(value.text("/spec/namespace"), &*name.name);
+                    self.queues.domain_mappings.add(mapping);
+                }
                 (&self.domain_mappings, &self.queues.domain_mappings, host_of(&name.name))
             }
             _ => return,

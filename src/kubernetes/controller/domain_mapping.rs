@@ -1,9 +1,12 @@
 //! A DomainMapping: whether the host is its own, and where it leads
 //! (`pkg/reconciler/domainmapping`, `domainmapping_lifecycle.go`).
 //!
-//! A host belongs to the oldest mapping of its name, whichever namespace it is in: there are no
-//! ClusterDomainClaims, so `autocreate-cluster-domain-claims` changes nothing. The proxies follow
-//! the same rules (`config::world`).
+//! The proxies serve a host once `DomainClaimed` says that it is a mapping's (`config::world`).
+
+mod certificate;
+mod claims;
+
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -16,13 +19,19 @@ use super::settings::Settings;
 use super::work::{Failure, Next};
 use crate::kubernetes::conditions::{ConditionSet, Conditions};
 use crate::kubernetes::kinds::Kind;
-use crate::model::{CLUSTER_DOMAIN, ObjectName, is_cluster_local};
+use crate::model::{CLUSTER_DOMAIN, ObjectName};
+use claims::Refused;
 
 const CLAIMED: &str = "DomainClaimed";
 const RESOLVED: &str = "ReferenceResolved";
 const INGRESS: &str = "IngressReady";
 const CERTIFICATE: &str = "CertificateProvisioned";
 const SET: ConditionSet = ConditionSet::living(&[CLAIMED, RESOLVED, INGRESS, CERTIFICATE]);
+
+/// Secrets are not watched: they are read again after that, if nothing is wrong with them.
+const SECRET_AGAIN: Duration = Duration::from_secs(60);
+/// The same, where something is.
+const BAD_SECRET_AGAIN: Duration = Duration::from_secs(5);
 
 const INSTEAD: &str = "refer to a Service or Route of serving.knative.dev/v1";
 
@@ -34,6 +43,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     let Some(object) = cluster.domain_mappings.get(&name).filter(|object| !object.is_leaving)
     else {
         cluster.writer.forget(Kind::DomainMapping, &name);
+        claims::release(cluster, &name).await?;
         return Ok(Next::WhenTold);
     };
     let mapping = object.value();
@@ -45,12 +55,39 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         .filter(|other| other.text("/metadata/name") == &*name.name)
         .collect();
     let settings = cluster.settings.get();
-    let status = {
-        let now = (cluster.now)();
-        status(&mapping, &Around { others: &others, known: cluster, settings: &settings, now })
+    let claim = claims::on(cluster, &name.name).map(|claim| claim.value());
+    let claimed_by = claim.as_ref().map(|claim| claim.text("/spec/namespace"));
+    let secret = certificate::secret_of(&mapping);
+    let certificate = match &secret {
+        Some(secret) => {
+            let found = cluster.writer.read(Kind::Secret, secret).await?;
+            certificate::check(secret, found.as_ref())
+        }
+        None => Ok(()),
     };
+    let is_bad = certificate.is_err();
+    let (status, is_to_be_claimed) = {
+        let now = (cluster.now)();
+        let around = Around {
+            others: &others,
+            claimed_by,
+            certificate: certificate.err(),
+            known: cluster,
+            settings: &settings,
+            now,
+        };
+        let is_its_own = claims::claim(&mapping, &around).is_ok();
+        let is_asked_for = settings.network.autocreate_cluster_domain_claims;
+        (status(&mapping, &around), is_its_own && is_asked_for && claimed_by.is_none())
+    };
+    if is_to_be_claimed {
+        claims::make(cluster, &name).await?;
+    }
     cluster.writer.status(Kind::DomainMapping, &mapping, &status).await?;
-    Ok(Next::WhenTold)
+    Ok(match secret {
+        Some(_) => Next::After(if is_bad { BAD_SECRET_AGAIN } else { SECRET_AGAIN }),
+        None => Next::WhenTold,
+    })
 }
 
 /// What a mapping may lead to.
@@ -79,6 +116,10 @@ impl Known for Cluster {
 struct Around<'a> {
     /// All mappings of its host, itself too.
     others: &'a [Value],
+    /// The namespace that a ClusterDomainClaim gives the host.
+    claimed_by: Option<&'a str>,
+    /// What is wrong with the certificate that it names.
+    certificate: Option<String>,
     known: &'a dyn Known,
     settings: &'a Settings,
     now: Timestamp,
@@ -117,7 +158,7 @@ fn check(
     has_certificate: bool,
     conditions: &mut Conditions,
 ) -> Option<()> {
-    if let Err(refused) = claim(mapping, around) {
+    if let Err(refused) = claims::claim(mapping, around) {
         let reason = match refused {
             Refused::Taken(_) => "DomainAlreadyClaimed",
             Refused::Reserved(_) => "DomainClaimFailed",
@@ -127,12 +168,7 @@ fn check(
         return None;
     }
     conditions.mark_true(CLAIMED);
-    let (reason, message) = if has_certificate {
-        ("CertificateExternallyProvided", "TLS certificate was provided externally")
-    } else {
-        ("TLSNotEnabled", "external-domain-tls is not enabled")
-    };
-    conditions.mark_true_with_reason(CERTIFICATE, reason, message);
+    mark_certificate(around, has_certificate, conditions);
     if let Err(why) = resolve(mapping, around.known) {
         conditions.mark_false(RESOLVED, "ResolveFailed", &why);
         return None;
@@ -141,45 +177,24 @@ fn check(
     Some(())
 }
 
+/// Certificates are what mappings name; none is made.
+fn mark_certificate(around: &Around<'_>, has_certificate: bool, conditions: &mut Conditions) {
+    if let Some(why) = &around.certificate {
+        return conditions.mark_false(CERTIFICATE, "CertificateProvisionFailed", why);
+    }
+    let (reason, message) = if has_certificate {
+        ("CertificateExternallyProvided", "TLS certificate was provided externally")
+    } else if around.settings.network.external_domain_tls {
+        ("HTTPDowngrade", "tidegate makes no certificates: name one in spec.tls.secretName")
+    } else {
+        ("TLSNotEnabled", "external-domain-tls is not enabled")
+    };
+    conditions.mark_true_with_reason(CERTIFICATE, reason, message);
+}
+
 fn mark_told(conditions: &mut Conditions) {
     let message = "Ingress has not yet been reconciled.";
     conditions.mark_unknown(INGRESS, "IngressNotConfigured", message);
-}
-
-/// Why a mapping does not get its host.
-#[derive(Debug)]
-enum Refused {
-    Taken(String),
-    Reserved(String),
-}
-
-/// Whether a mapping gets its host: the oldest one does, and none that the cluster gives out
-/// itself.
-fn claim(mapping: &Value, around: &Around<'_>) -> Result<(), Refused> {
-    let host = mapping.text("/metadata/name");
-    let below = |domain: &str| {
-        host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    let rules = &around.settings.domain.rules;
-    let domain = rules.iter().map(|rule| rule.domain.as_str()).find(|domain| below(domain));
-    let local = is_cluster_local(host, mapping.text("/metadata/namespace"));
-    if let Some(domain) = domain.or(local.then_some(CLUSTER_DOMAIN)) {
-        return Err(Refused::Reserved(format!(
-            "Hosts below {domain:?} are those of services: choose a name outside of it"
-        )));
-    }
-    let rank = |mapping: &Value| {
-        let created = mapping.text("/metadata/creationTimestamp").to_owned();
-        (created, mapping.name())
-    };
-    let own = rank(mapping);
-    match around.others.iter().map(rank).min().filter(|first| *first < own) {
-        Some(_) => {
-            let message = "The domain name is already in use by another DomainMapping";
-            Err(Refused::Taken(message.to_owned()))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Whether a mapping leads to a Route.

@@ -116,7 +116,8 @@ impl Mirrors {
                 | Kind::StatefulSet
                 | Kind::HorizontalPodAutoscaler
                 | Kind::Secret
-                | Kind::Lease => {}
+                | Kind::Lease
+                | Kind::ClusterDomainClaim => {}
             }
         }
         .boxed_local()

@@ -266,6 +266,8 @@ pub struct MappingObject {
     pub(super) annotations: Annotations,
     /// The route it leads to, in its own namespace.
     pub(super) target: Option<ServiceId>,
+    /// Whether its status says that the host is its own.
+    pub(super) is_claimed: bool,
 }
 
 impl MappingObject {
@@ -278,6 +280,7 @@ impl MappingObject {
             annotations,
             target: mapping_target(name, object)
                 .filter(|target| target.namespace == name.namespace),
+            is_claimed: holds(object, "DomainClaimed"),
         }
     }
 }

@@ -76,16 +76,20 @@ impl ClusterWorld {
             claimant: Claimant::Mapping(name.clone()),
         };
         if let Some(former) = self.mappings.remove(name) {
-            let now = self.claims.remove(&host, &claim(&former));
-            self.owner_changed(now);
+            if former.is_claimed {
+                let now = self.claims.remove(&host, &claim(&former));
+                self.owner_changed(now);
+            }
             if let Some(target) = &former.target {
                 remove(&mut self.mappings_of, target, name);
                 self.changed_services.insert(target.clone());
             }
         }
         if let Some(object) = object {
-            let before = self.claims.add(&host, claim(&object));
-            self.owner_changed(before);
+            if object.is_claimed {
+                let before = self.claims.add(&host, claim(&object));
+                self.owner_changed(before);
+            }
             if let Some(target) = &object.target {
                 self.mappings_of.entry(target.clone()).or_default().insert(name.clone());
                 self.changed_services.insert(target.clone());
@@ -253,6 +257,12 @@ impl ClusterWorld {
                 warnings.push(format!(
                     "DomainMapping {name} is not in effect: hosts below the cluster's own domains \
                      cannot be mapped"
+                ));
+                continue;
+            }
+            if !mapping.is_claimed {
+                warnings.push(format!(
+                    "DomainMapping {name} is not in effect: its status does not say DomainClaimed"
                 ));
                 continue;
             }

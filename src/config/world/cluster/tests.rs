@@ -33,7 +33,10 @@ fn route(created: &str, traffic: &Value) -> Value {
 }
 
 fn mapping(created: &str, to: &str) -> Value {
-    json!({"metadata": {"creationTimestamp": created}, "spec": {"ref": {"name": to}}})
+    json!({
+        "metadata": {"creationTimestamp": created}, "spec": {"ref": {"name": to}},
+        "status": {"conditions": [{"type": "DomainClaimed", "status": "True"}]},
+    })
 }
 
 /// One change of the cluster.
@@ -374,6 +377,31 @@ fn what_did_not_change_is_the_same_object() {
     assert!(!Arc::ptr_eq(&before.revisions[0], &after.revisions[0]));
     assert!(Arc::ptr_eq(&before.revisions[1], &after.revisions[1]));
     assert!(Arc::ptr_eq(&before.services[0], &after.services[0]));
+}
+
+#[test]
+fn a_mapping_is_in_effect_once_its_host_is_its_own() {
+    let mut refused = mapping("2026-01-01T00:00:00Z", "a");
+    refused["status"] = json!({"conditions": [{"type": "DomainClaimed", "status": "False"}]});
+    let objects = [
+        Change::Revision("n/a-1", Some(revision("a", "active"))),
+        Change::Route("n/a", Some(route("2026-01-01T00:00:00Z", &all_to("a-1")))),
+        Change::Revision("m/b-1", Some(revision("b", "active"))),
+        Change::Route("m/b", Some(route("2026-01-01T00:00:00Z", &all_to("b-1")))),
+        // The older one is refused: it does not take the other one's.
+        Change::Mapping("n/shop.org", Some(refused)),
+        Change::Mapping("m/shop.org", Some(mapping("2026-01-02T00:00:00Z", "b"))),
+    ];
+    check(
+        &objects,
+        &expect![[r#"
+            m/b: b.m.svc.cluster.local b.m.svc b.m shop.org
+              b-1 100
+            n/a: a.n.svc.cluster.local a.n.svc a.n
+              a-1 100
+              ! DomainMapping n/shop.org is not in effect: its status does not say DomainClaimed
+        "#]],
+    );
 }
 
 /// Any change of a small cluster, from numbers.

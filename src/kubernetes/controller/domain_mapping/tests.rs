@@ -4,7 +4,7 @@ use expect_test::expect;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::config::settings::{DomainConfig, DomainRule};
+use crate::config::settings::{DomainConfig, DomainRule, NetworkConfig};
 
 #[derive(Default)]
 struct Stage {
@@ -49,14 +49,32 @@ fn stage() -> Stage {
 }
 
 fn pass(mapping: &mut Value, others: &[Value]) {
+    pass_with(mapping, others, None, &NetworkConfig::default(), None);
+}
+
+fn pass_with(
+    mapping: &mut Value,
+    others: &[Value],
+    claimed_by: Option<&str>,
+    network: &NetworkConfig,
+    certificate: Option<&str>,
+) {
     let mut others = others.to_vec();
     others.push(mapping.clone());
     let rule = DomainRule { domain: "example.com".to_owned(), selector: BTreeMap::new() };
     let domain = DomainConfig { rules: vec![rule] };
-    let settings = Settings { domain, ..Settings::default() };
+    let settings = Settings { domain, network: network.clone(), ..Settings::default() };
     let stage = stage();
     let now = Timestamp::UNIX_EPOCH;
-    let around = Around { others: &others, known: &stage, settings: &settings, now };
+    let certificate = certificate.map(str::to_owned);
+    let around = Around {
+        others: &others,
+        claimed_by,
+        certificate,
+        known: &stage,
+        settings: &settings,
+        now,
+    };
     mapping["status"] = status(mapping, &around);
 }
 
@@ -142,6 +160,44 @@ fn a_host_belongs_to_the_oldest() {
         &["x.example.com", "example.com", "a.b.svc.cluster.local", "hello.ns"].map(of).join("\n"),
     );
     assert_eq!(of("myexample.com"), "True : ");
+}
+
+#[test]
+fn a_claim_gives_a_host_to_a_namespace() {
+    let older = [mapping("shop.org", "a", "1")];
+    let on = NetworkConfig::default();
+    let off = NetworkConfig { requires_domain_claims: true, ..NetworkConfig::default() };
+    let claimed = |others: &[Value], by: Option<&str>, network: &NetworkConfig| {
+        let mut own = mapping("shop.org", "b", "2");
+        pass_with(&mut own, others, by, network, None);
+        condition(&own, "DomainClaimed").split_once(':').unwrap().0.to_owned()
+    };
+    assert_eq!(claimed(&older, Some("b"), &on), "True ", "whoever is older");
+    assert_eq!(claimed(&[], Some("a"), &on), "False DomainAlreadyClaimed");
+    assert_eq!(claimed(&[], None, &off), "False DomainAlreadyClaimed");
+    assert_eq!(claimed(&older, Some("b"), &off), "True ");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_served_is_said() {
+    let mut own = mapping("shop.org", "ns", "1");
+    own["spec"]["tls"] = json!({"secretName": "cert"});
+    let network = NetworkConfig::default();
+    for (wrong, expected) in [
+        (
+            Some("Secret ns/cert not found"),
+            "False CertificateProvisionFailed: Secret ns/cert not found",
+        ),
+        (None, "True CertificateExternallyProvided: TLS certificate was provided externally"),
+    ] {
+        pass_with(&mut own, &[], None, &network, wrong);
+        assert_eq!(condition(&own, "CertificateProvisioned"), expected);
+        assert_eq!(condition(&own, "ReferenceResolved"), "True : ");
+    }
+    own["spec"]["tls"] = Value::Null;
+    let network = NetworkConfig { external_domain_tls: true, ..network };
+    pass_with(&mut own, &[], None, &network, None);
+    assert!(condition(&own, "CertificateProvisioned").starts_with("True HTTPDowngrade"));
 }
 
 /// A host that another one has is refused first, and is one's own when that goes.
