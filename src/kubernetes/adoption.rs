@@ -184,7 +184,7 @@ impl Adoption {
     /// What a Service comes to; none while not all is known, or if it is not adopted.
     pub(super) fn judge(&self, name: &ServiceId) -> Option<Result<Adopted, Refusal>> {
         let service = self.services.get(name)?;
-        let is_adopted = service.is_wanted || service.is_taken;
+        let is_adopted = self.is_adopted(name);
         let spaces = self.spaces.borrow();
         let space = spaces.get(&name.namespace).filter(|space| space.is_complete())?;
         is_adopted.then(|| self.judged(name, &service, space))
@@ -255,9 +255,11 @@ impl Adoption {
         all
     }
 
-    /// Whether a Service is adopted, or its name not given back yet.
+    /// Whether a Service is adopted, or callers of its name may still come in here.
     pub(super) fn is_adopted(&self, name: &ServiceId) -> bool {
-        self.services.get(name).is_some_and(|service| service.is_wanted || service.is_taken)
+        let may_come = self.ports.borrow().contains_key(name);
+        let is = |service: &AdoptedService| service.is_wanted || service.is_taken || may_come;
+        self.services.get(name).is_some_and(|service| is(&service))
     }
 
     /// Names of all adopted Services, and of those that still show that they were.

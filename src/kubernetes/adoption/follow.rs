@@ -203,12 +203,12 @@ impl Adoption {
         self.remake_ports();
         let known = self.slices.get(slice).map(|slice| Arc::clone(&slice.service));
         match known {
-            Some(service) => self.queue.add(ObjectName::new(&*slice.namespace, service)),
+            Some(service) => self.told(&ObjectName::new(&*slice.namespace, service)),
             // It is gone: whose it was is not known any more.
             None => {
                 let names = self.names().into_iter();
                 let here = names.filter(|name| name.namespace == slice.namespace);
-                here.for_each(|name| self.queue.add(name));
+                here.for_each(|name| self.told(&name));
             }
         }
     }

@@ -40,6 +40,9 @@ const SOON: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(2);
 /// Slices stay no longer than this for a cluster that does not make its own.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
+/// How long connections are still taken after nobody is led here any more: nodes take that up within
+/// a second or two.
+const LINGER: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps adopted Services in order for good; writes only while `leading` says so.
@@ -244,7 +247,21 @@ impl Keeper {
             return Ok(Next::WhenTold);
         }
         let since = *self.releasing.borrow_mut().entry(name.clone()).or_insert_with(Instant::now);
-        if since.elapsed() < RELEASE_MAX && !self.is_led(name).await? {
+        let led: Vec<_> = known.iter().filter(|slice| slice.leads_anybody_here()).collect();
+        // Of a Service that is gone nobody is led anywhere.
+        if let Some(service) = service.filter(|_| !led.is_empty()) {
+            if since.elapsed() < RELEASE_MAX && !self.is_led(name).await? {
+                return Ok(Next::After(SOON));
+            }
+            let emptied: Vec<OwnSlice> = led.iter().map(|slice| slice.emptied()).collect();
+            for slice in &emptied {
+                self.apply_slice(name, &service.uid, slice).await?;
+            }
+            self.releasing.borrow_mut().insert(name.clone(), Instant::now());
+            return Ok(Next::After(SOON));
+        }
+        // Nodes that have not heard of it yet lead here for another moment.
+        if since.elapsed() < LINGER {
             return Ok(Next::After(SOON));
         }
         for slice in known {
@@ -337,15 +354,11 @@ impl Keeper {
         wanted: &[OwnSlice],
         known: &[Arc<OwnSlice>],
     ) -> Result<(), Failure> {
-        let api = Kind::EndpointSlice.in_namespace(&self.client, &name.namespace);
-        let params = PatchParams::apply(CONTROLLER_MANAGER).force();
         for slice in wanted {
             if known.iter().any(|known| **known == *slice) {
                 continue;
             }
-            let doing = || format!("apply EndpointSlice {}", slice.name());
-            let object = slice.object(name, uid);
-            bounded(doing, api.patch(&slice.name(), &params, &Patch::Apply(&object))).await?;
+            self.apply_slice(name, uid, slice).await?;
         }
         for slice in known {
             if wanted.iter().all(|wanted| wanted.name() != slice.name()) {
@@ -353,6 +366,19 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    async fn apply_slice(
+        &self,
+        name: &ServiceId,
+        uid: &str,
+        slice: &OwnSlice,
+    ) -> Result<(), Failure> {
+        let api = Kind::EndpointSlice.in_namespace(&self.client, &name.namespace);
+        let params = PatchParams::apply(CONTROLLER_MANAGER).force();
+        let doing = || format!("apply EndpointSlice {}", slice.name());
+        let object = slice.object(name, uid);
+        bounded(doing, api.patch(&slice.name(), &params, &Patch::Apply(&object))).await.map(drop)
     }
 
     async fn delete_slice(&self, of: &ServiceId, slice: &str) -> Result<(), Failure> {

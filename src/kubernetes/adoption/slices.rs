@@ -90,6 +90,16 @@ impl OwnSlice {
         self.ports.first().filter(|_| self.leads_to_gates).map(|port| port.number)
     }
 
+    /// Whether it leads somebody to tidegate.
+    pub(super) fn leads_anybody_here(&self) -> bool {
+        self.leads_to_gates && !self.endpoints.is_empty()
+    }
+
+    /// The same without an endpoint.
+    pub(super) fn emptied(&self) -> Self {
+        Self { endpoints: Vec::new(), ..self.clone() }
+    }
+
     /// Its name, which says all of what it is.
     pub(super) fn name(&self) -> String {
         let to = if self.leads_to_gates { "-tidegate" } else { "-pods" };

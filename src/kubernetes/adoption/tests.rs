@@ -304,6 +304,17 @@ async fn a_name_is_taken_over_step_by_step_and_given_back() {
         put_service(&stage.adoption, taken).await;
         stage.writes(expect![[r#"
             GET /apis/discovery.k8s.io/v1/endpointslices
+            PATCH /apis/discovery.k8s.io/v1/endpointslices/web-tidegate :"http"
+        "#]])
+            .await;
+        // Nodes hear of it by and by.
+        stage.put_slice(port, &json!([])).await;
+        tokio::time::pause();
+        assert!(matches!(stage.writes(expect![""]).await, Next::After(_)));
+        assert!(stage.adoption.is_adopted(&ObjectName::new("shop", "web")));
+        tokio::time::advance(std::time::Duration::from_secs(4)).await;
+        stage
+            .writes(expect![[r#"
             DELETE /apis/discovery.k8s.io/v1/endpointslices/web-tidegate
             PATCH /api/v1/services/web/status
             PATCH /api/v1/services/web/status
