@@ -143,6 +143,17 @@ impl Autoscaler {
         self.edited.notify_one();
     }
 
+    /// Whether load may be missing that others have to report. Then counts are kept or raised,
+    /// never lowered.
+    pub fn set_incomplete(&self, is_incomplete: bool) {
+        self.state.lock().set_incomplete(is_incomplete);
+    }
+
+    /// What wakes it.
+    pub const fn pokes(&self) -> &Arc<Pokes> {
+        &self.pokes
+    }
+
     /// The newest decisions of a revision, oldest first: about 100, fewer once it went to rest.
     pub fn recent(&self, revision: &RevisionId) -> Vec<Decision> {
         let state = self.state.lock();

@@ -7,6 +7,7 @@
 
 mod cell;
 mod clock;
+mod elsewhere;
 mod histogram;
 mod poke;
 
@@ -19,8 +20,10 @@ pub use crate::model::Nanos;
 use cell::Cell;
 pub use cell::CodeCount;
 pub use clock::Clock;
+use elsewhere::Elsewhere;
+pub use elsewhere::Report;
 pub use histogram::{Histogram, HistogramReading, LATENCY_BOUNDS_MS};
-pub use poke::Pokes;
+pub use poke::{Poked, Pokes};
 
 /// Index of a worker thread, counted from 0.
 pub type WorkerIndex = usize;
@@ -69,6 +72,7 @@ pub struct RevisionStats {
     refused: [std::sync::atomic::AtomicU64; Reason::ALL.len()],
     queue_wait: Histogram,
     cold_start: Histogram,
+    elsewhere: Elsewhere,
 }
 
 impl RevisionStats {
@@ -86,6 +90,7 @@ impl RevisionStats {
             refused: Default::default(),
             queue_wait: Histogram::default(),
             cold_start: Histogram::default(),
+            elsewhere: Elsewhere::default(),
         })
     }
 
@@ -227,6 +232,34 @@ impl RevisionStats {
     /// Requests that wait for a permit.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for a permit, here and elsewhere.
+    pub fn waiting_everywhere(&self) -> u32 {
+        self.waiting().saturating_add(self.elsewhere.waiting())
+    }
+
+    /// Requests in flight elsewhere.
+    pub fn in_flight_elsewhere(&self) -> u64 {
+        self.elsewhere.in_flight()
+    }
+
+    /// Somebody else says what it has of this revision. Load where there was none, or requests
+    /// that wait, are looked at at once.
+    pub fn report_elsewhere(&self, by: &Arc<str>, report: Report) {
+        if self.elsewhere.report(by, report) || report.waiting > 0 {
+            self.poke();
+        }
+    }
+
+    /// Somebody else is gone, and its load with it.
+    pub fn forget_elsewhere(&self, by: &str) {
+        self.elsewhere.forget(by);
+    }
+
+    /// Concurrency and arrivals of one second elsewhere; to be taken once a second.
+    pub fn take_elsewhere(&self) -> (f64, f64) {
+        self.elsewhere.take()
     }
 
     /// The queue's owner states how many wait.

@@ -4,6 +4,7 @@ mod peers;
 mod admin;
 mod webhook;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,13 +37,13 @@ use crate::tls::NamedPair;
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::control::Live;
 use super::serve::{proxy_settings, take_logging};
-use peers::Place;
+use peers::{Others, Place};
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     let mut signals = Signals::catch()?;
     let place = Place::from_environment();
-    let others = place.peers();
+    let others = Others::open(args, &place)?;
     let scope = scope(args.cluster.namespace.as_deref());
     let observed = Arc::new(Observed::default());
     let (leading, leadership) = elect();
@@ -68,7 +69,8 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let client = connect().await?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
     let electing = tokio::task::spawn_local(elected(client, lease, leading, draining));
-    let speaking = peers::start(args, &place, others.as_ref())?;
+    let speaking = Rc::new(RefCell::new(None));
+    let spoken = Rc::clone(&speaking);
     let explained = target.clone();
     let home = Home {
         target,
@@ -82,10 +84,11 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,
-        families: others.as_ref().map(peers::families),
+        families: others.as_ref().map(Others::families),
         restored: BTreeMap::new(),
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
+            *spoken.borrow_mut() = others.and_then(|others| others.start(live, autoscaler));
             explained.explain(why(Arc::clone(autoscaler)));
             source.hearing(heard(Arc::clone(live)))
         },
@@ -104,7 +107,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     drop(webhook);
     drop(electing.await);
     // Last: until then it has a say, and requests.
-    drop(speaking);
+    drop(speaking.take());
     drop(admin);
     tracing::info!("ended");
     Ok(())

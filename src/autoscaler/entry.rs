@@ -41,6 +41,8 @@ pub(super) struct Awake {
     second: u64,
     /// What a poke has already recorded of the running second.
     reported: f64,
+    /// Concurrency and arrivals elsewhere in the last second.
+    elsewhere: (f64, f64),
     /// When the last extra decision was made.
     eager_at: Option<Nanos>,
     /// When to look again before the next tick.
@@ -134,9 +136,11 @@ impl Entry {
         self.wanted > 0 || self.stats.ready() > 0 || self.stats.starting() > 0 || self.is_busy(now)
     }
 
-    /// Whether a request is in flight or waits.
+    /// Whether a request is in flight or waits, here or elsewhere.
     pub(super) fn is_busy(&self, now: Nanos) -> bool {
-        self.stats.waiting() > 0 || self.stats.read(now).in_flight > 0
+        self.stats.waiting_everywhere() > 0
+            || self.stats.in_flight_elsewhere() > 0
+            || self.stats.read(now).in_flight > 0
     }
 
     /// Whether its replicas count towards the process' bound.
@@ -174,6 +178,7 @@ impl Entry {
             last,
             second: second(now),
             reported: 0.0,
+            elsewhere: (0.0, 0.0),
             eager_at: None,
             recheck: None,
         }));
@@ -199,10 +204,14 @@ impl Entry {
         }
         let reading = self.stats.read(now);
         let arrivals = reading.arrivals_since(&awake.last) as f64;
+        let elsewhere = self.stats.take_elsewhere();
+        let concurrency = reading.concurrency_since(&awake.last) + elsewhere.0;
+        let arrivals = arrivals + elsewhere.1 * missed as f64;
         let sample = Sample {
-            concurrency: (reading.concurrency_since(&awake.last) - awake.reported).max(0.0),
+            concurrency: (concurrency - awake.reported).max(0.0),
             rps: (arrivals - awake.reported).max(0.0) / missed as f64,
         };
+        awake.elsewhere = elsewhere;
         let window = self.spec.scaling.stable_window.as_secs().max(1);
         let oldest = (awake.second + 1).max(newest.saturating_sub(window));
         for at in oldest..=newest {
@@ -215,18 +224,36 @@ impl Entry {
         (awake.last, awake.second, awake.reported) = (reading, newest, 0.0);
     }
 
-    /// The decision of a tick.
-    pub(super) fn tick(&mut self, now: Nanos) {
+    /// The decision of a tick. While reports are missing nothing is lowered: what is not known is
+    /// not taken for nothing.
+    pub(super) fn tick(&mut self, is_incomplete: bool, now: Nanos) {
+        let floor = self.floor();
         let Some(awake) = &mut self.awake else { return };
-        let outcome = awake.scaler.tick(Some(self.stats.ready()), time(now)).outcome;
+        let mut outcome = awake.scaler.tick(Some(self.stats.ready()), time(now)).outcome;
+        if is_incomplete && outcome.as_ref().is_none_or(|outcome| outcome.desired < floor) {
+            awake.scaler.keep_at_least(floor);
+            outcome = None;
+            // On the way to zero.
+            if floor == 0 && self.wanted > 0 {
+                return;
+            }
+        }
         self.step(outcome.map(|outcome| (outcome, Cause::Tick)), now);
+    }
+
+    /// The count that the last decision stands for; before the first what was found.
+    fn floor(&self) -> u32 {
+        let desired = self.awake.as_ref().and_then(|awake| awake.scaler.status().desired);
+        desired.unwrap_or_else(|| self.stats.ready().saturating_add(self.stats.starting()))
     }
 
     /// Between ticks: a request for a revision at 0 decides at once; more waiting requests than
     /// slots decide as if the running second were complete.
-    pub(super) fn look(&mut self, now: Nanos) {
+    pub(super) fn look(&mut self, is_incomplete: bool, now: Nanos) {
         let reading = self.stats.read(now);
-        let busy = reading.in_flight > 0 || self.stats.waiting() > 0;
+        let busy = reading.in_flight > 0
+            || self.stats.waiting_everywhere() > 0
+            || self.stats.in_flight_elsewhere() > 0;
         let ready = self.stats.ready();
         let was_at_zero = self.wanted == 0;
         let Some(awake) = &mut self.awake else { return };
@@ -242,7 +269,7 @@ impl Entry {
         // A first request is no burst: what comes with it is counted by the next look.
         let is_enough = was_at_zero && !self.exceeds(u64::from(self.wanted));
         if !is_enough && self.wants_eager(now) {
-            self.eager(&reading, now);
+            self.eager(&reading, is_incomplete, now);
         }
     }
 
@@ -253,7 +280,8 @@ impl Entry {
 
     /// Whether more requests wait than so many replicas have slots.
     fn exceeds(&self, replicas: u64) -> bool {
-        u64::from(self.stats.waiting()) > u64::from(self.spec.slots_per_replica()) * replicas
+        u64::from(self.stats.waiting_everywhere())
+            > u64::from(self.spec.slots_per_replica()) * replicas
     }
 
     fn wants_eager(&self, now: Nanos) -> bool {
@@ -271,17 +299,20 @@ impl Entry {
     }
 
     /// An extra decision. It never lowers, and leaves no sample behind.
-    fn eager(&mut self, reading: &Reading, now: Nanos) {
+    fn eager(&mut self, reading: &Reading, is_incomplete: bool, now: Nanos) {
+        let floor = self.floor();
         let Some(awake) = &mut self.awake else { return };
         awake.eager_at = Some(now);
-        let average = reading.concurrency_since(&awake.last);
+        let average = reading.concurrency_since(&awake.last).max(reading.in_flight as f64);
+        let elsewhere = awake.elsewhere.0.max(self.stats.in_flight_elsewhere() as f64);
+        let arrivals = reading.arrivals_since(&awake.last) as f64 + awake.elsewhere.1;
         let sample = Sample {
-            concurrency: (average.max(reading.in_flight as f64) - awake.reported).max(0.0),
-            rps: (reading.arrivals_since(&awake.last) as f64 - awake.reported).max(0.0),
+            concurrency: (average + elsewhere - awake.reported).max(0.0),
+            rps: (arrivals - awake.reported).max(0.0),
         };
         // What a poke recorded is part of the running second.
         let at = awake.second + u64::from(awake.reported == 0.0);
-        let before = awake.scaler.status().desired;
+        let before = awake.scaler.status().desired.or(is_incomplete.then_some(floor));
         let as_if = (Duration::from_secs(at), sample);
         let ticked = awake.scaler.tick_as_if(as_if, Some(self.stats.ready()), time(now));
         let Some(outcome) = ticked.outcome else { return };
@@ -314,7 +345,7 @@ impl Entry {
                 panic: outcome.averages.panic,
                 ready: outcome.ready,
                 starting: self.stats.starting(),
-                waiting: self.stats.waiting(),
+                waiting: self.stats.waiting_everywhere(),
                 raw: outcome.raw,
                 decided: outcome.desired,
                 desired: self.wanted,

@@ -41,6 +41,8 @@ pub(super) struct State {
     is_short: bool,
     /// The newest second that was worked through.
     second: u64,
+    /// Whether somebody's load may be missing.
+    is_incomplete: bool,
 }
 
 impl State {
@@ -82,6 +84,10 @@ impl State {
         self.stating.remove(&index);
         self.touched.remove(&index);
         self.changed = true;
+    }
+
+    pub(super) fn set_incomplete(&mut self, is_incomplete: bool) {
+        self.is_incomplete = is_incomplete;
     }
 
     pub(super) fn get(&self, id: &RevisionId) -> Option<&Entry> {
@@ -133,7 +139,7 @@ impl State {
             if !tick {
                 continue;
             }
-            entry.tick(now);
+            entry.tick(self.is_incomplete, now);
             self.stating.insert(index);
             self.touched.insert(index);
             self.changed = true;
@@ -192,7 +198,7 @@ impl State {
         }
         self.look(index, now);
         let entry = &self.entries[index];
-        if entry.wanted > 0 && entry.stats.waiting() > 0 {
+        if entry.wanted > 0 && entry.stats.waiting_everywhere() > 0 {
             self.schedule_recheck(index, EAGER_INTERVAL, now);
         }
     }
@@ -202,7 +208,7 @@ impl State {
         self.wake_if_active(index, now);
         let entry = &mut self.entries[index];
         let before = entry.wanted;
-        entry.look(now);
+        entry.look(self.is_incomplete, now);
         if entry.wanted != before || (entry.wanted > 0 && entry.granted == 0) {
             self.touched.insert(index);
             self.changed = true;

@@ -1,6 +1,7 @@
 //! The running autoscaler under paused time, with a platform that makes replicas at once.
 
 mod between_ticks;
+mod elsewhere;
 mod measuring;
 mod resting;
 mod sharing;

@@ -15,6 +15,7 @@
 //! peer, nor a peer for them. Every queue has a bound.
 
 mod discovery;
+mod reports;
 mod roster;
 mod run;
 mod session;
@@ -32,6 +33,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use reports::{AllStats, OneStats, Reports};
 use roster::{Roster, Told};
 pub use run::{PeersConfig, PeersThread};
 pub use tls::PeerKeys;

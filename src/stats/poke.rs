@@ -1,6 +1,8 @@
 //! Pokes: revisions the autoscaler is to look at before its next tick.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -14,11 +16,35 @@ pub struct Pokes {
     revisions: Mutex<Vec<RevisionId>>,
     notify: Notify,
     refused: AtomicU64,
+    also: OnceLock<Arc<Poked>>,
+}
+
+/// The same for somebody else who is to hear of them.
+#[derive(Debug, Default)]
+pub struct Poked {
+    revisions: Mutex<BTreeSet<RevisionId>>,
+    notify: Notify,
+}
+
+impl Poked {
+    /// Waits until a revision was poked. Cancel safe.
+    pub async fn poked(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes the poked revisions.
+    pub fn take(&self) -> BTreeSet<RevisionId> {
+        std::mem::take(&mut *self.revisions.lock())
+    }
 }
 
 impl Pokes {
     /// Adds one. The caller sees to it that each is in it at most once.
     pub fn push(&self, revision: RevisionId) {
+        if let Some(also) = self.also.get() {
+            also.revisions.lock().insert(revision.clone());
+            also.notify.notify_one();
+        }
         self.revisions.lock().push(revision);
         self.notify.notify_one();
     }
@@ -26,6 +52,11 @@ impl Pokes {
     /// Waits until a revision was poked. Cancel safe.
     pub async fn poked(&self) {
         self.notify.notified().await;
+    }
+
+    /// Has somebody else hear of each poke, too.
+    pub fn also(&self) -> Arc<Poked> {
+        Arc::clone(self.also.get_or_init(Arc::default))
     }
 
     /// A request of one of the revisions was refused.

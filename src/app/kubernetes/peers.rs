@@ -1,14 +1,17 @@
 //! The other proxies of the cluster.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
 
 use super::super::carry::StartError;
+use super::super::control::Live;
 use super::super::listeners::bind_peers;
 use super::super::views::MoreFamilies;
-use super::reachable;
+use super::{reachable, spawn};
 use crate::admin::metrics::{Family, Kind, Value};
+use crate::autoscaler::Autoscaler;
 use crate::cli::args::ServeArgs;
-use crate::kubernetes::peers::{PeerId, Peers, PeersConfig, PeersThread};
+use crate::kubernetes::peers::{PeerId, Peers, PeersConfig, PeersThread, Reports};
 
 /// Where they call if nothing is said.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8445);
@@ -33,52 +36,103 @@ impl Place {
             pod: given("POD_NAMESPACE").zip(given("POD_UID")),
         }
     }
+}
 
-    /// The other proxies, not called yet; none where this is the only one.
-    pub(super) fn peers(&self) -> Option<Peers> {
-        let (_, uid) = self.pod.as_ref()?;
-        Some(Peers::new(self.me.clone(), uid))
+/// The other proxies, with what is spoken with them.
+pub(super) struct Others {
+    peers: Peers,
+    listener: TcpListener,
+    namespace: String,
+    uid: String,
+    /// Reports that were lost, once there is somebody who counts them.
+    reports: Arc<OnceLock<Arc<Reports>>>,
+}
+
+impl Others {
+    /// Opens where they call; none where this is the only proxy.
+    pub(super) fn open(args: &ServeArgs, place: &Place) -> Result<Option<Self>, StartError> {
+        let Some((namespace, uid)) = place.pod.clone() else {
+            tracing::info!("POD_UID and POD_NAMESPACE are not set: this is the only proxy");
+            return Ok(None);
+        };
+        let listener = bind_peers(reachable(args.cluster.peers.unwrap_or(ADDRESS)))?;
+        let peers = Peers::new(place.me.clone(), &uid);
+        Ok(Some(Self { peers, listener, namespace, uid, reports: Arc::default() }))
+    }
+
+    /// Speaks with them: every proxy decides from the load of all. None if that cannot be started;
+    /// then nothing is lowered.
+    pub(super) fn start(
+        self,
+        live: &Arc<Live>,
+        autoscaler: &Arc<Autoscaler>,
+    ) -> Option<PeersThread> {
+        autoscaler.set_incomplete(true);
+        let (all, one) = (Arc::clone(live), Arc::clone(live));
+        let reports = Reports::new(
+            Box::new(move || all.revisions().iter().map(|r| Arc::clone(r.stats())).collect()),
+            Box::new(move |id| one.revision(id).map(|r| Arc::clone(r.stats()))),
+        );
+        reports.listen(&self.peers);
+        drop(self.reports.set(Arc::clone(&reports)));
+        let (mut members, autoscaler) = (self.peers.members(), Arc::clone(autoscaler));
+        let poked = autoscaler.pokes().also();
+        drop(spawn(async move {
+            loop {
+                let is_complete = members.borrow_and_update().is_complete();
+                autoscaler.set_incomplete(!is_complete);
+                if members.changed().await.is_err() {
+                    return;
+                }
+            }
+        }));
+        let config = PeersConfig {
+            listener: self.listener,
+            namespace: self.namespace,
+            uid: self.uid,
+            reports,
+            poked,
+        };
+        PeersThread::start(self.peers, config)
+            .inspect_err(|error| tracing::error!(%error, "other proxies cannot be spoken with"))
+            .ok()
     }
 }
 
-/// Starts to speak with them.
-pub(super) fn start(
-    args: &ServeArgs,
-    place: &Place,
-    peers: Option<&Peers>,
-) -> Result<Option<PeersThread>, StartError> {
-    let (Some(peers), Some((namespace, uid))) = (peers, &place.pod) else {
-        tracing::info!("POD_UID and POD_NAMESPACE are not set: this is the only proxy");
-        return Ok(None);
-    };
-    let listener = bind_peers(reachable(args.cluster.peers.unwrap_or(ADDRESS)))?;
-    let config = PeersConfig { listener, namespace: namespace.clone(), uid: uid.clone() };
-    Ok(Some(PeersThread::start(peers.clone(), config)?))
-}
-
-/// Metrics of who is there.
-pub(super) fn families(peers: &Peers) -> MoreFamilies {
-    let members = peers.members();
-    Box::new(move || {
-        let (connected, missing) = {
-            let members = members.borrow();
-            (members.connected.len(), members.cut_off.len() + members.unheard.len())
-        };
-        let gauge = |name, help, count: usize| {
-            Family::new(name, Kind::Gauge, help).single(Value::Whole(count as u64))
-        };
-        vec![
-            gauge(
-                "tidegate_peers_connected",
-                "Other proxies that this one speaks with.",
-                connected,
-            ),
-            gauge(
-                "tidegate_peers_missing",
-                "Other proxies that may have requests and cannot be reached: nothing is scaled \
-                 down while there is one.",
-                missing,
-            ),
-        ]
-    })
+impl Others {
+    /// Metrics of who is there.
+    pub(super) fn families(&self) -> MoreFamilies {
+        let (members, reports) = (self.peers.members(), Arc::clone(&self.reports));
+        Box::new(move || {
+            let (connected, missing) = {
+                let members = members.borrow();
+                (members.connected.len(), members.cut_off.len() + members.unheard.len())
+            };
+            let lost = reports.get().map_or(0, |reports| reports.lost());
+            let family = |name, kind, help, count: u64| {
+                Family::new(name, kind, help).single(Value::Whole(count))
+            };
+            vec![
+                family(
+                    "tidegate_peers_connected",
+                    Kind::Gauge,
+                    "Other proxies that this one speaks with.",
+                    connected as u64,
+                ),
+                family(
+                    "tidegate_peers_missing",
+                    Kind::Gauge,
+                    "Other proxies that may have requests and cannot be reached: nothing is \
+                     scaled down while there is one.",
+                    missing as u64,
+                ),
+                family(
+                    "tidegate_peer_reports_lost",
+                    Kind::Counter,
+                    "Reports of load of other proxies that did not come.",
+                    lost,
+                ),
+            ]
+        })
+    }
 }

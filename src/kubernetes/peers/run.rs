@@ -21,8 +21,9 @@ use super::roster::Listing;
 use super::session::{Queue, SILENCE, Session, queue};
 use super::tls::PeerKeys;
 use super::wire::Hello;
-use super::{Loss, Peers, discovery};
+use super::{Loss, Peers, Reports, discovery};
 use crate::kubernetes::client::connect;
+use crate::stats::Poked;
 
 /// Pause after the first failed call; doubled with each further one.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -48,6 +49,10 @@ pub struct PeersConfig {
     pub namespace: String,
     /// UID of this proxy's pod.
     pub uid: String,
+    /// The load that is reported.
+    pub reports: Arc<Reports>,
+    /// Tells what is to be reported at once.
+    pub poked: Arc<Poked>,
 }
 
 /// The running thread. Dropped, it says goodbye and ends.
@@ -111,6 +116,7 @@ async fn run(peers: Peers, config: PeersConfig, mut stopped: watch::Receiver<boo
     tokio::select! {
         () = keeping => {}
         () = finding => {}
+        () = config.reports.run(&member.peers, &config.poked) => {}
         () = member.warn_if_unlisted() => {}
         () = Rc::clone(&member).accept(listener) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}

@@ -52,6 +52,14 @@ pub(super) fn queue() -> (Queue, Outgoing) {
     (Queue { frames, bytes, last }, outgoing)
 }
 
+#[cfg(test)]
+impl Outgoing {
+    /// What waits to be sent.
+    pub(super) fn try_next(&mut self) -> Option<Bytes> {
+        self.frames.try_recv().ok()
+    }
+}
+
 impl Queue {
     /// Adds a message unless too much waits already.
     pub(super) fn push(&self, frame: Bytes) -> bool {
