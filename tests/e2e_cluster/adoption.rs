@@ -92,14 +92,15 @@ fn a_deployment_is_adopted_scaled_and_let_go_as_it_was() {
     // By its own name, whatever host is sent; the other port goes past tidegate.
     annotate(cluster, "tidegate.dev/adopt-service=true");
     wait(cluster, "condition=tidegate.dev/ServiceAdopted", "service/web");
-    wait(cluster, "jsonpath={.spec.replicas}=0", "deployment/web");
+    // While its pod is there: nothing starts one for callers that tidegate does not see.
     let address = before["clusterIP"].as_str().unwrap();
+    assert!(!is_proxied(&curl(cluster, &[&format!("http://{address}:81/headers")])));
+    wait(cluster, "jsonpath={.spec.replicas}=0", "deployment/web");
     for host in ["web", "web.adoption", "web.adoption.svc.cluster.local:80", "www.example.org"] {
         let answer =
             curl(cluster, &["-H", &format!("Host: {host}"), &format!("http://{address}/headers")]);
         assert!(is_proxied(&answer), "{host}: {answer}");
     }
-    assert!(!is_proxied(&curl(cluster, &[&format!("http://{address}:81/headers")])));
 
     // Let go: all is as it was, and as many pods as there were.
     annotate(cluster, "tidegate.dev/adopt-");
