@@ -1,5 +1,7 @@
 //! A Deployment and its Service as somebody has them, adopted and let go again.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value as Json, json};
 
 use crate::stage::Cluster;
@@ -22,7 +24,7 @@ spec:
       containers:
         - name: web
           image: docker.io/example/hello-world
-          env: [{name: TARGET, value: Web}]
+          env: [{name: PORT, value: "8080"}, {name: TARGET, value: Web}]
           ports: [{name: web, containerPort: 8080}]
           readinessProbe: {httpGet: {path: /health, port: web}, periodSeconds: 1}
 ---
@@ -66,6 +68,7 @@ fn is_proxied(answer: &str) -> bool {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "no event loop, and a real network")]
 fn a_deployment_is_adopted_scaled_and_let_go_as_it_was() {
     let Some(cluster) = Cluster::get() else { return };
     let _installed = cluster.serve();
@@ -81,26 +84,30 @@ fn a_deployment_is_adopted_scaled_and_let_go_as_it_was() {
     wait(cluster, "condition=tidegate.dev/Adopted", "service/web");
     assert_eq!(get(cluster, &["pods"])["items"][0]["metadata"]["uid"], pods);
     assert_eq!(get(cluster, &["service", "web"])["spec"], before, "its own name is not touched");
-    // By the new host; from then on it is scaled, to zero too.
-    let url = format!("http://{}/headers", cluster.address());
-    let by_host = || curl(cluster, &["-H", &format!("Host: {HOST}"), &url]);
-    assert!(is_proxied(&by_host()));
-    wait(cluster, "condition=tidegate.dev/Scaled", "service/web");
-    wait(cluster, "jsonpath={.spec.replicas}=0", "deployment/web");
-    assert!(is_proxied(&by_host()));
-
-    // By its own name, whatever host is sent; the other port goes past tidegate.
+    // By its own name, whatever host is sent; the other port goes past tidegate. Nodes have known its
+    // pod for long, and before a first request it is not scaled down.
     annotate(cluster, "tidegate.dev/adopt-service=true");
     wait(cluster, "condition=tidegate.dev/ServiceAdopted", "service/web");
-    // While its pod is there: nothing starts one for callers that tidegate does not see.
     let address = before["clusterIP"].as_str().unwrap();
+    let by_name = |host: &str| {
+        curl(cluster, &["-H", &format!("Host: {host}"), &format!("http://{address}/headers")])
+    };
     assert!(!is_proxied(&curl(cluster, &[&format!("http://{address}:81/headers")])));
-    wait(cluster, "jsonpath={.spec.replicas}=0", "deployment/web");
-    for host in ["web", "web.adoption", "web.adoption.svc.cluster.local:80", "www.example.org"] {
-        let answer =
-            curl(cluster, &["-H", &format!("Host: {host}"), &format!("http://{address}/headers")]);
-        assert!(is_proxied(&answer), "{host}: {answer}");
+    // Nodes hear of it a moment later; until then, as after that, each call is answered.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_proxied(&by_name("web")) {
+        assert!(Instant::now() < deadline, "callers of its own name go past tidegate");
     }
+    for host in ["web", "web.adoption", "web.adoption.svc.cluster.local:80", "www.example.org"] {
+        assert!(is_proxied(&by_name(host)), "{host}");
+    }
+
+    // From then on it is scaled, to zero too, and back by a call.
+    wait(cluster, "condition=tidegate.dev/Scaled", "service/web");
+    wait(cluster, "jsonpath={.spec.replicas}=0", "deployment/web");
+    assert!(is_proxied(&by_name("web")));
+    let url = format!("http://{}/headers", cluster.address());
+    assert!(is_proxied(&curl(cluster, &["-H", &format!("Host: {HOST}"), &url])));
 
     // Let go: all is as it was, and as many pods as there were.
     annotate(cluster, "tidegate.dev/adopt-");
