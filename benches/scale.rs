@@ -171,7 +171,6 @@ impl Tables {
             workers: 2,
             process: Arc::new(ProcessQueue::new(QueueLimits::default())),
             replans: Arc::default(),
-            leases: None,
         };
         Self { registry: Registry::default(), setting, clock: Clock::start() }
     }

@@ -11,7 +11,6 @@
 mod cold;
 mod eject;
 mod endpoint;
-mod lease;
 mod meter;
 mod permit;
 mod picker;
@@ -28,7 +27,6 @@ use crate::model::planted;
 
 pub use eject::DueProbe;
 pub use endpoint::{EndpointSet, EndpointState};
-pub use lease::{LeasedEndpoint, LeasedView, SlotLeases};
 pub use permit::{Admission, Permit, Ticket};
 pub use picker::pick;
 pub use queue::{ProcessQueue, QueueLimits};

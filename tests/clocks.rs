@@ -66,7 +66,6 @@ impl Stage {
             workers: 1,
             process: Arc::new(ProcessQueue::new(QueueLimits::default())),
             replans: Arc::default(),
-            leases: None,
         };
         let pokes: Arc<Pokes> = Arc::default();
         let stats = RevisionStats::new(name("a"), clock, 1, pokes);

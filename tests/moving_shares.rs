@@ -35,7 +35,6 @@ fn make(spec: &Arc<RevisionSpec>) -> Arc<Revision> {
         workers: 1,
         process: Arc::new(ProcessQueue::new(QueueLimits::default())),
         replans: Arc::default(),
-        leases: None,
     };
     let pokes = Arc::new(Pokes::default());
     let stats = RevisionStats::new(spec.id.clone(), Clock::start(), 1, pokes);

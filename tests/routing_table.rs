@@ -97,7 +97,6 @@ fn make(spec: &Arc<RevisionSpec>) -> Arc<Revision> {
         workers: 1,
         process: Arc::new(ProcessQueue::new(QueueLimits::default())),
         replans: Arc::default(),
-        leases: None,
     };
     let stats = RevisionStats::new(spec.id.clone(), Clock::start(), 1, Arc::default());
     Revision::new(Arc::clone(spec), stats, &setting, 7)

@@ -25,7 +25,7 @@ use crate::local::state::Memory;
 use crate::model::RevisionId;
 use crate::platform::{ConfigSource, ScaleTarget, Update, Updates};
 use crate::proxy::{AccessLog, DrainState, Settings, Shared};
-use crate::revision::{ProcessQueue, QueueLimits, Setting, SlotLeases};
+use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 use crate::tls::NamedPair;
 
@@ -115,8 +115,6 @@ pub(super) struct Home<F, T> {
     pub(super) memory: Option<Memory>,
     /// Who says of callers from elsewhere that the admin API is for them.
     pub(super) reviewer: Option<Reviewer>,
-    /// What slots are leased by, where there may be other proxies.
-    pub(super) leases: Option<Arc<SlotLeases>>,
     /// Told when the way down begins.
     pub(super) drain: Option<watch::Sender<bool>>,
     /// Metrics of what only this home has.
@@ -216,7 +214,7 @@ where
     let workers = Rc::new(start_workers(listen.worker_count(), &shared, doors, seed)?);
     let parts = ControlParts {
         shared: Arc::clone(&shared),
-        setting: setting(listen, home.queue, home.leases),
+        setting: setting(listen, home.queue),
         pokes,
         target: home.target,
         seed,
@@ -278,12 +276,11 @@ where
     Ok(admin)
 }
 
-fn setting(listen: &ListenArgs, queue: QueueLimits, leases: Option<Arc<SlotLeases>>) -> Setting {
+fn setting(listen: &ListenArgs, queue: QueueLimits) -> Setting {
     Setting {
         workers: listen.worker_count(),
         process: Arc::new(ProcessQueue::new(queue)),
         replans: Arc::default(),
-        leases,
     }
 }
 

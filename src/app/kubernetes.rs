@@ -80,7 +80,6 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         certificates: Some(certificates),
         ports: Some(adopted.ports()),
         reviewer: Some(admin::reviewer(connect().await?)),
-        leases: None,
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,

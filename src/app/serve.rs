@@ -42,7 +42,6 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         inside: args.http_internal.clone(),
         certificates: None,
         ports: None,
-        leases: None,
         queue: QueueLimits::default(),
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),

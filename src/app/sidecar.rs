@@ -49,7 +49,6 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
         inside: Vec::new(),
         certificates: None,
         ports: None,
-        leases: None,
         queue: QueueLimits { revision: depth, process: depth },
         scaling: Scaling::Stated(Statement { revision: revision.clone(), desired: 1 }),
         memory: None,

@@ -50,16 +50,6 @@ impl PeerId {
     pub fn new(name: &str) -> Self {
         Self(format!("{name}_{:08x}", fastrand::u32(..)).into())
     }
-
-    /// The pod's name.
-    pub fn pod(&self) -> &str {
-        self.0.rsplit_once('_').map_or(&*self.0, |(pod, _)| pod)
-    }
-
-    /// Whose candidate in the election this is: candidates are named after their proxy.
-    pub fn of_holder(holder: &str) -> Self {
-        Self(holder.rsplit_once('_').map_or(holder, |(peer, _)| peer).into())
-    }
 }
 
 impl fmt::Display for PeerId {
@@ -168,12 +158,6 @@ impl Peers {
         listener: impl FnMut(&Self, Event<'_>) + Send + 'static,
     ) {
         self.shared.listeners.lock().push((kind, Box::new(listener)));
-    }
-
-    /// Sends a message; false = it is not connected or so far behind that nothing was sent.
-    pub fn send(&self, to: &PeerId, kind: &'static str, body: &impl Serialize) -> bool {
-        let Some(frame) = wire::frame(kind, body) else { return false };
-        self.shared.roster.lock().queue(to).is_some_and(|queue| queue.push(frame))
     }
 
     /// Sends a message to all that are connected; how many were too far behind for it.

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 /// Namespace and name of an object; unique within its kind.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// Namespace, `default` where a manifest gives none.
     pub namespace: Arc<str>,
@@ -40,7 +38,7 @@ pub type ServiceId = ObjectName;
 
 /// Identity of a replica for its whole life, whatever its address: a pod's UID, a process' serial
 /// number. Two replicas never share one, also not one after the other.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub Arc<str>);
 
 impl EndpointId {

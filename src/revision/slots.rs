@@ -26,9 +26,6 @@ impl Revision {
         now: Nanos,
         avoid: Option<u64>,
     ) -> Option<Grant> {
-        if state.leased && self.lease_has_ended(now) {
-            return None;
-        }
         let State { entries, rng, .. } = state;
         let rng = rng.get_or_insert_with(fastrand::Rng::new);
         let index = match draw_two(entries, rng, now, avoid) {
@@ -41,7 +38,6 @@ impl Revision {
         };
         let entry = &mut entries[index];
         entry.held += 1;
-        entry.peak = entry.peak.max(entry.held);
         entry.endpoint.set_place(index);
         Some(Grant { endpoint: Arc::clone(&entry.endpoint) })
     }

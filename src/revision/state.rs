@@ -14,7 +14,6 @@ use crate::model::{
 use crate::stats::{Nanos, Pokes, RevisionStats};
 
 use super::endpoint::{EndpointSet, EndpointState};
-use super::lease::SlotLeases;
 use super::meter::{Limit, Meter};
 use super::permit::{Admission, Grant, Permit, Ticket};
 use super::queue::{Full, Outcome, ProcessQueue, Waiters};
@@ -39,10 +38,6 @@ pub(super) struct Entry {
     pub(super) held: u32,
     pub(super) phase: Phase,
     pub(super) limit: Limit,
-    /// The most that was held since this was last looked at.
-    pub(super) peak: u32,
-    /// Others wait for its slots.
-    pub(super) wanted: bool,
     /// Set aside until then; the duration of the present ejection.
     pub(super) ejected: Option<(Nanos, Duration)>,
     pub(super) probing: bool,
@@ -60,8 +55,6 @@ pub(super) struct State {
     pub(super) entries: Vec<Entry>,
     pub(super) waiters: Waiters,
     removed: bool,
-    /// Slots are its own only as far, and as long, as they are leased.
-    pub(super) leased: bool,
     pub(super) rng: Option<fastrand::Rng>,
 }
 
@@ -86,8 +79,6 @@ pub struct Setting {
     pub process: Arc<ProcessQueue>,
     /// Told of revisions whose victims became empty.
     pub replans: Arc<Pokes>,
-    /// What slots are leased by, where there may be other proxies.
-    pub leases: Option<Arc<SlotLeases>>,
 }
 
 /// Live state of one revision.
@@ -107,8 +98,6 @@ pub struct Revision {
     pub(super) cold_start_ns: [AtomicU64; 2],
     replans: Arc<Pokes>,
     replan_asked: AtomicBool,
-    pub(super) leases: Option<Arc<SlotLeases>>,
-    pub(super) lease_told: AtomicBool,
     pub(super) ejections: AtomicU32,
 }
 
@@ -124,10 +113,7 @@ impl Revision {
             ContainerConcurrency::Unlimited => None,
             ContainerConcurrency::AtMost(limit) => Some(limit.get()),
         };
-        let leases = setting.leases.clone().filter(|_| fixed_limit.is_some());
-        let leased = leases.as_ref().is_some_and(|leases| leases.is_shared());
-        let rng = Some(fastrand::Rng::with_seed(seed));
-        let state = State { rng, leased, ..State::default() };
+        let state = State { rng: Some(fastrand::Rng::with_seed(seed)), ..State::default() };
         Arc::new(Self {
             spec: ArcSwap::new(spec),
             stats,
@@ -141,8 +127,6 @@ impl Revision {
             cold_start_ns: Default::default(),
             replans: Arc::clone(&setting.replans),
             replan_asked: AtomicBool::new(false),
-            leases,
-            lease_told: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
         })
     }
@@ -201,9 +185,6 @@ impl Revision {
         }
         let joined = state.waiters.join(&self.process);
         self.stats.set_waiting(state.waiters.len());
-        if state.leased {
-            self.tell_lessor();
-        }
         drop(state);
         match joined {
             Ok((number, outcome)) => {
@@ -240,11 +221,6 @@ impl Revision {
             meter.answered(now);
         }
         let empty = entry.held == 0;
-        // A slot that is not its own any more goes back, and so does one of an endpoint that goes.
-        let returns = match entry.limit {
-            Limit::Fixed(own) => entry.held >= own || entry.phase != Phase::Ready || entry.wanted,
-            Limit::Metered(_) | Limit::Open => false,
-        };
         match entry.phase {
             Phase::Draining { .. } if empty && entry.load() == 0 => {
                 state.entries.swap_remove(index);
@@ -258,9 +234,6 @@ impl Revision {
         #[cfg(planted)]
         if super::planted::is(super::planted::Bug::LostWakeup) {
             return;
-        }
-        if returns && state.leased {
-            self.tell_lessor();
         }
         self.dispatch(state, now);
     }
@@ -381,7 +354,6 @@ impl Revision {
                 .any(|e| e.endpoint.id() == id && e.endpoint.address() == *address);
             if !known {
                 let limit = match self.fixed_limit {
-                    Some(_) if state.leased => Limit::Fixed(0),
                     Some(limit) => Limit::Fixed(limit),
                     None if cold => Limit::Metered(Meter::new(target)),
                     None => Limit::Open,
@@ -391,17 +363,12 @@ impl Revision {
                     held: 0,
                     phase: Phase::Ready,
                     limit,
-                    peak: 0,
-                    wanted: false,
                     ejected: None,
                     probing: false,
                 });
             }
         }
         self.publish(&state.entries);
-        if state.leased {
-            self.tell_lessor();
-        }
         self.dispatch(state, now);
     }
 

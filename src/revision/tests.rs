@@ -2,7 +2,6 @@
 
 mod ejection;
 mod endpoints;
-mod leases;
 mod metered;
 mod model;
 mod queue;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::{Admission, Permit, ProcessQueue, QueueLimits, Revision, Setting, SlotLeases, Ticket};
+use super::{Admission, Permit, ProcessQueue, QueueLimits, Revision, Setting, Ticket};
 use crate::model::{
     ContainerConcurrency, EndpointId, ObjectName, Problem, Protocol, QueueSettings, RevisionSpec,
     ScalingSpec, Timeouts, Workload,
@@ -55,23 +54,11 @@ impl Room {
     }
 
     fn with(spec: RevisionSpec, process: Arc<ProcessQueue>) -> Self {
-        Self::leased(spec, process, None)
-    }
-
-    fn leased(
-        spec: RevisionSpec,
-        process: Arc<ProcessQueue>,
-        leases: Option<Arc<SlotLeases>>,
-    ) -> Self {
         let clock = Clock::start();
         let pokes = Arc::new(Pokes::default());
         let replans = Arc::new(Pokes::default());
-        let setting = Setting {
-            workers: 2,
-            process: Arc::clone(&process),
-            replans: Arc::clone(&replans),
-            leases,
-        };
+        let setting =
+            Setting { workers: 2, process: Arc::clone(&process), replans: Arc::clone(&replans) };
         let stats = RevisionStats::new(spec.id.clone(), clock, 2, Arc::clone(&pokes));
         let revision = Revision::new(Arc::new(spec), stats, &setting, 7);
         Self { revision, process, pokes, replans, clock }

@@ -3,6 +3,7 @@
 use crate::model::EndpointId;
 
 use super::Revision;
+use super::meter::Limit;
 use super::state::{Phase, all_aside};
 
 /// An endpoint as shown to people.
@@ -47,8 +48,7 @@ impl Revision {
         let state = self.state.lock();
         let all_aside = all_aside(&state.entries);
         for entry in &state.entries {
-            // Of its own it may have fewer than are in use.
-            if let Some(limit) = self.limit()
+            if let Limit::Fixed(limit) = entry.limit
                 && entry.held > limit
             {
                 return Err(format!(
@@ -60,8 +60,7 @@ impl Revision {
             // A victim would be taken back.
             let takes = matches!(entry.phase, Phase::Ready | Phase::Victim { .. })
                 && (entry.ejected.is_none() || all_aside);
-            let lease = state.leased && self.lease_has_ended(self.stats().clock().now());
-            if takes && !lease && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
+            if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
                 return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));
             }
         }

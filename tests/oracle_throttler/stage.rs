@@ -57,7 +57,6 @@ impl Stage {
             workers: 1,
             process: Arc::new(ProcessQueue::new(limits)),
             replans: Arc::default(),
-            leases: None,
         };
         let clock = Clock::start();
         let stats = RevisionStats::new(spec.id.clone(), clock, 1, Arc::new(Pokes::default()));

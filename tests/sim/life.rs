@@ -90,7 +90,6 @@ impl Life {
             workers: weather.workers,
             process: Arc::clone(&process),
             replans: Arc::default(),
-            leases: None,
         };
         let parts = ControlParts {
             shared: Arc::clone(&shared),

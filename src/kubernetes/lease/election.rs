@@ -123,15 +123,10 @@ impl Election {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// The Lease of whoever holds it, as far as is known.
-    pub fn held(&self) -> Option<&Record> {
-        let (record, _) = self.seen.as_ref()?;
-        Some(record).filter(|record| !record.holder.is_empty())
-    }
-
     /// Who holds the Lease as far as is known.
     pub fn holder(&self) -> Option<&str> {
-        self.held().map(|record| record.holder.as_str())
+        let (record, _) = self.seen.as_ref()?;
+        Some(record.holder.as_str()).filter(|holder| !holder.is_empty())
     }
 
     /// Begins an attempt: what was known before may be old.

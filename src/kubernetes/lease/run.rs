@@ -1,7 +1,6 @@
 //! An election with the API server and the clock.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -39,21 +38,11 @@ pub fn own_namespace(client: &Client) -> String {
     given.unwrap_or_else(|| client.default_namespace().to_owned())
 }
 
-/// Who holds the Lease, as it was last read or written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The candidate's name: that of [`LeaseSettings`], `_`, and a number of its own.
-    pub identity: Arc<str>,
-    /// How often the Lease had gone from one holder to another.
-    pub transitions: u32,
-}
-
-/// Whether this replica leads, and who does.
+/// Whether this replica leads.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     until: watch::Receiver<Option<Instant>>,
     leading: watch::Receiver<bool>,
-    holder: watch::Receiver<Option<Holder>>,
 }
 
 impl Leadership {
@@ -67,20 +56,11 @@ impl Leadership {
         self.leading.clone()
     }
 
-    /// Who holds the Lease as far as is known; it may have passed on since.
-    pub fn holder(&self) -> watch::Receiver<Option<Holder>> {
-        self.holder.clone()
-    }
-
     /// One that leads for good: where there is nobody else.
     pub fn alone() -> Self {
         let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
         // What a receiver holds stays when its sender is gone.
-        Self {
-            until: watch::channel(Some(far)).1,
-            leading: watch::channel(true).1,
-            holder: watch::channel(None).1,
-        }
+        Self { until: watch::channel(Some(far)).1, leading: watch::channel(true).1 }
     }
 }
 
@@ -89,16 +69,13 @@ impl Leadership {
 pub struct Leading {
     until: watch::Sender<Option<Instant>>,
     leading: watch::Sender<bool>,
-    holder: watch::Sender<Option<Holder>>,
 }
 
 /// A leadership that nobody has yet, and the part that [`Leading::run`] plays in it.
 pub fn elect() -> (Leading, Leadership) {
     let (until, until_seen) = watch::channel(None);
     let (leading, leading_seen) = watch::channel(false);
-    let (holder, holder_seen) = watch::channel(None);
-    let leadership = Leadership { until: until_seen, leading: leading_seen, holder: holder_seen };
-    (Leading { until, leading, holder }, leadership)
+    (Leading { until, leading }, Leadership { until: until_seen, leading: leading_seen })
 }
 
 impl Leading {
@@ -151,15 +128,6 @@ impl Leading {
             election.answered(&request, answer, sent, Instant::now());
             let until = election.until();
             self.until.send_if_modified(|former| std::mem::replace(former, until) != until);
-            let holder = election.held().map(|record| Holder {
-                identity: record.holder.as_str().into(),
-                transitions: record.transitions,
-            });
-            self.holder.send_if_modified(|former| {
-                let is_news = *former != holder;
-                *former = holder;
-                is_news
-            });
         }
     }
 

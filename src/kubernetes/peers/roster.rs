@@ -177,11 +177,6 @@ impl Roster {
         self.is_listed
     }
 
-    /// What is sent to a peer.
-    pub(super) fn queue(&self, peer: &PeerId) -> Option<&Queue> {
-        self.connections().find(|(known, _)| *known == peer).map(|(_, queue)| queue)
-    }
-
     /// What is sent to all.
     pub(super) fn queues(&self) -> impl Iterator<Item = &Queue> {
         self.connections().map(|(_, queue)| queue)
