@@ -1,7 +1,7 @@
 //! `tidegate serve --kubernetes`: objects of a cluster, replicas as pods.
 
-mod peers;
 mod admin;
+mod peers;
 mod webhook;
 
 use std::cell::RefCell;

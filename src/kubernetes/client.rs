@@ -38,3 +38,13 @@ pub async fn connect() -> Result<Client, ConnectError> {
     config.reset_reader_on_write = true;
     Ok(Client::try_from(config)?)
 }
+
+/// The namespace of the pod that this is (`POD_NAMESPACE`); none outside of one.
+pub fn pod_namespace() -> Option<String> {
+    std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty())
+}
+
+/// tidegate's own namespace: the pod's, outside of one the kubeconfig's.
+pub fn own_namespace(client: &Client) -> String {
+    pod_namespace().unwrap_or_else(|| client.default_namespace().to_owned())
+}

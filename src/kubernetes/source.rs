@@ -27,8 +27,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::adoption::Adoption;
+use super::client::own_namespace;
 use super::kinds::Kind;
-use super::lease::own_namespace;
 use super::observed::{Count, Hold, Observed};
 use crate::config::settings::LoggingSettings;
 use crate::config::world::cluster::ClusterWorld;

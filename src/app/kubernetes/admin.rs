@@ -6,12 +6,12 @@ use std::sync::Arc;
 use kube::Client;
 
 use crate::admin::server::{Reviewer as AdminReviewer, Verdict};
+use crate::kubernetes::client::own_namespace;
 use crate::kubernetes::review::{Answer, Reviewer};
 
 /// Has the API server say it, by a client of its own.
 pub(super) fn reviewer(client: Client) -> AdminReviewer {
-    let given = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-    let namespace = given.unwrap_or_else(|| client.default_namespace().to_owned());
+    let namespace = own_namespace(&client);
     let reviewer = Arc::new(Reviewer::new(client, namespace));
     Box::new(move |token| {
         let reviewer = Arc::clone(&reviewer);

@@ -11,6 +11,7 @@ use super::{reachable, spawn};
 use crate::admin::metrics::{Family, Kind, Value};
 use crate::autoscaler::Autoscaler;
 use crate::cli::args::ServeArgs;
+use crate::kubernetes::client::pod_namespace;
 use crate::kubernetes::peers::{PeerId, Peers, PeersConfig, PeersThread, Reports};
 
 /// Where they call if nothing is said.
@@ -33,7 +34,7 @@ impl Place {
         let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self {
             me: PeerId::new(&given("POD_NAME").unwrap_or_else(machine)),
-            pod: given("POD_NAMESPACE").zip(given("POD_UID")),
+            pod: pod_namespace().zip(given("POD_UID")),
         }
     }
 }

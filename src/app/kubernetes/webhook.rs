@@ -9,7 +9,7 @@ use super::super::carry::StartError;
 use super::super::listeners::bind_webhook;
 use super::{reachable, spawn};
 use crate::cli::args::ServeArgs;
-use crate::kubernetes::client::connect;
+use crate::kubernetes::client::{connect, own_namespace, pod_namespace};
 use crate::kubernetes::foreign::Ownership;
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::source::Scope;
@@ -40,10 +40,9 @@ pub(super) async fn start(
     leadership: &Leadership,
     ownership: &Ownership,
 ) -> Result<Option<Webhook>, StartError> {
-    let pod = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-    let reach = match (&args.cluster.webhook_url, &pod) {
+    let reach = match (&args.cluster.webhook_url, pod_namespace()) {
         (Some(url), _) => Reach::Url(url.clone()),
-        (None, Some(namespace)) => Reach::Service { namespace: namespace.clone() },
+        (None, Some(namespace)) => Reach::Service { namespace },
         (None, None) => {
             tracing::info!(
                 "no pod and no --webhook-url: objects are checked when they are taken up"
@@ -67,7 +66,7 @@ pub(super) async fn start(
     tracing::info!(address = %server.address(), "answers the API server's questions about objects");
     let client = connect().await?;
     let keeper = KeeperSettings {
-        namespace: pod.unwrap_or_else(|| client.default_namespace().to_owned()),
+        namespace: own_namespace(&client),
         reach,
         settings_namespace: scope.settings.clone(),
     };

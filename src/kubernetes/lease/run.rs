@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::client::own_namespace;
 use super::super::kinds::Kind;
 use super::LEASE;
 use super::election::{Answer, Election, Record, Request, Timing};
@@ -30,12 +31,6 @@ impl LeaseSettings {
     pub fn from_environment(client: &Client, name: &str) -> Self {
         Self { namespace: own_namespace(client), name: name.to_owned(), timing: Timing::default() }
     }
-}
-
-/// tidegate's own namespace: the pod's (`POD_NAMESPACE`), outside of one the kubeconfig's.
-pub fn own_namespace(client: &Client) -> String {
-    let given = std::env::var("POD_NAMESPACE").ok().filter(|value| !value.is_empty());
-    given.unwrap_or_else(|| client.default_namespace().to_owned())
 }
 
 /// Whether this replica leads.
