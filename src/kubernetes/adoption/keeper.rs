@@ -27,7 +27,7 @@ use super::status::{ADOPTED, Condition, SCALED, conditions, status};
 use super::{Adopted, Adoption, Gate, Served};
 use crate::config::world::cluster::{AdoptedService, Refusal, SELECTOR_KEY};
 use crate::kubernetes::controller::work::{Failure, Next, keep_working, while_leading};
-use crate::kubernetes::controller::write::{Weight, Writer};
+use crate::kubernetes::controller::write::{Weight, Writer, bounded};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::{CONTROLLER_MANAGER, SCALER_MANAGER};
 use crate::model::{ObjectName, ServiceId};
@@ -43,7 +43,6 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// How long connections are still taken after nobody is led here any more: nodes take that up within
 /// a second or two.
 const LINGER: Duration = Duration::from_secs(3);
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps adopted Services in order for good; writes only while `leading` says so.
 pub fn keep(
@@ -374,20 +373,17 @@ impl Keeper {
         uid: &str,
         slice: &OwnSlice,
     ) -> Result<(), Failure> {
-        let api = Kind::EndpointSlice.in_namespace(&self.client, &name.namespace);
-        let params = PatchParams::apply(CONTROLLER_MANAGER).force();
-        let doing = || format!("apply EndpointSlice {}", slice.name());
-        let object = slice.object(name, uid);
-        bounded(doing, api.patch(&slice.name(), &params, &Patch::Apply(&object))).await.map(drop)
+        let wanted = slice.object(name, uid);
+        self.writer.apply(Kind::EndpointSlice, &wanted, None).await.map(drop)
     }
 
     async fn delete_slice(&self, of: &ServiceId, slice: &str) -> Result<(), Failure> {
         let api = Kind::EndpointSlice.in_namespace(&self.client, &of.namespace);
         let doing = || format!("delete EndpointSlice {slice}");
-        match bounded(doing, api.delete(slice, &DeleteParams::default())).await {
-            Err(failure) if failure.code() != Some(404) => Err(failure),
-            _ => Ok(()),
-        }
+        gone_is_fine(bounded(doing, api.delete(slice, &DeleteParams::default())).await)?;
+        let name = ObjectName::new(Arc::clone(&of.namespace), slice);
+        self.writer.forget(Kind::EndpointSlice, &name);
+        Ok(())
     }
 
     /// Makes the selector of a Service lead nowhere, or what it was.
@@ -400,11 +396,7 @@ impl Keeper {
             ..PatchParams::default()
         };
         let doing = || format!("patch the selector of Service {name}");
-        let patched = bounded(doing, api.patch(&name.name, &params, &Patch::Merge(&patch))).await;
-        match patched {
-            Err(failure) if failure.code() != Some(404) => Err(failure),
-            _ => Ok(()),
-        }
+        gone_is_fine(bounded(doing, api.patch(&name.name, &params, &Patch::Merge(&patch))).await)
     }
 }
 
@@ -442,19 +434,14 @@ pub(in crate::kubernetes) async fn apply_status(
     });
     let params = PatchParams::apply(manager).force();
     let doing = || format!("apply the status of Service {name}");
-    match bounded(doing, api.patch_status(&name.name, &params, &Patch::Apply(&object))).await {
-        Err(failure) if failure.code() != Some(404) => Err(failure),
-        _ => Ok(()),
-    }
+    gone_is_fine(
+        bounded(doing, api.patch_status(&name.name, &params, &Patch::Apply(&object))).await,
+    )
 }
 
-async fn bounded<T>(
-    doing: impl Fn() -> String,
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Failure> {
-    match timeout(CALL_TIMEOUT, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Failure::Api { doing: doing(), source: Box::new(error) }),
-        Err(_elapsed) => Err(Failure::Timeout(doing())),
+fn gone_is_fine<T>(result: Result<T, Failure>) -> Result<(), Failure> {
+    match result {
+        Err(failure) if failure.code() != Some(404) => Err(failure),
+        _ => Ok(()),
     }
 }

@@ -259,7 +259,11 @@ fn value_of(object: DynamicObject) -> Value {
     Object::keep(object, |_| ()).map(|object| object.value()).unwrap_or_default()
 }
 
-async fn bounded<T>(
+/// A call with an end.
+///
+/// # Errors
+/// The API server refuses it, or does not answer in time.
+pub(in crate::kubernetes) async fn bounded<T>(
     doing: impl Fn() -> String,
     call: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Failure> {
