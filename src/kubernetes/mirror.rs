@@ -11,6 +11,7 @@ use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use parking_lot::RwLock;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::model::ObjectName;
@@ -191,6 +192,11 @@ fn is_ordinary(error: &watcher::Error) -> bool {
         _ => return false,
     };
     matches!(status.code, 410 | 429)
+}
+
+/// An object as it is written.
+pub(super) fn value(object: DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
 }
 
 /// Namespace and name; objects without a namespace have an empty one.

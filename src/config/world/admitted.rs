@@ -64,11 +64,13 @@ pub(super) type Objects = BTreeMap<ObjectKey, Arc<Admitted>>;
 
 /// The texts of a map below `metadata`.
 pub(super) fn metadata_map(object: &Value, field: &str) -> BTreeMap<String, String> {
-    let map = object.get("metadata").and_then(|metadata| metadata.get(field)?.as_object());
-    map.into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
+    texts(object.get("metadata").and_then(|metadata| metadata.get(field)))
+}
+
+/// What of a map is text.
+pub(super) fn texts(map: Option<&Value>) -> BTreeMap<String, String> {
+    let map = map.and_then(Value::as_object).into_iter().flatten();
+    map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// One label.

@@ -15,7 +15,7 @@ use super::slices::{MANAGED_BY, OwnSlice};
 use super::{Adoption, Gate, Pod, Pods, Scaled, Space, Workload};
 use crate::config::world::cluster::{AdoptedService, WorkloadObject};
 use crate::kubernetes::kinds::Kind;
-use crate::kubernetes::mirror::Mirror;
+use crate::kubernetes::mirror::{Mirror, value};
 use crate::kubernetes::source::facts::{DeploymentFacts, PodFacts, text};
 use crate::model::{ObjectName, ObjectReference, ServiceId};
 
@@ -34,10 +34,6 @@ impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("own", &self.own).finish_non_exhaustive()
     }
-}
-
-fn value(object: DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap_or_default()
 }
 
 fn follow<T: PartialEq + 'static>(

@@ -11,15 +11,14 @@ use serde_json::Value;
 use super::SERVICE;
 use super::roster::{Listed, Listing};
 use crate::kubernetes::kinds::Kind;
-use crate::kubernetes::mirror::Mirror;
+use crate::kubernetes::mirror::{Mirror, value};
 
 /// Follows the list for good; `changed` is told it whenever it changes.
 pub(super) async fn follow(client: &Client, namespace: &str, changed: impl Fn(&Listing)) {
     let api: Api<DynamicObject> = Kind::EndpointSlice.in_namespace(client, namespace);
     let config = Config::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
     let mirror: Mirror<Listing> = Mirror::default();
-    let keep =
-        |object| Some(pods(&serde_json::to_value::<DynamicObject>(object).unwrap_or_default()));
+    let keep = |object| Some(pods(&value(object)));
     let told = |_: &_| {
         let mut listing = Listing::new();
         let mut slices = mirror.all();

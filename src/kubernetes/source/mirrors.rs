@@ -16,7 +16,7 @@ use crate::config::settings::{CONFIG_MAPS, Data};
 use crate::config::world::cluster::{MappingObject, RevisionObject, RouteObject, ScalerObject};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
 use crate::kubernetes::kinds::Kind;
-use crate::kubernetes::mirror::{Mirror, name_of};
+use crate::kubernetes::mirror::{Mirror, name_of, value};
 use crate::model::ObjectName;
 
 /// Which objects matter.
@@ -40,11 +40,6 @@ pub(super) struct Mirrors {
     pub(super) deployments: Mirror<DeploymentFacts>,
     pub(super) slices: Mirror<Slice>,
     pub(super) pods: Mirror<PodFacts>,
-}
-
-/// An object as it is written.
-fn value(object: DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap_or_default()
 }
 
 impl Mirrors {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::admission::{AUTOSCALING, Annotations};
 use crate::config::text::parse_duration;
-use crate::config::world::admitted::{label, metadata_map};
+use crate::config::world::admitted::{label, metadata_map, texts};
 use crate::config::world::env::{list, text};
 use crate::config::world::own::{PREFIX, QUEUE_SETTINGS, own_settings};
 use crate::model::{ContainerConcurrency, Protocol, QueueSettings};
@@ -182,11 +182,6 @@ impl AdoptedService {
         let index = self.served.clone()?;
         self.ports.get(index).ok_or_else(|| no_port(&self.ports))
     }
-}
-
-fn texts(map: Option<&Value>) -> BTreeMap<String, String> {
-    let map = map.and_then(Value::as_object).into_iter().flatten();
-    map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn port(port: &Value) -> Option<AdoptedPort> {

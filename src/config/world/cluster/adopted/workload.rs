@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::service::{AdoptedPort, AdoptedService, Refusal, TargetPort};
+use crate::config::world::admitted::texts;
 use crate::config::world::env::{list, text};
 use crate::config::world::probes::probes;
 use crate::model::{ObjectReference, Probes};
@@ -25,8 +26,6 @@ impl WorkloadObject {
     /// Reads one; `kind` is one of group `apps`.
     pub fn read(kind: &str, object: &Value) -> Self {
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let labels = object.pointer("/spec/template/metadata/labels").and_then(Value::as_object);
-        let labels = labels.into_iter().flatten();
         let spec = object.pointer("/spec/template/spec").unwrap_or(&Value::Null);
         let part = |container: &Value| {
             let fields = ["ports", "readinessProbe", "startupProbe"]
@@ -39,9 +38,7 @@ impl WorkloadObject {
                 kind: kind.into(),
                 name: name.into(),
             },
-            labels: labels
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-                .collect(),
+            labels: texts(object.pointer("/spec/template/metadata/labels")),
             containers: list(spec, "containers").iter().map(part).collect(),
         }
     }
