@@ -171,6 +171,11 @@ impl Adoption {
         })
     }
 
+    /// Where the source is told what changes.
+    pub(super) fn tell(&self) -> Tell {
+        Arc::clone(&self.tell)
+    }
+
     /// The ports that are to be listened on, and for whom.
     pub fn ports(&self) -> watch::Receiver<Ports> {
         self.ports.subscribe()
@@ -219,11 +224,15 @@ impl Adoption {
         service.is_seen || self.seen.borrow().contains(name)
     }
 
+    /// Whether there is one of which no request was noted in the cluster yet.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.services.any(is_unseen)
+    }
+
     /// Those of which no request was noted in the cluster yet.
     pub(super) fn unseen(&self) -> Vec<ServiceId> {
         let all = self.services.all().into_iter();
-        let unseen = all.filter(|(_, service)| service.is_wanted && !service.is_seen);
-        unseen.map(|(name, _)| name).collect()
+        all.filter(|(_, service)| is_unseen(service)).map(|(name, _)| name).collect()
     }
 
     /// A request was seen: from now on it may be scaled down.
@@ -266,6 +275,10 @@ impl Adoption {
     pub(super) fn names(&self) -> BTreeSet<ServiceId> {
         self.services.all().into_iter().map(|(name, _)| name).collect()
     }
+}
+
+fn is_unseen(service: &AdoptedService) -> bool {
+    service.is_wanted && !service.is_seen
 }
 
 /// The HorizontalPodAutoscaler of a workload, the first by name where there are several.

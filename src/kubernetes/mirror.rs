@@ -70,6 +70,11 @@ impl<T: PartialEq> Mirror<T> {
         objects.iter().map(|(name, object)| (name.clone(), Arc::clone(object))).collect()
     }
 
+    /// Whether one of them is so.
+    pub fn any(&self, is_so: impl Fn(&T) -> bool) -> bool {
+        self.objects.read().values().any(|object| is_so(object))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.objects.read().len()

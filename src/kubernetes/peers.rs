@@ -160,6 +160,11 @@ impl Peers {
         self.shared.listeners.lock().push((kind, Box::new(listener)));
     }
 
+    /// Whether this one is connected to nobody.
+    pub fn is_alone(&self) -> bool {
+        self.shared.roster.lock().queues().next().is_none()
+    }
+
     /// Sends a message to all that are connected; how many were too far behind for it.
     pub fn broadcast(&self, kind: &'static str, body: &impl Serialize) -> usize {
         let Some(frame) = wire::frame(kind, body) else { return 0 };

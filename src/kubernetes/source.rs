@@ -117,9 +117,8 @@ impl ConfigSource for KubernetesSource {
         self.adoption.follow(&self.client, self.scope.namespace.as_deref(), own);
         mirrors.complete().await;
         self.adoption.complete().await;
-        let mut state =
-            State::new(mirrors, Arc::clone(&self.tell), self.observed, self.take_logging);
-        state.adoption = Rc::clone(&self.adoption);
+        let adoption = Rc::clone(&self.adoption);
+        let mut state = State::new(mirrors, adoption, self.observed, self.take_logging);
         let mut alone = self.alone;
         // A sender that is gone says no more than it did.
         let known = alone.wait_for(Option::is_some).await.map(|alone| *alone != Some(false));
@@ -183,11 +182,11 @@ struct State {
 impl State {
     fn new(
         mirrors: Rc<Mirrors>,
-        tell: Tell,
+        adoption: Rc<Adoption>,
         observed: Arc<Observed>,
         take_logging: TakeLogging,
     ) -> Self {
-        let adoption = Adoption::new(Arc::clone(&tell));
+        let tell = adoption.tell();
         Self {
             adoption,
             to_note: BTreeSet::new(),

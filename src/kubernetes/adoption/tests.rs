@@ -13,13 +13,10 @@ use super::*;
 use crate::kubernetes::controller::testing::{Call, Server};
 use crate::kubernetes::controller::work::Next;
 use crate::kubernetes::kinds::Kind;
+use crate::kubernetes::mirror::value;
 
 fn object(value: Value) -> DynamicObject {
     serde_json::from_value(value).unwrap()
-}
-
-fn value(object: DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap()
 }
 
 async fn feed<T: PartialEq>(

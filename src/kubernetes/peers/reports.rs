@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Event, Loss, PeerId, Peers};
-use crate::model::{ObjectName, RevisionId};
+use crate::model::{Nanos, ObjectName, RevisionId};
 use crate::stats::{Poked, Reading, Report, RevisionStats};
 
 /// Kind of the report of a second.
@@ -21,6 +21,9 @@ const STATS: &str = "stats";
 const POKE: &str = "poke";
 /// From one report to the next while requests wait.
 const CROWDED: Duration = Duration::from_millis(100);
+
+/// Sums of each revision at the last report.
+type Readings = BTreeMap<RevisionId, Reading>;
 
 /// The load of one second; revisions without any are left out.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -165,7 +168,7 @@ impl Reports {
     pub(super) async fn run(&self, peers: &Peers, poked: &Poked) {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last: BTreeMap<RevisionId, Reading> = BTreeMap::new();
+        let mut last = None;
         let mut number = 0;
         // Revisions with requests that wait.
         let mut crowded = BTreeSet::new();
@@ -173,8 +176,14 @@ impl Reports {
             tokio::select! {
                 _ = seconds.tick() => {
                     number += 1;
-                    let second = Second { number, revisions: self.lines(&mut last) };
-                    let behind = peers.broadcast(STATS, &second);
+                    // Nobody listens: nothing is looked at either.
+                    if peers.is_alone() {
+                        last = None;
+                        continue;
+                    }
+                    let (revisions, readings) = self.lines(last.as_ref());
+                    last = Some(readings);
+                    let behind = peers.broadcast(STATS, &Second { number, revisions });
                     if behind > 0 {
                         tracing::debug!(behind, "peers are too slow for a report");
                     }
@@ -204,17 +213,23 @@ impl Reports {
         waiting > 0
     }
 
-    /// What each revision had since the last time.
-    fn lines(&self, last: &mut BTreeMap<RevisionId, Reading>) -> Vec<Line> {
-        let mut next = BTreeMap::new();
+    /// What each revision had since the last time, and what that is counted from the next time.
+    /// Without a last time it is what it has now.
+    fn lines(&self, last: Option<&Readings>) -> (Vec<Line>, Readings) {
+        let mut next = Readings::new();
         let mut lines = Vec::new();
         for stats in (self.all)().iter().filter(|stats| stats.had_traffic() || stats.waiting() > 0)
         {
             let (id, now) = (stats.revision(), stats.clock().now());
             let reading = stats.read(now);
-            let second = crate::model::Nanos(now.0.saturating_sub(1_000_000_000));
-            let before =
-                last.get(id).copied().unwrap_or(Reading { at: second, ..Reading::default() });
+            let before = match last {
+                None => reading,
+                // It is younger than a second.
+                Some(last) => last.get(id).copied().unwrap_or_else(|| {
+                    let second = Nanos(now.0.saturating_sub(1_000_000_000));
+                    Reading { at: second, ..Reading::default() }
+                }),
+            };
             let line = Line {
                 concurrency: reading.concurrency_since(&before),
                 arrivals: reading.arrivals_since(&before) as f64,
@@ -228,7 +243,6 @@ impl Reports {
             }
             next.insert(id.clone(), reading);
         }
-        *last = next;
-        lines
+        (lines, next)
     }
 }

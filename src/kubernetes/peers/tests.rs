@@ -1,5 +1,7 @@
 //! Two sides over a pipe, with time that is the test's own.
 
+mod reports;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -404,90 +406,4 @@ fn a_listener_hears_its_own_kind_and_everybody_hears_who_is_there() {
     );
     let said: Vec<_> = std::iter::from_fn(|| outgoing.try_next()).collect();
     assert_eq!(said, [&b"stats\n{\"x\":1}"[..], b"stats\n1"]);
-}
-
-/// Reports of load, from the bytes of a message to the revisions.
-#[tokio::test(start_paused = true)]
-async fn load_is_reported_and_goes_with_its_proxy() {
-    let (clock, pokes) = (Clock::start(), Arc::new(Pokes::default()));
-    let id = RevisionId::new("ns", "a-1");
-    let stats = RevisionStats::new(id.clone(), clock, 1, Arc::clone(&pokes));
-    let (all, one) = (Arc::clone(&stats), Arc::clone(&stats));
-    let known = move |id: &RevisionId| (*id == *one.revision()).then(|| Arc::clone(&one));
-    let reports = Reports::new(Box::new(move || vec![Arc::clone(&all)]), Box::new(known));
-    let peers = Peers::new(PeerId("a_1".into()), "a");
-    reports.listen(&peers);
-    let b = PeerId("b_1".into());
-    let (sending, mut outgoing) = queue();
-    peers.change(|roster| ((), roster.joined("b", &b, &sending)));
-    let say = |kind: &[u8], text: &str| peers.received(&b, kind, text.as_bytes());
-    let line = |more: &str| format!(r#"{{"namespace": "ns", "name": "a-1", {more}}}"#);
-    let second = |number: u32, lines: &str| {
-        say(b"stats", &format!(r#"{{"number": {number}, "new": 1, "revisions": [{lines}]}}"#));
-    };
-    second(
-        7,
-        &line(r#""concurrency": 2.5, "arrivals": 10, "in_flight": 3, "waiting": 0, "new": 1"#),
-    );
-    assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((2.5, 10.0), 3));
-    assert_eq!(pokes.take(), std::slice::from_ref(&id), "load where there was none");
-    assert!(stats.take_poke());
-    say(b"poke", &line(r#""in_flight": 9, "waiting": 6"#));
-    assert_eq!((stats.waiting_everywhere(), stats.in_flight_elsewhere()), (6, 9));
-    assert_eq!(pokes.take(), std::slice::from_ref(&id));
-    // Of revisions without load nothing is said.
-    second(8, r#"{"namespace": "ns", "name": "unknown", "concurrency": 1}"#);
-    assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((0.0, 0.0), 0));
-    say(b"stats", "rubbish");
-    assert_eq!(reports.lost(), 0);
-    second(11, &line(r#""concurrency": 4, "in_flight": 4"#));
-    assert_eq!(reports.lost(), 2, "two seconds did not come");
-    assert_eq!(stats.take_elsewhere(), (4.0, 0.0));
-    // Cut off it may still have them; dead it has not.
-    peers.change(|roster| ((), roster.list(&listing("a b"))));
-    peers.change(|roster| ((), roster.over("b", &sending, Loss::CutOff)));
-    assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((4.0, 0.0), 4));
-    peers.change(|roster| ((), roster.refused("b")));
-    assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((0.0, 0.0), 0));
-
-    // What this one says.
-    stats.take_poke();
-    peers.change(|roster| ((), roster.joined("b", &b, &sending)));
-    let poked = pokes.also();
-    let reporting = reports.run(&peers, &poked);
-    let running = async {
-        sleep(Duration::from_millis(500)).await;
-        stats.arrive(0, clock.now());
-        stats.set_waiting(1);
-        stats.poke();
-        sleep(Duration::from_millis(50)).await;
-        stats.set_waiting(0);
-        sleep(Duration::from_millis(2_400)).await;
-    };
-    tokio::select! {
-        () = reporting => {}
-        () = running => {}
-    }
-    let mut said = Vec::new();
-    while let Some(frame) = outgoing.try_next() {
-        said.push(String::from_utf8(frame.to_vec()).unwrap());
-    }
-    let line = |concurrency: &str, arrivals: &str, waiting: u32| {
-        format!(
-            r#"{{"namespace":"ns","name":"a-1","concurrency":{concurrency},"arrivals":{arrivals},"in_flight":1,"waiting":{waiting}}}"#
-        )
-    };
-    let second =
-        |number: u32, line: &str| format!("stats\n{{\"number\":{number},\"revisions\":[{line}]}}");
-    assert_eq!(
-        said,
-        [
-            second(1, ""),
-            format!("poke\n{}", line("0.0", "0.0", 1)),
-            // None waits any more.
-            format!("poke\n{}", line("0.0", "0.0", 0)),
-            second(2, &line("0.5", "1.0", 0)),
-            second(3, &line("1.0", "0.0", 0)),
-        ]
-    );
 }

@@ -76,7 +76,7 @@ impl State {
 
     /// Whether one waits for its first request.
     pub(super) fn is_listening(&self) -> bool {
-        !self.adoption.unseen().is_empty()
+        self.adoption.has_unseen()
     }
 
     /// Looks which of them got one, and notes it where a restart does not lose it.

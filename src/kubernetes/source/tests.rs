@@ -12,6 +12,7 @@ use super::facts::{DeploymentFacts, PodFacts, Slice};
 use super::*;
 use crate::config::world::cluster::{RevisionObject, RouteObject};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
+use crate::kubernetes::mirror::value;
 use crate::platform::ReplicaCounts;
 
 /// The source without its watches: objects are put and removed.
@@ -25,14 +26,13 @@ fn object(value: Value) -> DynamicObject {
     serde_json::from_value(value).unwrap()
 }
 
-fn read(object: DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap()
-}
-
 impl Stage {
     fn new() -> Self {
         let (updates, received) = mpsc::channel(64);
-        let state = State::new(Rc::default(), Arc::default(), Arc::default(), Box::new(|_| {}));
+        let state = {
+            let adoption = Adoption::new(Tell::default());
+            State::new(Rc::default(), adoption, Arc::default(), Box::new(|_| {}))
+        };
         Self { state, updates, received }
     }
 
@@ -43,22 +43,22 @@ impl Stage {
         let events = stream::iter([Ok(event)]);
         match kind {
             Kind::Route => {
-                let keep = |o| Some(RouteObject::read(&read(o), ROLLOUT_ANNOTATION));
+                let keep = |o| Some(RouteObject::read(&value(o), ROLLOUT_ANNOTATION));
                 mirrors.routes.take_all(events, keep, changed).await;
             }
             Kind::Revision => {
-                let keep = |o| Some(RevisionObject::read(&read(o)));
+                let keep = |o| Some(RevisionObject::read(&value(o)));
                 mirrors.revisions.take_all(events, keep, changed).await;
             }
             Kind::Deployment => {
-                let keep = |o| Some(DeploymentFacts::read(&read(o)));
+                let keep = |o| Some(DeploymentFacts::read(&value(o)));
                 mirrors.deployments.take_all(events, keep, changed).await;
             }
             Kind::EndpointSlice => {
-                mirrors.slices.take_all(events, |o| Slice::read(&read(o)), changed).await;
+                mirrors.slices.take_all(events, |o| Slice::read(&value(o)), changed).await;
             }
             Kind::Pod => {
-                mirrors.pods.take_all(events, |o| PodFacts::read(&read(o)), changed).await;
+                mirrors.pods.take_all(events, |o| PodFacts::read(&value(o)), changed).await;
             }
             other => panic!("{other:?} is not fed"),
         }
