@@ -171,6 +171,7 @@ impl Tables {
             workers: 2,
             process: Arc::new(ProcessQueue::new(QueueLimits::default())),
             replans: Arc::default(),
+            shares: None,
         };
         Self { registry: Registry::default(), setting, clock: Clock::start() }
     }

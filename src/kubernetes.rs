@@ -45,6 +45,7 @@ pub mod observed;
 pub mod peers;
 pub mod review;
 pub mod scale;
+pub mod slots;
 pub mod source;
 pub mod webhook;
 pub mod work;

@@ -10,12 +10,14 @@
 
 mod cold;
 mod eject;
+mod elsewhere;
 mod endpoint;
 mod meter;
 mod permit;
 mod picker;
 mod queue;
 mod scale;
+mod shares;
 mod slots;
 mod state;
 #[cfg(test)]
@@ -31,5 +33,6 @@ pub use permit::{Admission, Permit, Ticket};
 pub use picker::pick;
 pub use queue::{ProcessQueue, QueueLimits};
 pub use scale::Plan;
+pub use shares::{SlotsOfEndpoint, SlotsView};
 pub use state::{Revision, Setting};
 pub use view::EndpointView;

@@ -66,6 +66,7 @@ impl Stage {
             workers: 1,
             process: Arc::new(ProcessQueue::new(QueueLimits::default())),
             replans: Arc::default(),
+            shares: None,
         };
         let pokes: Arc<Pokes> = Arc::default();
         let stats = RevisionStats::new(name("a"), clock, 1, pokes);

@@ -35,6 +35,7 @@ fn make(spec: &Arc<RevisionSpec>) -> Arc<Revision> {
         workers: 1,
         process: Arc::new(ProcessQueue::new(QueueLimits::default())),
         replans: Arc::default(),
+        shares: None,
     };
     let pokes = Arc::new(Pokes::default());
     let stats = RevisionStats::new(spec.id.clone(), Clock::start(), 1, pokes);

@@ -97,6 +97,7 @@ fn make(spec: &Arc<RevisionSpec>) -> Arc<Revision> {
         workers: 1,
         process: Arc::new(ProcessQueue::new(QueueLimits::default())),
         replans: Arc::default(),
+        shares: None,
     };
     let stats = RevisionStats::new(spec.id.clone(), Clock::start(), 1, Arc::default());
     Revision::new(Arc::clone(spec), stats, &setting, 7)

@@ -43,6 +43,7 @@ pub(crate) fn revision(
         workers: WORKERS,
         process: Arc::new(ProcessQueue::new(QueueLimits::default())),
         replans: Arc::default(),
+        shares: None,
     };
     let stats = RevisionStats::new(name(title), clock, WORKERS, Arc::default());
     let revision = Revision::new(Arc::new(spec), stats, &setting, 7);

@@ -109,6 +109,8 @@ pub(super) struct Home<F, T> {
     pub(super) ports: Option<watch::Receiver<Ports>>,
     /// Bounds of waiting requests.
     pub(super) queue: QueueLimits,
+    /// Told of revisions whose slots are to be looked at, where other proxies share them.
+    pub(super) shares: Option<Arc<Pokes>>,
     /// Who decides.
     pub(super) scaling: Scaling,
     /// Keeps the state, if anything does.
@@ -214,7 +216,7 @@ where
     let workers = Rc::new(start_workers(listen.worker_count(), &shared, doors, seed)?);
     let parts = ControlParts {
         shared: Arc::clone(&shared),
-        setting: setting(listen, home.queue),
+        setting: setting(listen, home.queue, home.shares),
         pokes,
         target: home.target,
         seed,
@@ -276,11 +278,12 @@ where
     Ok(admin)
 }
 
-fn setting(listen: &ListenArgs, queue: QueueLimits) -> Setting {
+fn setting(listen: &ListenArgs, queue: QueueLimits, shares: Option<Arc<Pokes>>) -> Setting {
     Setting {
         workers: listen.worker_count(),
         process: Arc::new(ProcessQueue::new(queue)),
         replans: Arc::default(),
+        shares,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod peers;
+mod slots;
 mod webhook;
 
 use std::cell::RefCell;
@@ -68,6 +69,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let webhook = webhook::start(args, &scope, &leadership, &ownership).await?;
     let client = connect().await?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
+    let hints = Arc::clone(&lease.hints);
     let electing = tokio::task::spawn_local(elected(client, lease, leading, draining));
     let speaking = Rc::new(RefCell::new(None));
     let spoken = Rc::clone(&speaking);
@@ -81,13 +83,15 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         ports: Some(adopted.ports()),
         reviewer: Some(admin::reviewer(connect().await?)),
         queue: QueueLimits::default(),
+        shares: others.as_ref().map(Others::shares),
         scaling: Scaling::Decided(ProcessLimits::default()),
         memory: None,
         families: others.as_ref().map(Others::families),
         restored: BTreeMap::new(),
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
-            *spoken.borrow_mut() = others.and_then(|others| others.start(live, autoscaler));
+            *spoken.borrow_mut() =
+                others.and_then(|others| others.start(live, autoscaler, leadership, hints));
             explained.explain(why(Arc::clone(autoscaler)));
             source.hearing(heard(Arc::clone(live)))
         },

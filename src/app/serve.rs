@@ -43,6 +43,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         certificates: None,
         ports: None,
         queue: QueueLimits::default(),
+        shares: None,
         scaling: Scaling::Decided(ProcessLimits { max_replicas: Some(args.max_replicas) }),
         memory: source.memory(),
         families: None,

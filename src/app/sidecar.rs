@@ -50,6 +50,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
         certificates: None,
         ports: None,
         queue: QueueLimits { revision: depth, process: depth },
+        shares: None,
         scaling: Scaling::Stated(Statement { revision: revision.clone(), desired: 1 }),
         memory: None,
         families: None,

@@ -19,7 +19,7 @@ mod run;
 mod simulation;
 
 pub use election::{Answer, Election, Record, Request, Timing};
-pub use run::{Leadership, Leading, LeaseSettings, elect};
+pub use run::{Hints, Leadership, Leading, LeaseSettings, elect};
 
 /// Name of the Lease.
 pub const LEASE: &str = "tidegate";

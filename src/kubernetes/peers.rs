@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use reports::{AllStats, OneStats, Reports};
+pub use reports::{AllStats, Loads, LoadsElsewhere, OneStats, Reports, Sources};
 use roster::{Roster, Told};
 pub use run::{PeersConfig, PeersThread};
 pub use tls::PeerKeys;
@@ -49,6 +49,11 @@ impl PeerId {
     /// A new life of the proxy of this name.
     pub fn new(name: &str) -> Self {
         Self(format!("{name}_{:08x}", fastrand::u32(..)).into())
+    }
+
+    /// The name of its pod.
+    pub fn pod(&self) -> &str {
+        self.0.rsplit_once('_').map_or(&*self.0, |(pod, _)| pod)
     }
 }
 
@@ -98,6 +103,8 @@ pub struct Members {
     pub cut_off: BTreeSet<PeerId>,
     /// Names of pods that serve and were never heard of.
     pub unheard: BTreeSet<Arc<str>>,
+    /// Names of pods in which nothing runs.
+    pub gone: BTreeSet<Arc<str>>,
 }
 
 impl Members {
@@ -170,6 +177,18 @@ impl Peers {
         let Some(frame) = wire::frame(kind, body) else { return 0 };
         let roster = self.shared.roster.lock();
         roster.queues().filter(|queue| !queue.push(frame.clone())).count()
+    }
+
+    /// Sends a message to one, if it is connected. Whoever is too far behind for it is cut off:
+    /// nothing is left out on a connection.
+    pub fn send(&self, to: &PeerId, kind: &'static str, body: &impl Serialize) {
+        let roster = self.shared.roster.lock();
+        let Some(queue) = roster.queue(to) else { return };
+        let is_sent = wire::frame(kind, body).is_some_and(|frame| queue.push(frame));
+        if !is_sent {
+            tracing::warn!(peer = %to, kind, "another proxy is too far behind: its connection is cut");
+            queue.cut();
+        }
     }
 
     /// Changes the roster and tells what came of it. Only on the peers' thread: that keeps the

@@ -39,12 +39,14 @@ impl Revision {
         let mut alive: Vec<usize> = (0..entries.len())
             .filter(|i| matches!(entries[*i].phase, Phase::Ready | Phase::Victim { .. }))
             .collect();
-        // Those with most to do are spared; among equals the older victim goes first.
-        alive.sort_by_key(|i| {
+        // Those with most to do are spared; among equals the older victim goes first, and by name, so
+        // that several proxies choose the same ones.
+        let order = |i: &usize| {
             let entry = &entries[*i];
             let victim = matches!(entry.phase, Phase::Victim { .. });
-            (std::cmp::Reverse(entry.load()), victim, entry.endpoint.key())
-        });
+            (std::cmp::Reverse(entry.load_of_all()), victim, entry.endpoint.id())
+        };
+        alive.sort_by(|a, b| order(a).cmp(&order(b)));
         let total = u32::try_from(alive.len()).unwrap_or(u32::MAX).saturating_add(starting);
         let excess = total.saturating_sub(desired).saturating_sub(starting);
         let keep = alive.len() - (excess as usize).min(alive.len());
@@ -68,7 +70,7 @@ impl Revision {
             let over = now.since(since) >= timeout;
             #[cfg(planted)]
             let over = over || super::planted::is(super::planted::Bug::BusyStopped);
-            if since < now && (entry.load() == 0 || over) {
+            if since < now && (entry.load_of_all() == 0 || over) {
                 entry.phase = Phase::Condemned { since: now };
             } else {
                 working += 1;

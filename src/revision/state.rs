@@ -1,5 +1,6 @@
 //! The owner of slots and queue.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     /// Set aside until then; the duration of the present ejection.
     pub(super) ejected: Option<(Nanos, Duration)>,
     pub(super) probing: bool,
+    /// Requests that other proxies have on it, as they told last.
+    pub(super) elsewhere: u32,
 }
 
 impl Entry {
@@ -48,12 +51,19 @@ impl Entry {
     pub(super) fn load(&self) -> u32 {
         self.held + self.endpoint.free_load()
     }
+
+    /// With those of other proxies.
+    pub(super) fn load_of_all(&self) -> u32 {
+        self.load().saturating_add(self.elsewhere)
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) entries: Vec<Entry>,
     pub(super) waiters: Waiters,
+    /// What other proxies have on each endpoint.
+    pub(super) elsewhere: BTreeMap<Arc<str>, Vec<(EndpointId, u32)>>,
     removed: bool,
     pub(super) rng: Option<fastrand::Rng>,
 }
@@ -79,6 +89,9 @@ pub struct Setting {
     pub process: Arc<ProcessQueue>,
     /// Told of revisions whose victims became empty.
     pub replans: Arc<Pokes>,
+    /// Told of revisions whose slots are to be looked at, where they are shared with other proxies;
+    /// then a revision has none of an endpoint until it is given some.
+    pub shares: Option<Arc<Pokes>>,
 }
 
 /// Live state of one revision.
@@ -98,6 +111,9 @@ pub struct Revision {
     pub(super) cold_start_ns: [AtomicU64; 2],
     replans: Arc<Pokes>,
     replan_asked: AtomicBool,
+    /// Only of a revision with a limit.
+    pub(super) shares: Option<Arc<Pokes>>,
+    pub(super) shares_told: AtomicBool,
     pub(super) ejections: AtomicU32,
 }
 
@@ -127,6 +143,8 @@ impl Revision {
             cold_start_ns: Default::default(),
             replans: Arc::clone(&setting.replans),
             replan_asked: AtomicBool::new(false),
+            shares: setting.shares.clone().filter(|_| fixed_limit.is_some()),
+            shares_told: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
         })
     }
@@ -186,6 +204,7 @@ impl Revision {
         let joined = state.waiters.join(&self.process);
         self.stats.set_waiting(state.waiters.len());
         drop(state);
+        self.tell_of_slots();
         match joined {
             Ok((number, outcome)) => {
                 #[cfg(planted)]
@@ -221,6 +240,7 @@ impl Revision {
             meter.answered(now);
         }
         let empty = entry.held == 0;
+        let left_over = self.is_left_over(entry);
         match entry.phase {
             Phase::Draining { .. } if empty && entry.load() == 0 => {
                 state.entries.swap_remove(index);
@@ -236,6 +256,9 @@ impl Revision {
             return;
         }
         self.dispatch(state, now);
+        if left_over {
+            self.tell_of_slots();
+        }
     }
 
     /// A request without a slot ended on an endpoint that is to go.
@@ -253,7 +276,7 @@ impl Revision {
     }
 
     /// A victim is empty: the count to state has changed.
-    fn ask_replan(&self) {
+    pub(super) fn ask_replan(&self) {
         if !self.replan_asked.swap(true, Ordering::AcqRel) {
             self.replans.push(self.id().clone());
         }
@@ -354,6 +377,7 @@ impl Revision {
                 .any(|e| e.endpoint.id() == id && e.endpoint.address() == *address);
             if !known {
                 let limit = match self.fixed_limit {
+                    Some(_) if self.shares.is_some() => Limit::Fixed(0),
                     Some(limit) => Limit::Fixed(limit),
                     None if cold => Limit::Metered(Meter::new(target)),
                     None => Limit::Open,
@@ -365,11 +389,14 @@ impl Revision {
                     limit,
                     ejected: None,
                     probing: false,
+                    elsewhere: 0,
                 });
             }
         }
+        state.count_elsewhere();
         self.publish(&state.entries);
         self.dispatch(state, now);
+        self.tell_of_slots();
     }
 
     /// Publishes the endpoints that take requests without asking.

@@ -5,6 +5,7 @@ mod endpoints;
 mod metered;
 mod model;
 mod queue;
+mod shares;
 mod victims;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,11 +55,19 @@ impl Room {
     }
 
     fn with(spec: RevisionSpec, process: Arc<ProcessQueue>) -> Self {
+        Self::sharing(spec, process, None)
+    }
+
+    fn sharing(spec: RevisionSpec, process: Arc<ProcessQueue>, shares: Option<Arc<Pokes>>) -> Self {
         let clock = Clock::start();
         let pokes = Arc::new(Pokes::default());
         let replans = Arc::new(Pokes::default());
-        let setting =
-            Setting { workers: 2, process: Arc::clone(&process), replans: Arc::clone(&replans) };
+        let setting = Setting {
+            workers: 2,
+            process: Arc::clone(&process),
+            replans: Arc::clone(&replans),
+            shares,
+        };
         let stats = RevisionStats::new(spec.id.clone(), clock, 2, Arc::clone(&pokes));
         let revision = Revision::new(Arc::new(spec), stats, &setting, 7);
         Self { revision, process, pokes, replans, clock }

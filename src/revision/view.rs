@@ -3,7 +3,6 @@
 use crate::model::EndpointId;
 
 use super::Revision;
-use super::meter::Limit;
 use super::state::{Phase, all_aside};
 
 /// An endpoint as shown to people.
@@ -48,7 +47,8 @@ impl Revision {
         let state = self.state.lock();
         let all_aside = all_aside(&state.entries);
         for entry in &state.entries {
-            if let Limit::Fixed(limit) = entry.limit
+            // Of its own it may have fewer than are in use.
+            if let Some(limit) = self.limit()
                 && entry.held > limit
             {
                 return Err(format!(

@@ -57,6 +57,7 @@ impl Stage {
             workers: 1,
             process: Arc::new(ProcessQueue::new(limits)),
             replans: Arc::default(),
+            shares: None,
         };
         let clock = Clock::start();
         let stats = RevisionStats::new(spec.id.clone(), clock, 1, Arc::new(Pokes::default()));

@@ -90,6 +90,7 @@ impl Life {
             workers: weather.workers,
             process: Arc::clone(&process),
             replans: Arc::default(),
+            shares: None,
         };
         let parts = ControlParts {
             shared: Arc::clone(&shared),

@@ -7,12 +7,16 @@ use super::super::carry::StartError;
 use super::super::control::Live;
 use super::super::listeners::bind_peers;
 use super::super::views::MoreFamilies;
+use super::slots::SharedRevisions;
 use super::{reachable, spawn};
 use crate::admin::metrics::{Family, Kind, Value};
 use crate::autoscaler::Autoscaler;
 use crate::cli::args::ServeArgs;
 use crate::kubernetes::client::pod_namespace;
-use crate::kubernetes::peers::{PeerId, Peers, PeersConfig, PeersThread, Reports};
+use crate::kubernetes::lease::{Hints, Leadership};
+use crate::kubernetes::peers::{PeerId, Peers, PeersConfig, PeersThread, Reports, Sources};
+use crate::kubernetes::slots::Slots;
+use crate::stats::Pokes;
 
 /// Where they call if nothing is said.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8445);
@@ -47,6 +51,8 @@ pub(super) struct Others {
     uid: String,
     /// Reports that were lost, once there is somebody who counts them.
     reports: Arc<OnceLock<Arc<Reports>>>,
+    /// Revisions whose slots are to be looked at.
+    shares: Arc<Pokes>,
 }
 
 impl Others {
@@ -58,7 +64,19 @@ impl Others {
         };
         let listener = bind_peers(reachable(args.cluster.peers.unwrap_or(ADDRESS)))?;
         let peers = Peers::new(place.me.clone(), &uid);
-        Ok(Some(Self { peers, listener, namespace, uid, reports: Arc::default() }))
+        Ok(Some(Self {
+            peers,
+            listener,
+            namespace,
+            uid,
+            reports: Arc::default(),
+            shares: Arc::default(),
+        }))
+    }
+
+    /// Told of revisions whose slots are to be looked at.
+    pub(super) fn shares(&self) -> Arc<Pokes> {
+        Arc::clone(&self.shares)
     }
 
     /// Speaks with them: every proxy decides from the load of all. None if that cannot be started;
@@ -67,13 +85,11 @@ impl Others {
         self,
         live: &Arc<Live>,
         autoscaler: &Arc<Autoscaler>,
+        leadership: Leadership,
+        hints: Arc<Hints>,
     ) -> Option<PeersThread> {
         autoscaler.set_incomplete(true);
-        let (all, one) = (Arc::clone(live), Arc::clone(live));
-        let reports = Reports::new(
-            Box::new(move || all.revisions().iter().map(|r| Arc::clone(r.stats())).collect()),
-            Box::new(move |id| one.revision(id).map(|r| Arc::clone(r.stats()))),
-        );
+        let reports = Reports::new(sources(live));
         reports.listen(&self.peers);
         drop(self.reports.set(Arc::clone(&reports)));
         let (mut members, autoscaler) = (self.peers.members(), Arc::clone(autoscaler));
@@ -87,16 +103,39 @@ impl Others {
                 }
             }
         }));
+        let slots = Slots {
+            local: Box::new(SharedRevisions::new(live)),
+            pokes: self.shares,
+            leadership,
+            hints,
+        };
+        let slots = slots.sit_down(&self.peers);
         let config = PeersConfig {
             listener: self.listener,
             namespace: self.namespace,
             uid: self.uid,
             reports,
             poked,
+            slots,
         };
         PeersThread::start(self.peers, config)
             .inspect_err(|error| tracing::error!(%error, "other proxies cannot be spoken with"))
             .ok()
+    }
+}
+
+/// What is told to the others, and what they tell.
+fn sources(live: &Arc<Live>) -> Sources {
+    let [all, one, here, elsewhere] = [(); 4].map(|()| Arc::clone(live));
+    Sources {
+        all: Box::new(move || all.revisions().iter().map(|r| Arc::clone(r.stats())).collect()),
+        one: Box::new(move |id| one.revision(id).map(|r| Arc::clone(r.stats()))),
+        loads: Box::new(move |id| here.revision(id).map_or_else(Vec::new, |r| r.loads())),
+        elsewhere: Box::new(move |id, proxy, loads| {
+            if let Some(revision) = elsewhere.revision(id) {
+                revision.set_loads_elsewhere(proxy, loads);
+            }
+        }),
     }
 }
 

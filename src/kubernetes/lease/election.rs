@@ -1,6 +1,7 @@
 //! The rule by which a Lease is taken, kept and left: what to ask of the API server next, and
 //! until when one leads by what it answered.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -96,11 +97,24 @@ pub struct Election {
     /// Conflicts in this attempt.
     conflicts: u32,
     until: Option<Instant>,
+    /// The smallest number of transitions to write.
+    least: u32,
+    /// Identities whose processes are gone.
+    ended: BTreeSet<String>,
+}
+
+/// Identities that are remembered as gone.
+const ENDED: usize = 64;
+
+/// The name before the last `_` of an identity: what runs there runs once.
+fn place(identity: &str) -> Option<&str> {
+    identity.rsplit_once('_').map(|(place, _)| place)
 }
 
 impl Election {
     /// A replica that knows nothing yet. No two may have the same identity, one after the other
-    /// included.
+    /// included. In identities with a `_` what comes before the last one is a place where only one
+    /// process runs at a time: whoever is there now takes over from the one before it at once.
     pub const fn new(identity: String, timing: Timing) -> Self {
         Self {
             identity,
@@ -110,6 +124,8 @@ impl Election {
             is_fresh: false,
             conflicts: 0,
             until: None,
+            least: 0,
+            ended: BTreeSet::new(),
         }
     }
 
@@ -121,6 +137,30 @@ impl Election {
     /// Whether it leads.
     pub fn is_leading(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
+    }
+
+    /// How often the Lease had changed hands when it became this one's; none = it is not its own.
+    pub fn number(&self) -> Option<u32> {
+        match &self.known {
+            Known::Lease { record, .. } if record.holder == self.identity => {
+                Some(record.transitions)
+            }
+            _ => None,
+        }
+    }
+
+    /// Somebody has seen this number of transitions already, although the Lease does not say so: it
+    /// was deleted and made anew. What is written from now on exceeds it.
+    pub fn exceed(&mut self, number: u32) {
+        self.least = self.least.max(number.saturating_add(1));
+    }
+
+    /// The process of this identity is gone: its Lease may be taken.
+    pub fn ended(&mut self, identity: &str) {
+        if self.ended.len() >= ENDED {
+            self.ended.pop_first();
+        }
+        self.ended.insert(identity.to_owned());
     }
 
     /// Who holds the Lease as far as is known.
@@ -143,13 +183,16 @@ impl Election {
             // It was deleted: whoever held it may still lead.
             Known::Missing => match &self.seen {
                 Some((record, _)) if !self.is_free(record, now) => None,
-                _ => Some(self.take(None, 0)),
+                seen => {
+                    let number = seen.as_ref().map_or(0, |(r, _)| r.transitions.saturating_add(1));
+                    Some(self.take(None, number))
+                }
             },
             Known::Lease { record, version } if record.holder == self.identity => {
                 (!self.is_fresh).then(|| self.renew(version, record))
             }
             Known::Lease { record, version } if self.is_free(record, now) => {
-                Some(self.take(Some(version.clone()), record.transitions.wrapping_add(1)))
+                Some(self.take(Some(version.clone()), record.transitions.saturating_add(1)))
             }
             Known::Lease { .. } => (!self.is_fresh).then_some(Request::Read),
         }
@@ -205,7 +248,8 @@ impl Election {
     }
 
     fn renew(&self, version: &str, record: &Record) -> Request {
-        let record = Record { duration: self.timing.duration, ..record.clone() };
+        let transitions = record.transitions.max(self.least);
+        let record = Record { duration: self.timing.duration, transitions, ..record.clone() };
         Request::Write { version: Some(version.to_owned()), record, is_taken: false }
     }
 
@@ -214,7 +258,7 @@ impl Election {
             holder: self.identity.clone(),
             duration: self.timing.duration,
             times: String::new(),
-            transitions,
+            transitions: transitions.max(self.least),
         };
         Request::Write { version, record, is_taken: true }
     }
@@ -225,6 +269,8 @@ impl Election {
         let duration = record.duration.min(DURATION_MAX).max(self.timing.duration);
         record.holder.is_empty()
             || record.holder == self.identity
+            || self.ended.contains(&record.holder)
+            || place(&self.identity).is_some_and(|here| place(&record.holder) == Some(here))
             || (seen == record && now >= *since + duration)
     }
 }
@@ -376,6 +422,38 @@ mod tests {
             (7, &[Answer::Missing], "read, wait", None),
             (8, &[lease("me", "8", "2")], "create, wait", Some(13)),
         ]);
+    }
+
+    #[test]
+    fn who_is_known_to_be_gone_is_not_waited_for() {
+        let now = Instant::now();
+        let asked = |election: &mut Election, holder: &str| {
+            election.begin();
+            election.answered(&Request::Read, lease(holder, "0", "1"), now, now);
+            shown(election.next(now).as_ref())
+        };
+        let mut election = Election::new("pod-a_2".to_owned(), TIMING);
+        assert_eq!(asked(&mut election, "pod-b_1"), "wait");
+        assert_eq!(asked(&mut election, "pod-a_1"), "take 1 pod-a_2 4", "its own former life");
+        election.ended("pod-b_1");
+        assert_eq!(asked(&mut election, "pod-b_1"), "take 1 pod-a_2 4");
+        assert_eq!(asked(&mut election, "pod-b_2"), "wait", "another life of it");
+    }
+
+    #[test]
+    fn numbers_grow_also_where_the_lease_was_made_anew() {
+        let now = Instant::now();
+        let mut election = Election::new("me".to_owned(), TIMING);
+        let write = Request::Write { version: None, record: record("me", ""), is_taken: true };
+        election.answered(&write, lease("me", "1", "2"), now, now);
+        assert_eq!(election.number(), Some(3));
+        election.exceed(7);
+        election.begin();
+        assert_eq!(shown(election.next(now).as_ref()), "renew 2 me 8");
+        election.begin();
+        election.answered(&Request::Read, Answer::Missing, now, now);
+        let Some(Request::Write { record, .. }) = election.next(now) else { panic!("no write") };
+        assert_eq!((record.transitions, election.number()), (8, None));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! An election with the API server and the clock.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,16 +22,51 @@ use super::election::{Answer, Election, Record, Request, Timing};
 pub struct LeaseSettings {
     /// Namespace of the Lease: tidegate's own.
     pub namespace: String,
-    /// Who this is; made unique by itself.
-    pub name: String,
+    /// Who this is: the name of the place, `_`, and what is new in each life.
+    pub identity: String,
     /// The spans.
     pub timing: Timing,
+    /// What others find out.
+    pub hints: Arc<Hints>,
 }
 
 impl LeaseSettings {
     /// In tidegate's own namespace.
-    pub fn from_environment(client: &Client, name: &str) -> Self {
-        Self { namespace: own_namespace(client), name: name.to_owned(), timing: Timing::default() }
+    pub fn from_environment(client: &Client, identity: &str) -> Self {
+        Self {
+            namespace: own_namespace(client),
+            identity: identity.to_owned(),
+            timing: Timing::default(),
+            hints: Arc::default(),
+        }
+    }
+}
+
+/// What is known about the Lease by other ways than the API server; taken in by the next attempt.
+#[derive(Debug, Default)]
+pub struct Hints {
+    ended: Mutex<Vec<String>>,
+    beyond: Mutex<Option<u32>>,
+}
+
+impl Hints {
+    /// The process of this identity is gone.
+    pub fn ended(&self, identity: &str) {
+        self.ended.lock().push(identity.to_owned());
+    }
+
+    /// The number of the Lease must exceed this.
+    pub fn exceed(&self, number: u32) {
+        let mut beyond = self.beyond.lock();
+        *beyond = (*beyond).max(Some(number));
+    }
+
+    fn give(&self, election: &mut Election) {
+        self.ended.lock().drain(..).for_each(|identity| election.ended(&identity));
+        let beyond = self.beyond.lock().take();
+        if let Some(number) = beyond {
+            election.exceed(number);
+        }
     }
 }
 
@@ -38,6 +75,7 @@ impl LeaseSettings {
 pub struct Leadership {
     until: watch::Receiver<Option<Instant>>,
     leading: watch::Receiver<bool>,
+    number: watch::Receiver<Option<u32>>,
 }
 
 impl Leadership {
@@ -51,11 +89,21 @@ impl Leadership {
         self.leading.clone()
     }
 
+    /// The number of the Lease while it is this replica's, as far as is known: it grows whenever the
+    /// Lease goes from one to another.
+    pub fn number(&self) -> watch::Receiver<Option<u32>> {
+        self.number.clone()
+    }
+
     /// One that leads for good: where there is nobody else.
     pub fn alone() -> Self {
         let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
         // What a receiver holds stays when its sender is gone.
-        Self { until: watch::channel(Some(far)).1, leading: watch::channel(true).1 }
+        Self {
+            until: watch::channel(Some(far)).1,
+            leading: watch::channel(true).1,
+            number: watch::channel(Some(0)).1,
+        }
     }
 }
 
@@ -64,13 +112,16 @@ impl Leadership {
 pub struct Leading {
     until: watch::Sender<Option<Instant>>,
     leading: watch::Sender<bool>,
+    number: watch::Sender<Option<u32>>,
 }
 
 /// A leadership that nobody has yet, and the part that [`Leading::run`] plays in it.
 pub fn elect() -> (Leading, Leadership) {
     let (until, until_seen) = watch::channel(None);
     let (leading, leading_seen) = watch::channel(false);
-    (Leading { until, leading }, Leadership { until: until_seen, leading: leading_seen })
+    let (number, number_seen) = watch::channel(None);
+    let leadership = Leadership { until: until_seen, leading: leading_seen, number: number_seen };
+    (Leading { until, leading, number }, leadership)
 }
 
 impl Leading {
@@ -82,12 +133,12 @@ impl Leading {
         settings: &LeaseSettings,
         stopped: impl Future<Output = ()>,
     ) {
-        let name = format!("{}_{:08x}", settings.name, fastrand::u32(..));
-        let mut election = Election::new(name, settings.timing);
+        let mut election = Election::new(settings.identity.clone(), settings.timing);
         let mut store = Store::new(client, settings);
         let taking_part = async {
             loop {
                 let begun = Instant::now();
+                settings.hints.give(&mut election);
                 self.attempt(&mut election, &mut store).await;
                 // Not all at the same moment.
                 let jitter = settings.timing.retry.mul_f64(fastrand::f64() * 0.2);
@@ -102,6 +153,7 @@ impl Leading {
         }
         self.until.send_replace(None);
         self.leading.send_replace(false);
+        self.number.send_replace(None);
         // A renewal under way may have changed its version: then once more.
         for _ in 0..2 {
             let Some(request) = election.give_up() else { break };
@@ -123,6 +175,8 @@ impl Leading {
             election.answered(&request, answer, sent, Instant::now());
             let until = election.until();
             self.until.send_if_modified(|former| std::mem::replace(former, until) != until);
+            let number = until.and_then(|_| election.number());
+            self.number.send_if_modified(|former| std::mem::replace(former, number) != number);
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Event, Loss, PeerId, Peers};
-use crate::model::{Nanos, ObjectName, RevisionId};
+use crate::model::{EndpointId, Nanos, ObjectName, RevisionId};
 use crate::stats::{Poked, Reading, Report, RevisionStats};
 
 /// Kind of the report of a second.
@@ -47,6 +47,9 @@ struct Line {
     in_flight: u64,
     #[serde(default)]
     waiting: u32,
+    /// Endpoints with requests, and how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    on: Vec<(String, u32)>,
 }
 
 impl Line {
@@ -64,10 +67,32 @@ pub type AllStats = Box<dyn Fn() -> Vec<Arc<RevisionStats>> + Send + Sync>;
 /// One of them.
 pub type OneStats = Box<dyn Fn(&RevisionId) -> Option<Arc<RevisionStats>> + Send + Sync>;
 
+/// Endpoints of a revision that have requests of this proxy.
+pub type Loads = Box<dyn Fn(&RevisionId) -> Vec<(EndpointId, u32)> + Send + Sync>;
+/// Takes in which endpoints of a revision have requests of another proxy.
+pub type LoadsElsewhere = Box<dyn Fn(&RevisionId, &Arc<str>, Vec<(EndpointId, u32)>) + Send + Sync>;
+
+/// Where load is read and told.
+pub struct Sources {
+    /// All revisions.
+    pub all: AllStats,
+    /// One of them.
+    pub one: OneStats,
+    /// What it has on each endpoint.
+    pub loads: Loads,
+    /// What others have there.
+    pub elsewhere: LoadsElsewhere,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
 /// What this proxy hears and says of load.
 pub struct Reports {
-    all: AllStats,
-    one: OneStats,
+    sources: Sources,
     heard: Mutex<BTreeMap<PeerId, Heard>>,
     lost: AtomicU64,
 }
@@ -88,8 +113,8 @@ impl fmt::Debug for Reports {
 
 impl Reports {
     /// Reports on these revisions.
-    pub fn new(all: AllStats, one: OneStats) -> Arc<Self> {
-        Arc::new(Self { all, one, heard: Mutex::default(), lost: AtomicU64::new(0) })
+    pub fn new(sources: Sources) -> Arc<Self> {
+        Arc::new(Self { sources, heard: Mutex::default(), lost: AtomicU64::new(0) })
     }
 
     /// Reports that others sent, or had to send, and that did not come.
@@ -132,16 +157,19 @@ impl Reports {
         for line in &second.revisions {
             let id = line.id();
             // One that this proxy does not know yet it will know in a moment.
-            let Some(stats) = (self.one)(&id) else { continue };
+            let Some(stats) = (self.sources.one)(&id) else { continue };
             let load = (line.concurrency, line.arrivals);
             let (in_flight, waiting) = (line.in_flight, line.waiting);
             stats.report_elsewhere(&peer.0, Report { second: Some(load), in_flight, waiting });
+            let on = line.on.iter().map(|(id, load)| (EndpointId::new(id.as_str()), *load));
+            (self.sources.elsewhere)(&id, &peer.0, on.collect());
             now.insert(id);
         }
         for id in heard.revisions.difference(&now) {
-            if let Some(stats) = (self.one)(id) {
+            if let Some(stats) = (self.sources.one)(id) {
                 let none = Report { second: Some((0.0, 0.0)), ..Report::default() };
                 stats.report_elsewhere(&peer.0, none);
+                (self.sources.elsewhere)(id, &peer.0, Vec::new());
             }
         }
         heard.revisions = now;
@@ -149,7 +177,7 @@ impl Reports {
 
     fn poked(&self, peer: &PeerId, line: &Line) {
         let id = line.id();
-        let Some(stats) = (self.one)(&id) else { return };
+        let Some(stats) = (self.sources.one)(&id) else { return };
         let (in_flight, waiting) = (line.in_flight, line.waiting);
         stats.report_elsewhere(&peer.0, Report { second: None, in_flight, waiting });
         self.heard.lock().entry(peer.clone()).or_default().revisions.insert(id);
@@ -158,8 +186,9 @@ impl Reports {
     fn gone(&self, peer: &PeerId) {
         let Some(heard) = self.heard.lock().remove(peer) else { return };
         for id in &heard.revisions {
-            if let Some(stats) = (self.one)(id) {
+            if let Some(stats) = (self.sources.one)(id) {
                 stats.forget_elsewhere(&peer.0);
+                (self.sources.elsewhere)(id, &peer.0, Vec::new());
             }
         }
     }
@@ -204,7 +233,7 @@ impl Reports {
 
     /// Says how many wait of a revision; whether any does.
     fn say_waiting(&self, peers: &Peers, id: &RevisionId) -> bool {
-        let Some(stats) = (self.one)(id) else { return false };
+        let Some(stats) = (self.sources.one)(id) else { return false };
         let waiting = stats.waiting();
         let in_flight = stats.read(stats.clock().now()).in_flight;
         if in_flight > 0 || waiting > 0 {
@@ -218,7 +247,8 @@ impl Reports {
     fn lines(&self, last: Option<&Readings>) -> (Vec<Line>, Readings) {
         let mut next = Readings::new();
         let mut lines = Vec::new();
-        for stats in (self.all)().iter().filter(|stats| stats.had_traffic() || stats.waiting() > 0)
+        for stats in
+            (self.sources.all)().iter().filter(|stats| stats.had_traffic() || stats.waiting() > 0)
         {
             let (id, now) = (stats.revision(), stats.clock().now());
             let reading = stats.read(now);
@@ -235,6 +265,10 @@ impl Reports {
                 arrivals: reading.arrivals_since(&before) as f64,
                 in_flight: reading.in_flight,
                 waiting: stats.waiting(),
+                on: (self.sources.loads)(id)
+                    .into_iter()
+                    .map(|(on, n)| (on.to_string(), n))
+                    .collect(),
                 ..Line::new(id)
             };
             let has_load = line.concurrency > 0.0 || line.arrivals > 0.0 || line.in_flight > 0;

@@ -182,6 +182,11 @@ impl Roster {
         self.connections().map(|(_, queue)| queue)
     }
 
+    /// What is sent to a peer.
+    pub(super) fn queue(&self, peer: &PeerId) -> Option<&Queue> {
+        self.connections().find(|(known, _)| *known == peer).map(|(_, queue)| queue)
+    }
+
     fn connections(&self) -> impl Iterator<Item = (&PeerId, &Queue)> {
         self.pods.values().filter_map(|pod| match &pod.state {
             State::Connected(peer, queue) => Some((peer, queue)),
@@ -199,7 +204,12 @@ impl Roster {
             let serving = pod.listed.as_ref().filter(|listed| listed.is_serving)?;
             matches!(pod.state, State::Unheard).then(|| Arc::clone(&serving.name))
         });
+        let gone = self.pods.values().filter_map(|pod| {
+            let listed = pod.listed.as_ref()?;
+            matches!(pod.state, State::Gone).then(|| Arc::clone(&listed.name))
+        });
         Members {
+            gone: gone.collect(),
             listed: self.is_listed,
             connected: self.connections().map(|(peer, _)| peer.clone()).collect(),
             cut_off: cut_off.collect(),

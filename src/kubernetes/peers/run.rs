@@ -23,6 +23,7 @@ use super::tls::PeerKeys;
 use super::wire::Hello;
 use super::{Loss, Peers, Reports, discovery};
 use crate::kubernetes::client::connect;
+use crate::kubernetes::slots::Seated;
 use crate::stats::Poked;
 
 /// Pause after the first failed call; doubled with each further one.
@@ -53,6 +54,8 @@ pub struct PeersConfig {
     pub reports: Arc<Reports>,
     /// Tells what is to be reported at once.
     pub poked: Arc<Poked>,
+    /// Where slots are divided.
+    pub slots: Seated,
 }
 
 /// The running thread. Dropped, it says goodbye and ends.
@@ -117,6 +120,7 @@ async fn run(peers: Peers, config: PeersConfig, mut stopped: watch::Receiver<boo
         () = keeping => {}
         () = finding => {}
         () = config.reports.run(&member.peers, &config.poked) => {}
+        () = config.slots.run(&member.peers, &client, &config.namespace) => {}
         () = member.warn_if_unlisted() => {}
         () = Rc::clone(&member).accept(listener) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}

@@ -18,7 +18,7 @@ use super::session::{HelloError, Outgoing, Queue, SILENCE, Session, queue};
 use super::wire::{Hello, VERSIONS, codec, frame, word};
 use super::*;
 use crate::kubernetes::keys::{Issued, Purpose};
-use crate::model::RevisionId;
+use crate::model::{EndpointId, RevisionId};
 use crate::stats::{Clock, Pokes, RevisionStats};
 
 fn hello(name: &str) -> Hello {

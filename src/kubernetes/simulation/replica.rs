@@ -98,8 +98,9 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
     };
     let settings = LeaseSettings {
         namespace: "tidegate-system".to_owned(),
-        name: format!("replica-{}", link.replica),
+        identity: format!("replica-{}_{:08x}", link.replica, fastrand::u32(..)),
         timing: Timing::default(),
+        hints: Arc::default(),
     };
     let (updates, received) = mpsc::channel(64);
     let of_lease = client("lease");

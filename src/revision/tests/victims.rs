@@ -214,3 +214,31 @@ async fn a_removed_revision_that_comes_back_keeps_its_requests() {
     assert_eq!(names(&plan.spare), ["r1", "r2"]);
     drop(held);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_other_proxies_have_on_an_endpoint_spares_it_until_it_ends() {
+    let room = Room::new(5);
+    room.report(&[1, 2, 3]);
+    let _held = room.load(&[0, 1, 0]);
+    let (other, third): (Arc<str>, Arc<str>) = ("other".into(), "third".into());
+    room.revision.set_loads_elsewhere(&other, vec![(id(1), 1), (id(9), 4)]);
+    room.revision.set_loads_elsewhere(&third, vec![(id(1), 1)]);
+    room.plan(1, 0).await;
+    assert_eq!(room.shown(), ["r1 0 ready", "r2 1 victim", "r3 0 victim"]);
+    room.revision.set_loads_elsewhere(&other, Vec::new());
+    room.revision.set_loads_elsewhere(&third, vec![(id(3), 1)]);
+    let plan = room.plan(1, 0).await;
+    assert_eq!(names(&plan.spare), ["r2", "r3", "r1"], "nobody has anything on the last");
+    // One that comes back has what was told of it.
+    room.report(&[2]);
+    room.report(&[2, 3]);
+    room.plan(0, 0).await;
+    room.plan(0, 0).await;
+    assert_eq!(room.shown(), ["r2 1 victim", "r3 0 victim"]);
+    room.replans.take();
+    assert!(room.revision.take_replan() || room.replans.take().is_empty());
+    room.revision.set_loads_elsewhere(&third, Vec::new());
+    assert_eq!(room.replans.take(), [room.revision.id().clone()], "its last request ended there");
+    room.plan(0, 0).await;
+    assert_eq!(room.shown(), ["r2 1 victim", "r3 0 stopping"]);
+}

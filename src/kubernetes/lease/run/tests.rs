@@ -77,7 +77,12 @@ fn stage(server: &Shared) -> Client {
 }
 
 fn settings(name: &str) -> LeaseSettings {
-    LeaseSettings { namespace: "gate".to_owned(), name: name.to_owned(), timing: Timing::default() }
+    LeaseSettings {
+        namespace: "gate".to_owned(),
+        identity: format!("{name}_{:08x}", fastrand::u32(..)),
+        timing: Timing::default(),
+        hints: Arc::default(),
+    }
 }
 
 fn contender(

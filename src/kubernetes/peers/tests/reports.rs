@@ -2,20 +2,51 @@
 
 use super::*;
 
-/// Reports of load, from the bytes of a message to the revisions.
+/// One revision, and the reports of a proxy that has a peer.
+struct Room {
+    clock: Clock,
+    pokes: Arc<Pokes>,
+    stats: Arc<RevisionStats>,
+    reports: Arc<Reports>,
+    /// What was heard of single endpoints.
+    told: Arc<Mutex<Vec<String>>>,
+    peers: Peers,
+    b: PeerId,
+    sending: Queue,
+    outgoing: Outgoing,
+}
+
+impl Room {
+    fn new() -> Self {
+        let (clock, pokes) = (Clock::start(), Arc::new(Pokes::default()));
+        let id = RevisionId::new("ns", "a-1");
+        let stats = RevisionStats::new(id, clock, 1, Arc::clone(&pokes));
+        let (all, one) = (Arc::clone(&stats), Arc::clone(&stats));
+        let known = move |id: &RevisionId| (*id == *one.revision()).then(|| Arc::clone(&one));
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let reports = Reports::new(Sources {
+            all: Box::new(move || vec![Arc::clone(&all)]),
+            one: Box::new(known),
+            loads: Box::new(|_| vec![(EndpointId::new("uid-1"), 2)]),
+            elsewhere: Box::new(move |id, proxy, loads| {
+                heard.lock().push(format!("{id} {proxy} {loads:?}"));
+            }),
+        });
+        let peers = Peers::new(PeerId("a_1".into()), "a");
+        reports.listen(&peers);
+        let b = PeerId("b_1".into());
+        let (sending, outgoing) = queue();
+        peers.change(|roster| ((), roster.joined("b", &b, &sending)));
+        Self { clock, pokes, stats, reports, told, peers, b, sending, outgoing }
+    }
+}
+
+/// From the bytes of a message to the revisions.
 #[tokio::test(start_paused = true)]
-async fn load_is_reported_and_goes_with_its_proxy() {
-    let (clock, pokes) = (Clock::start(), Arc::new(Pokes::default()));
-    let id = RevisionId::new("ns", "a-1");
-    let stats = RevisionStats::new(id.clone(), clock, 1, Arc::clone(&pokes));
-    let (all, one) = (Arc::clone(&stats), Arc::clone(&stats));
-    let known = move |id: &RevisionId| (*id == *one.revision()).then(|| Arc::clone(&one));
-    let reports = Reports::new(Box::new(move || vec![Arc::clone(&all)]), Box::new(known));
-    let peers = Peers::new(PeerId("a_1".into()), "a");
-    reports.listen(&peers);
-    let b = PeerId("b_1".into());
-    let (sending, mut outgoing) = queue();
-    peers.change(|roster| ((), roster.joined("b", &b, &sending)));
+async fn load_of_others_is_added_and_goes_with_its_proxy() {
+    let Room { pokes, stats, reports, told, peers, b, sending, .. } = Room::new();
+    let id = stats.revision().clone();
     let say = |kind: &[u8], text: &str| peers.received(&b, kind, text.as_bytes());
     let line = |more: &str| format!(r#"{{"namespace": "ns", "name": "a-1", {more}}}"#);
     let second = |number: u32, lines: &str| {
@@ -23,8 +54,13 @@ async fn load_is_reported_and_goes_with_its_proxy() {
     };
     second(
         7,
-        &line(r#""concurrency": 2.5, "arrivals": 10, "in_flight": 3, "waiting": 0, "new": 1"#),
+        &line(
+            r#""concurrency": 2.5, "arrivals": 10, "in_flight": 3, "waiting": 0, "new": 1,
+                "on": [["uid-1", 1], ["uid-2", 2]]"#,
+        ),
     );
+    let on_each = std::mem::take(&mut *told.lock());
+    assert_eq!(on_each, ["ns/a-1 b_1 [(uid-1, 1), (uid-2, 2)]"]);
     assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((2.5, 10.0), 3));
     assert_eq!(pokes.take(), std::slice::from_ref(&id), "load where there was none");
     assert!(stats.take_poke());
@@ -34,6 +70,7 @@ async fn load_is_reported_and_goes_with_its_proxy() {
     // Of revisions without load nothing is said.
     second(8, r#"{"namespace": "ns", "name": "unknown", "concurrency": 1}"#);
     assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((0.0, 0.0), 0));
+    assert_eq!(std::mem::take(&mut *told.lock()), ["ns/a-1 b_1 []"]);
     say(b"stats", "rubbish");
     assert_eq!(reports.lost(), 0);
     second(11, &line(r#""concurrency": 4, "in_flight": 4"#));
@@ -45,10 +82,11 @@ async fn load_is_reported_and_goes_with_its_proxy() {
     assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((4.0, 0.0), 4));
     peers.change(|roster| ((), roster.refused("b")));
     assert_eq!((stats.take_elsewhere(), stats.in_flight_elsewhere()), ((0.0, 0.0), 0));
+}
 
-    // What this one says.
-    stats.take_poke();
-    peers.change(|roster| ((), roster.joined("b", &b, &sending)));
+#[tokio::test(start_paused = true)]
+async fn what_this_one_has_is_said_each_second_and_at_once_when_requests_wait() {
+    let Room { clock, pokes, stats, reports, peers, mut outgoing, .. } = Room::new();
     let poked = pokes.also();
     let reporting = reports.run(&peers, &poked);
     let running = async {
@@ -73,6 +111,7 @@ async fn load_is_reported_and_goes_with_its_proxy() {
             r#"{{"namespace":"ns","name":"a-1","concurrency":{concurrency},"arrivals":{arrivals},"in_flight":1,"waiting":{waiting}}}"#
         )
     };
+    let on = |line: &str| line.replace('}', r#","on":[["uid-1",2]]}"#);
     let second =
         |number: u32, line: &str| format!("stats\n{{\"number\":{number},\"revisions\":[{line}]}}");
     assert_eq!(
@@ -82,8 +121,8 @@ async fn load_is_reported_and_goes_with_its_proxy() {
             format!("poke\n{}", line("0.0", "0.0", 1)),
             // None waits any more.
             format!("poke\n{}", line("0.0", "0.0", 0)),
-            second(2, &line("0.5", "1.0", 0)),
-            second(3, &line("1.0", "0.0", 0)),
+            second(2, &on(&line("0.5", "1.0", 0))),
+            second(3, &on(&line("1.0", "0.0", 0))),
         ]
     );
 }
@@ -100,7 +139,12 @@ async fn alone_nothing_is_counted() {
         *counted.lock() += 1;
         vec![Arc::clone(&all)]
     };
-    let reports = Reports::new(Box::new(look), Box::new(|_| None));
+    let reports = Reports::new(Sources {
+        all: Box::new(look),
+        one: Box::new(|_| None),
+        loads: Box::new(|_| Vec::new()),
+        elsewhere: Box::new(|_, _, _| {}),
+    });
     let peers = Peers::new(PeerId("a_1".into()), "a");
     let (sending, mut outgoing) = queue();
     let running = async {

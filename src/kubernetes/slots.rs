@@ -1,0 +1,46 @@
+//! The slots of a revision with `containerConcurrency`, divided among several proxies.
+//!
+//! ```text
+//! revisions ─▶ holder: what is its own ─▶ report ─▶ keeper: the book ─▶ grant ─▶ holder ─▶ revisions
+//! ```
+//!
+//! A slot is one proxy's at a time, and stays its own until it gives it back: when another one has
+//! a use for it, or its endpoint goes. Nothing runs out by a clock, so that whatever is lost or late
+//! – a message, a connection, the one who divides, the API server – nobody ever sends more than the
+//! limit, and everybody goes on with what it holds. What a proxy held is free again when its process
+//! is known to be gone; until then it is missing, also if it is only cut off.
+//!
+//! Who leads by the Lease divides: its term has the number of the Lease, and everybody listens to
+//! the latest term only. A new keeper knows what is whose when all have reported to it that could
+//! hold anything: those it hears of, those that the keeper before gave something to, and those in
+//! whose pods a proxy runs by the API server, asked after the term began. Until then everybody goes
+//! on with what it holds.
+
+mod holder;
+mod keeper;
+mod ledger;
+mod message;
+mod run;
+mod seat;
+mod share;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use message::{Line, Need};
+pub use run::{Seated, Slots};
+
+use crate::model::{EndpointId, RevisionId};
+
+/// The revisions of this proxy.
+pub trait Local {
+    /// Those whose slots are shared and that have endpoints or requests.
+    fn revisions(&mut self) -> Vec<RevisionId>;
+
+    /// What one has, uses and lacks; none if there is no such revision, or it shares nothing.
+    fn view(&mut self, id: &RevisionId) -> Option<Need>;
+
+    /// From now on so many slots of these endpoints are its own.
+    fn set(&mut self, id: &RevisionId, own: &[(EndpointId, u32)]);
+}

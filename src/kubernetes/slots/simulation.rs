@@ -1,0 +1,575 @@
+//! Proxies that share slots, with everything that can go wrong between them, by seed.
+//!
+//! What is real here are the seats; the network, the Lease, the API server's list of pods, the
+//! replicas and the requests are played. After each event the requests in each replica are counted,
+//! those of stopped and cut-off proxies included.
+
+mod faults;
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use super::message::Message;
+use super::seat::Seat;
+use super::{Line, Local, Need};
+use crate::kubernetes::peers::PeerId;
+use crate::model::{EndpointId, ObjectName, RevisionId};
+
+/// Milliseconds since the beginning.
+type Millis = u64;
+
+/// How often a proxy looks whether it leads.
+const ELECTION: Millis = 1_000;
+/// A Lease that was not renewed for so long is taken.
+const LEASE: Millis = 8_000;
+/// How often turns change, and load that nobody poked for is looked at.
+const TICK: Millis = 100;
+
+/// One revision as one proxy sees it.
+#[derive(Debug, Default)]
+pub(super) struct Here {
+    pub(super) limit: u32,
+    pub(super) waiting: u32,
+    pub(super) lines: BTreeMap<EndpointId, Line>,
+    pub(super) told: bool,
+}
+
+impl Here {
+    /// An endpoint with a free slot.
+    fn free(&mut self, rng: &mut Rng) -> Option<&mut Line> {
+        let mut free: Vec<_> =
+            self.lines.values_mut().filter(|line| line.takes && line.used < line.own).collect();
+        if free.is_empty() { None } else { Some(free.swap_remove(rng.usize(..free.len()))) }
+    }
+}
+
+/// All revisions of one proxy.
+#[derive(Debug, Default)]
+pub(super) struct Revisions(pub(super) BTreeMap<RevisionId, Here>);
+
+impl Local for Revisions {
+    fn revisions(&mut self) -> Vec<RevisionId> {
+        self.0.keys().cloned().collect()
+    }
+
+    fn view(&mut self, id: &RevisionId) -> Option<Need> {
+        let here = self.0.get_mut(id)?;
+        here.told = false;
+        let (limit, waiting) = (here.limit, here.waiting);
+        let endpoints = here.lines.values().cloned().collect();
+        Some(Need { revision: id.clone(), limit, waiting, endpoints })
+    }
+
+    fn set(&mut self, id: &RevisionId, own: &[(EndpointId, u32)]) {
+        let Some(here) = self.0.get_mut(id) else { return };
+        for (endpoint, own) in own {
+            if let Some(line) = here.lines.get_mut(endpoint) {
+                line.own = (*own).min(here.limit);
+            }
+        }
+    }
+}
+
+/// One life of one proxy.
+#[derive(Debug)]
+struct Process {
+    id: PeerId,
+    seat: Seat,
+    revisions: Revisions,
+    /// Does nothing until then; what runs in replicas for it runs on.
+    stopped_until: Millis,
+    /// What comes meanwhile.
+    backlog: Vec<Step>,
+    reaches_api: bool,
+    /// The list of pods that it waits for is of a moment after this.
+    is_looking: bool,
+    /// The Lease must exceed that.
+    raise: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A message comes, on the connection of that number.
+    Arrives {
+        from: usize,
+        to: usize,
+        connection: u64,
+        message: Message,
+    },
+    /// One side of a connection sees that it is there, or over.
+    Joined {
+        at: usize,
+        other: usize,
+        connection: u64,
+    },
+    Lost {
+        at: usize,
+        other: usize,
+        connection: u64,
+    },
+    /// It is known there that a process is gone.
+    Gone {
+        at: usize,
+        who: PeerId,
+    },
+    Poked {
+        at: usize,
+    },
+    Elects {
+        at: usize,
+    },
+    Ticks {
+        at: usize,
+    },
+    /// It was stopped, and goes on.
+    Resumes {
+        at: usize,
+    },
+    Looked {
+        at: usize,
+        number: u32,
+        running: BTreeSet<Arc<str>>,
+    },
+    /// A request comes, and ends.
+    Request {
+        at: usize,
+        revision: RevisionId,
+    },
+    Ends {
+        at: usize,
+        revision: RevisionId,
+        endpoint: EndpointId,
+    },
+    /// A proxy hears that an endpoint is there, or not any more.
+    Endpoint {
+        at: usize,
+        revision: RevisionId,
+        endpoint: EndpointId,
+        is_there: bool,
+    },
+    /// Something goes wrong, or comes right.
+    Fault,
+}
+
+#[derive(Debug, Default)]
+struct Lease {
+    holder: Option<PeerId>,
+    number: u32,
+    renewed: Millis,
+}
+
+/// All of it.
+#[derive(Debug)]
+struct World {
+    rng: Rng,
+    now: Millis,
+    /// What happens, in order.
+    steps: BTreeMap<(Millis, u64), Step>,
+    counter: u64,
+    /// Every life that there was; those that are over are None.
+    processes: Vec<Option<Process>>,
+    /// Which process runs in which pod.
+    pods: BTreeMap<Arc<str>, Option<usize>>,
+    /// Numbers of connections by both ends, the smaller one first.
+    connections: BTreeMap<(usize, usize), u64>,
+    /// When the last message from one to the other comes.
+    arrivals: BTreeMap<(usize, usize), Millis>,
+    /// Pairs of pods that don't reach each other.
+    cut: BTreeSet<(Arc<str>, Arc<str>)>,
+    lease: Lease,
+    limits: BTreeMap<RevisionId, u32>,
+    endpoints: BTreeMap<RevisionId, BTreeSet<EndpointId>>,
+    /// No faults any more.
+    is_calm: bool,
+    served: u64,
+}
+
+fn revision(number: u32) -> RevisionId {
+    ObjectName::new("default", format!("r{number}"))
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let count = rng.usize(2..=4);
+        let limits: BTreeMap<_, _> = (0..rng.u32(1..=2))
+            .map(|number| (revision(number), if rng.bool() { 1 } else { rng.u32(2..=6) }))
+            .collect();
+        let mut world = Self {
+            rng,
+            now: 0,
+            steps: BTreeMap::new(),
+            counter: 0,
+            processes: Vec::new(),
+            pods: (0..count).map(|n| (format!("p{n}").into(), None)).collect(),
+            connections: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            lease: Lease::default(),
+            endpoints: limits.keys().map(|id| (id.clone(), BTreeSet::new())).collect(),
+            limits,
+            is_calm: false,
+            served: 0,
+        };
+        let pods: Vec<_> = world.pods.keys().cloned().collect();
+        pods.iter().for_each(|pod| world.start(pod));
+        let ids: Vec<_> = world.limits.keys().cloned().collect();
+        for id in ids {
+            (0..world.rng.u32(1..=3)).for_each(|_| world.add_endpoint(&id));
+        }
+        world
+    }
+
+    fn after(&mut self, pause: Millis, step: Step) {
+        self.counter += 1;
+        self.steps.insert((self.now + pause, self.counter), step);
+    }
+
+    /// A new life in a pod.
+    fn start(&mut self, pod: &Arc<str>) {
+        let at = self.processes.len();
+        let id = PeerId(format!("{pod}_{at}").into());
+        let mut revisions = Revisions::default();
+        for (id, limit) in &self.limits {
+            let line = |endpoint: &EndpointId| {
+                let line = Line { endpoint: endpoint.clone(), own: 0, used: 0, takes: true };
+                (endpoint.clone(), line)
+            };
+            let lines = self.endpoints[id].iter().map(line).collect();
+            revisions.0.insert(id.clone(), Here { limit: *limit, lines, ..Here::default() });
+        }
+        self.processes.push(Some(Process {
+            seat: Seat::new(id.clone()),
+            id,
+            revisions,
+            stopped_until: 0,
+            backlog: Vec::new(),
+            reaches_api: true,
+            is_looking: false,
+            raise: None,
+        }));
+        self.pods.insert(Arc::clone(pod), Some(at));
+        let pause = self.rng.u64(0..ELECTION);
+        self.after(pause, Step::Elects { at });
+        self.after(TICK, Step::Ticks { at });
+        let ids: Vec<_> = self.limits.keys().cloned().collect();
+        for revision in ids {
+            self.after(1, Step::Request { at, revision });
+        }
+        self.poke(at);
+        let others: Vec<_> = self.pods.values().flatten().copied().filter(|o| *o != at).collect();
+        others.iter().for_each(|other| self.connect(at, *other));
+    }
+
+    fn pod(&self, at: usize) -> Option<Arc<str>> {
+        self.processes[at].as_ref().map(|process| process.id.pod().into())
+    }
+
+    fn is_cut(&self, one: usize, other: usize) -> bool {
+        let (Some(one), Some(other)) = (self.pod(one), self.pod(other)) else { return true };
+        let pair = if one < other { (one, other) } else { (other, one) };
+        self.cut.contains(&pair)
+    }
+
+    /// Both see it a little later, if nothing is between them.
+    fn connect(&mut self, one: usize, other: usize) {
+        if self.is_cut(one, other) {
+            return;
+        }
+        self.counter += 1;
+        let connection = self.counter;
+        self.connections.insert((one.min(other), one.max(other)), connection);
+        for (at, other) in [(one, other), (other, one)] {
+            let pause = self.rng.u64(1..50);
+            self.after(pause, Step::Joined { at, other, connection });
+        }
+    }
+
+    /// A connection ends; each side sees it when it does.
+    fn disconnect(&mut self, one: usize, other: usize) {
+        let Some(connection) = self.connections.remove(&(one.min(other), one.max(other))) else {
+            return;
+        };
+        for (at, other) in [(one, other), (other, one)] {
+            let pause = self.rng.u64(1..1_200);
+            self.after(pause, Step::Lost { at, other, connection });
+        }
+    }
+
+    fn add_endpoint(&mut self, id: &RevisionId) {
+        self.counter += 1;
+        let endpoint = EndpointId::new(format!("e{}", self.counter));
+        if let Some(all) = self.endpoints.get_mut(id) {
+            all.insert(endpoint.clone());
+        }
+        self.tell_endpoint(id, &endpoint, true);
+    }
+
+    fn tell_endpoint(&mut self, id: &RevisionId, endpoint: &EndpointId, is_there: bool) {
+        let living: Vec<_> = self.pods.values().flatten().copied().collect();
+        for at in living {
+            let pause = self.rng.u64(1..400);
+            let (revision, endpoint) = (id.clone(), endpoint.clone());
+            self.after(pause, Step::Endpoint { at, revision, endpoint, is_there });
+        }
+    }
+
+    /// Has a proxy look at its revisions soon.
+    fn poke(&mut self, at: usize) {
+        let pause = self.rng.u64(0..4);
+        self.after(pause, Step::Poked { at });
+    }
+
+    /// Does the next step; false once there is none.
+    fn step(&mut self) -> bool {
+        let Some(((at, _), step)) = self.steps.pop_first() else { return false };
+        self.now = at;
+        let actor = match &step {
+            Step::Arrives { to: at, .. }
+            | Step::Joined { at, .. }
+            | Step::Lost { at, .. }
+            | Step::Gone { at, .. }
+            | Step::Poked { at }
+            | Step::Elects { at }
+            | Step::Ticks { at }
+            | Step::Looked { at, .. }
+            | Step::Request { at, .. }
+            | Step::Ends { at, .. }
+            | Step::Resumes { at }
+            | Step::Endpoint { at, .. } => *at,
+            Step::Fault => {
+                self.fault();
+                return true;
+            }
+        };
+        let Some(mut process) = self.processes[actor].take() else { return true };
+        // Who is stopped does it later, in the same order.
+        let is_stopped = process.stopped_until > self.now;
+        let is_resuming = matches!(step, Step::Resumes { .. });
+        if is_stopped || (!is_resuming && !process.backlog.is_empty()) {
+            if is_resuming || process.backlog.is_empty() {
+                let pause = process.stopped_until.saturating_sub(self.now);
+                self.after(pause, Step::Resumes { at: actor });
+            }
+            if !is_resuming {
+                process.backlog.push(step);
+            }
+        } else {
+            for step in std::mem::take(&mut process.backlog).into_iter().chain([step]) {
+                self.act(actor, &mut process, step);
+                self.send(actor, &mut process);
+            }
+        }
+        self.processes[actor] = Some(process);
+        true
+    }
+
+    fn send(&mut self, from: usize, process: &mut Process) {
+        for (who, message) in process.seat.take_outgoing() {
+            let to = self.processes.iter().position(|p| p.as_ref().is_some_and(|p| p.id == who));
+            let Some(to) = to else { continue };
+            let Some(connection) = self.connections.get(&(from.min(to), from.max(to))) else {
+                continue;
+            };
+            let connection = *connection;
+            // In order: not before the one before.
+            let before = self.arrivals.get(&(from, to)).copied().unwrap_or(0);
+            let pause = self.rng.u64(0..30).max(before.saturating_sub(self.now));
+            self.arrivals.insert((from, to), self.now + pause);
+            self.after(pause, Step::Arrives { from, to, connection, message });
+        }
+    }
+
+    fn act(&mut self, at: usize, process: &mut Process, step: Step) {
+        let Process { seat, revisions, .. } = process;
+        match step {
+            Step::Arrives { from, to, connection, message } => {
+                // What is under way on a connection that is over may still come, or not.
+                let is_up =
+                    self.connections.get(&(from.min(to), from.max(to))) == Some(&connection);
+                if (is_up || self.rng.bool())
+                    && let Some(from) = &self.processes[from]
+                {
+                    process.raise = seat.received(&from.id, message, revisions).or(process.raise);
+                }
+            }
+            Step::Joined { other, connection, .. } => {
+                let is_up = self.connections.get(&(at.min(other), at.max(other)));
+                if is_up == Some(&connection)
+                    && let Some(other) = &self.processes[other]
+                {
+                    // In its pod runs no other one any more.
+                    for former in (0..self.processes.len()).filter(|n| self.processes[*n].is_none())
+                    {
+                        let former = PeerId(format!("{}_{former}", other.id.pod()).into());
+                        seat.lost(&former, true, revisions);
+                    }
+                    seat.joined(&other.id);
+                }
+            }
+            Step::Lost { other, connection, .. } => {
+                let up = self.connections.get(&(at.min(other), at.max(other)));
+                if up.is_none_or(|up| *up < connection)
+                    && let Some(other) = &self.processes[other]
+                {
+                    seat.lost(&other.id, false, revisions);
+                }
+            }
+            Step::Gone { who, .. } => seat.lost(&who, true, revisions),
+            Step::Poked { .. } => {
+                let told: Vec<_> = revisions.revisions();
+                seat.poked(told, revisions);
+            }
+            Step::Elects { .. } => {
+                self.elect(at, process);
+                self.after(ELECTION, Step::Elects { at });
+            }
+            Step::Ticks { .. } => {
+                seat.tick(revisions);
+                self.after(TICK, Step::Ticks { at });
+            }
+            Step::Looked { number, running, .. } => {
+                process.is_looking = false;
+                seat.looked(number, running, revisions);
+            }
+            Step::Request { revision, .. } => {
+                if let Some(here) = revisions.0.get_mut(&revision) {
+                    here.waiting += 1;
+                    if !std::mem::replace(&mut here.told, true) {
+                        self.poke(at);
+                    }
+                }
+                if !self.is_calm {
+                    let pause = self.rng.u64(1..400);
+                    self.after(pause, Step::Request { at, revision });
+                }
+            }
+            Step::Ends { revision, endpoint, .. } => self.end(at, revisions, &revision, &endpoint),
+            Step::Endpoint { revision, endpoint, is_there, .. } => {
+                // What is gone already is heard last.
+                let is_there = is_there && self.endpoints[&revision].contains(&endpoint);
+                hear(revisions, &revision, endpoint, is_there);
+                self.poke(at);
+            }
+            Step::Resumes { .. } | Step::Fault => {}
+        }
+        self.look_up(at, process);
+        self.begin(at, &mut process.revisions);
+    }
+
+    fn elect(&mut self, at: usize, process: &mut Process) {
+        if !process.reaches_api {
+            return;
+        }
+        let is_mine = self.lease.holder.as_ref() == Some(&process.id);
+        let is_free = self.lease.holder.as_ref().is_none_or(|holder| {
+            // Its pod runs another life by now.
+            holder.pod() == process.id.pod() && *holder != process.id
+        }) || self.now >= self.lease.renewed + LEASE;
+        if !is_mine && !is_free {
+            return;
+        }
+        if !is_mine {
+            self.lease.number += 1;
+        }
+        if let Some(raise) = process.raise.take() {
+            self.lease.number = self.lease.number.max(raise + 1);
+        }
+        self.lease.holder = Some(process.id.clone());
+        self.lease.renewed = self.now;
+        process.raise = process.seat.lead(self.lease.number, &mut process.revisions);
+        self.look_up(at, process);
+    }
+
+    fn look_up(&mut self, at: usize, process: &mut Process) {
+        if process.is_looking || !process.reaches_api {
+            return;
+        }
+        let Some(number) = process.seat.doubts() else { return };
+        process.is_looking = true;
+        let running = self
+            .pods
+            .iter()
+            .filter(|(_, life)| life.is_some())
+            .map(|(pod, _)| Arc::clone(pod))
+            .collect();
+        let pause = self.rng.u64(1..300);
+        self.after(pause, Step::Looked { at, number, running });
+    }
+
+    /// Begins what waits and has a slot.
+    fn begin(&mut self, at: usize, revisions: &mut Revisions) {
+        let mut begun = Vec::new();
+        for (id, here) in &mut revisions.0 {
+            while here.waiting > 0 {
+                let Some(line) = here.free(&mut self.rng) else { break };
+                line.used += 1;
+                begun.push((id.clone(), line.endpoint.clone()));
+                here.waiting -= 1;
+            }
+        }
+        for (revision, endpoint) in begun {
+            let pause = if self.rng.u8(..) < 4 {
+                self.rng.u64(1_000..20_000)
+            } else {
+                self.rng.u64(1..200)
+            };
+            self.served += 1;
+            self.after(pause, Step::Ends { at, revision, endpoint });
+        }
+    }
+
+    fn end(
+        &mut self,
+        at: usize,
+        revisions: &mut Revisions,
+        id: &RevisionId,
+        endpoint: &EndpointId,
+    ) {
+        let Some(here) = revisions.0.get_mut(id) else { return };
+        let Some(line) = here.lines.get_mut(endpoint) else { return };
+        line.used -= 1;
+        if line.used >= line.own || !line.takes {
+            if !line.takes && line.used == 0 {
+                here.lines.remove(endpoint);
+            }
+            self.poke(at);
+        }
+    }
+
+    /// No replica has more requests than it may.
+    fn check(&self, seed: u64) {
+        for (id, limit) in &self.limits {
+            let mut used: BTreeMap<&EndpointId, u32> = BTreeMap::new();
+            for process in self.processes.iter().flatten() {
+                for line in process.revisions.0[id].lines.values() {
+                    *used.entry(&line.endpoint).or_default() += line.used;
+                }
+            }
+            for (endpoint, used) in used {
+                assert!(
+                    used <= *limit,
+                    "seed {seed}, {} ms: {used} requests in {endpoint} of {id}, which takes {limit}",
+                    self.now
+                );
+            }
+        }
+    }
+}
+
+/// A proxy hears of an endpoint.
+fn hear(revisions: &mut Revisions, id: &RevisionId, endpoint: EndpointId, is_there: bool) {
+    let Some(here) = revisions.0.get_mut(id) else { return };
+    if is_there {
+        let line = Line { endpoint: endpoint.clone(), own: 0, used: 0, takes: true };
+        here.lines.entry(endpoint).or_insert(line).takes = true;
+    } else if let Some(line) = here.lines.get_mut(&endpoint) {
+        line.takes = false;
+        if line.used == 0 {
+            here.lines.remove(&endpoint);
+        }
+    }
+}

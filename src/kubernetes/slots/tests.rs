@@ -1,0 +1,165 @@
+//! A few proxies that reach each other at once, step by step.
+
+use std::collections::BTreeMap;
+
+use super::seat::Seat;
+use super::simulation::{Here, Revisions};
+use super::{Line, Local as _};
+use crate::kubernetes::peers::PeerId;
+use crate::model::{EndpointId, ObjectName, RevisionId};
+
+fn revision() -> RevisionId {
+    ObjectName::new("default", "hello-00001")
+}
+
+/// Proxies `p1`, `p2` and so on.
+struct Table {
+    seats: BTreeMap<PeerId, (Seat, Revisions)>,
+}
+
+impl Table {
+    fn new(proxies: u32, limit: u32, endpoints: u32) -> Self {
+        let line = |n: u32| {
+            let endpoint = EndpointId::new(format!("e{n}"));
+            (endpoint.clone(), Line { endpoint, own: 0, used: 0, takes: true })
+        };
+        let seat = |n: u32| {
+            let here = Here { limit, lines: (0..endpoints).map(line).collect(), ..Here::default() };
+            (peer(n), (Seat::new(peer(n)), Revisions(BTreeMap::from([(revision(), here)]))))
+        };
+        Self { seats: (1..=proxies).map(seat).collect() }
+    }
+
+    fn act(&mut self, proxy: u32, act: impl FnOnce(&mut Seat, &mut Revisions)) {
+        if let Some((seat, revisions)) = self.seats.get_mut(&peer(proxy)) {
+            act(seat, revisions);
+        }
+        self.carry();
+    }
+
+    /// Carries messages until nobody has anything to say.
+    fn carry(&mut self) {
+        loop {
+            let mut sent = Vec::new();
+            for (from, (seat, _)) in &mut self.seats {
+                sent.extend(seat.take_outgoing().into_iter().map(|(to, m)| (from.clone(), to, m)));
+            }
+            if sent.is_empty() {
+                return;
+            }
+            for (from, to, message) in sent {
+                if let Some((seat, revisions)) = self.seats.get_mut(&to) {
+                    assert_eq!(seat.received(&from, message, revisions), None);
+                }
+            }
+        }
+    }
+
+    /// All connect, and the first one leads.
+    fn begin(&mut self) {
+        let all: Vec<_> = self.seats.keys().cloned().collect();
+        for (me, (seat, _)) in &mut self.seats {
+            all.iter().filter(|other| *other != me).for_each(|other| seat.joined(other));
+        }
+        self.act(1, |seat, revisions| assert_eq!(seat.lead(1, revisions), None));
+        self.look(1, 1);
+    }
+
+    fn look(&mut self, proxy: u32, number: u32) {
+        let pods = self.seats.keys().map(|peer| peer.pod().into()).collect();
+        self.act(proxy, |seat, revisions| seat.looked(number, pods, revisions));
+    }
+
+    /// So many requests wait, and as many as may begin.
+    fn wait(&mut self, proxy: u32, waiting: u32) {
+        self.act(proxy, |seat, revisions| {
+            if let Some(here) = revisions.0.get_mut(&revision()) {
+                here.waiting = waiting;
+            }
+            seat.poked([revision()], revisions);
+        });
+    }
+
+    /// Slots of each proxy.
+    fn own(&mut self) -> Vec<u32> {
+        let of = |(_, revisions): &mut (Seat, Revisions)| {
+            let need = revisions.view(&revision()).expect("the revision");
+            need.endpoints.iter().map(|line| line.own).sum()
+        };
+        self.seats.values_mut().map(of).collect()
+    }
+}
+
+fn peer(proxy: u32) -> PeerId {
+    PeerId(format!("p{proxy}_1").into())
+}
+
+#[test]
+fn one_that_is_alone_has_everything_once_it_leads() {
+    let mut table = Table::new(1, 10, 3);
+    table.wait(1, 4);
+    assert_eq!(table.own(), [0]);
+    table.begin();
+    assert_eq!(table.own(), [30]);
+}
+
+#[test]
+fn nothing_is_given_before_all_that_may_hold_something_have_spoken() {
+    let mut table = Table::new(2, 4, 1);
+    table.act(1, |seat, revisions| assert_eq!(seat.lead(1, revisions), None));
+    assert_eq!(table.seats[&peer(1)].0.doubts(), Some(1));
+    // The other one runs, and is not connected yet.
+    table.look(1, 1);
+    assert_eq!(table.own(), [0, 0]);
+    table.act(1, |seat, _| seat.joined(&peer(2)));
+    assert_eq!(table.own(), [2, 2]);
+    assert_eq!(table.seats[&peer(1)].0.doubts(), None);
+}
+
+#[test]
+fn idle_proxies_have_some_and_one_that_needs_all_gets_them() {
+    let mut table = Table::new(3, 5, 2);
+    table.begin();
+    assert_eq!(table.own(), [4, 3, 3]);
+    table.wait(3, 20);
+    assert_eq!(table.own(), [0, 0, 10]);
+    table.wait(2, 20);
+    let own = table.own();
+    assert_eq!((own[0], own[1] + own[2]), (0, 10), "{own:?}");
+    assert!((5..=5).contains(&own[1]), "{own:?}");
+}
+
+#[test]
+fn a_single_slot_goes_round_where_all_wait() {
+    let mut table = Table::new(3, 1, 1);
+    table.begin();
+    (1..=3).for_each(|proxy| table.wait(proxy, 5));
+    let mut seen = [0; 3];
+    for _ in 0..6 {
+        table.act(1, Seat::tick);
+        let own = table.own();
+        assert_eq!(own.iter().sum::<u32>(), 1, "{own:?}");
+        (0..3).for_each(|n| seen[n] += own[n]);
+    }
+    assert_eq!(seen, [2, 2, 2]);
+}
+
+#[test]
+fn without_its_keeper_everybody_goes_on_and_the_next_one_divides_what_is_left() {
+    let mut table = Table::new(3, 6, 1);
+    table.begin();
+    assert_eq!(table.own(), [2, 2, 2]);
+    table.seats.remove(&peer(1));
+    for proxy in [2, 3] {
+        table.act(proxy, |seat, revisions| seat.lost(&peer(1), false, revisions));
+    }
+    table.wait(2, 9);
+    assert_eq!(table.own(), [2, 2], "nobody divides");
+    table.act(2, |seat, revisions| assert_eq!(seat.lead(2, revisions), None));
+    // It is cut off, as far as is known, and has what it had.
+    let pods = ["p1", "p2", "p3"].map(Into::into).into();
+    table.act(2, |seat, revisions| seat.looked(2, pods, revisions));
+    assert_eq!(table.own(), [2, 2]);
+    table.look(2, 2);
+    assert_eq!(table.own(), [6, 0]);
+}
