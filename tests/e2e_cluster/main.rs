@@ -6,5 +6,6 @@
 mod access;
 mod adoption;
 mod kinds;
+mod proxies;
 mod serving;
 mod stage;

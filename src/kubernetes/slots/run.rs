@@ -227,7 +227,7 @@ impl Seated {
 
 /// Names of the pods in which a proxy runs, by the API server.
 async fn running(client: &Client, namespace: &str) -> kube::Result<BTreeSet<Arc<str>>> {
-    let services: Api<DynamicObject> = Kind::Service.in_namespace(client, namespace);
+    let services: Api<DynamicObject> = Kind::CoreService.in_namespace(client, namespace);
     let service = value(services.get(SERVICE).await?);
     let selector = service.pointer("/spec/selector").and_then(Value::as_object);
     let selector = selector.into_iter().flatten().filter_map(|(key, value)| {
@@ -268,5 +268,32 @@ mod tests {
         assert!(is_running(&pod(&[ended.clone(), running])));
         assert!(!is_running(&pod(&[ended, json!({"waiting": {"reason": "CrashLoopBackOff"}})])));
         assert!(!is_running(&json!({"status": {"phase": "Pending"}})));
+    }
+
+    #[tokio::test]
+    async fn the_service_says_which_pods_are_proxies() {
+        let answer = |path: String| {
+            let running = json!({"containerStatuses": [{"state": {"running": {}}}]});
+            let pod = |name: &str, status: &Value| {
+                let metadata = json!({"name": name});
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
+            };
+            match path.as_str() {
+                "/api/v1/namespaces/gate/services/tidegate-peers" => json!({
+                    "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
+                    "spec": {"selector": {"app": "gate", "part": "proxy"}}}),
+                "/api/v1/namespaces/gate/pods?&labelSelector=app%3Dgate%2Cpart%3Dproxy" => json!({
+                    "apiVersion": "v1", "kind": "PodList", "metadata": {},
+                    "items": [pod("a", &running), pod("b", &json!({"phase": "Pending"}))]}),
+                other => panic!("{other} was asked for"),
+            }
+        };
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+            let body = http_body_util::Full::from(answer(path).to_string());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        let found = running(&Client::new(service, "gate"), "gate").await;
+        assert_eq!(found.expect("a list"), BTreeSet::from(["a".into()]));
     }
 }
