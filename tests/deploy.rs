@@ -67,7 +67,7 @@ fn a_pod_has_the_time_to_drain() {
 /// What the chart has in place of a text of a manifest.
 const REPLACED: &[(&str, &str, &str)] = &[
     ("*", "namespace: tidegate-system", "namespace: {{ .Release.Namespace }}"),
-    ("deployment.yaml", "  replicas: 1\n", "  replicas: {{ .Values.replicas }}\n"),
+    ("deployment.yaml", "  replicas: 2\n", "  replicas: {{ .Values.replicas }}\n"),
     (
         "deployment.yaml",
         concat!("          image: tidegate:", env!("CARGO_PKG_VERSION"), "\n"),

@@ -5,12 +5,16 @@
 //! those of stopped and cut-off proxies included.
 
 mod faults;
+mod network;
+mod replicas;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
+
+use replicas::hear;
 
 use super::message::Message;
 use super::seat::Seat;
@@ -264,59 +268,6 @@ impl World {
         others.iter().for_each(|other| self.connect(at, *other));
     }
 
-    fn pod(&self, at: usize) -> Option<Arc<str>> {
-        self.processes[at].as_ref().map(|process| process.id.pod().into())
-    }
-
-    fn is_cut(&self, one: usize, other: usize) -> bool {
-        let (Some(one), Some(other)) = (self.pod(one), self.pod(other)) else { return true };
-        let pair = if one < other { (one, other) } else { (other, one) };
-        self.cut.contains(&pair)
-    }
-
-    /// Both see it a little later, if nothing is between them.
-    fn connect(&mut self, one: usize, other: usize) {
-        if self.is_cut(one, other) {
-            return;
-        }
-        self.counter += 1;
-        let connection = self.counter;
-        self.connections.insert((one.min(other), one.max(other)), connection);
-        for (at, other) in [(one, other), (other, one)] {
-            let pause = self.rng.u64(1..50);
-            self.after(pause, Step::Joined { at, other, connection });
-        }
-    }
-
-    /// A connection ends; each side sees it when it does.
-    fn disconnect(&mut self, one: usize, other: usize) {
-        let Some(connection) = self.connections.remove(&(one.min(other), one.max(other))) else {
-            return;
-        };
-        for (at, other) in [(one, other), (other, one)] {
-            let pause = self.rng.u64(1..1_200);
-            self.after(pause, Step::Lost { at, other, connection });
-        }
-    }
-
-    fn add_endpoint(&mut self, id: &RevisionId) {
-        self.counter += 1;
-        let endpoint = EndpointId::new(format!("e{}", self.counter));
-        if let Some(all) = self.endpoints.get_mut(id) {
-            all.insert(endpoint.clone());
-        }
-        self.tell_endpoint(id, &endpoint, true);
-    }
-
-    fn tell_endpoint(&mut self, id: &RevisionId, endpoint: &EndpointId, is_there: bool) {
-        let living: Vec<_> = self.pods.values().flatten().copied().collect();
-        for at in living {
-            let pause = self.rng.u64(1..400);
-            let (revision, endpoint) = (id.clone(), endpoint.clone());
-            self.after(pause, Step::Endpoint { at, revision, endpoint, is_there });
-        }
-    }
-
     /// Has a proxy look at its revisions soon.
     fn poke(&mut self, at: usize) {
         let pause = self.rng.u64(0..4);
@@ -365,22 +316,6 @@ impl World {
         }
         self.processes[actor] = Some(process);
         true
-    }
-
-    fn send(&mut self, from: usize, process: &mut Process) {
-        for (who, message) in process.seat.take_outgoing() {
-            let to = self.processes.iter().position(|p| p.as_ref().is_some_and(|p| p.id == who));
-            let Some(to) = to else { continue };
-            let Some(connection) = self.connections.get(&(from.min(to), from.max(to))) else {
-                continue;
-            };
-            let connection = *connection;
-            // In order: not before the one before.
-            let before = self.arrivals.get(&(from, to)).copied().unwrap_or(0);
-            let pause = self.rng.u64(0..30).max(before.saturating_sub(self.now));
-            self.arrivals.insert((from, to), self.now + pause);
-            self.after(pause, Step::Arrives { from, to, connection, message });
-        }
     }
 
     fn act(&mut self, at: usize, process: &mut Process, step: Step) {
@@ -498,78 +433,5 @@ impl World {
             .collect();
         let pause = self.rng.u64(1..300);
         self.after(pause, Step::Looked { at, number, running });
-    }
-
-    /// Begins what waits and has a slot.
-    fn begin(&mut self, at: usize, revisions: &mut Revisions) {
-        let mut begun = Vec::new();
-        for (id, here) in &mut revisions.0 {
-            while here.waiting > 0 {
-                let Some(line) = here.free(&mut self.rng) else { break };
-                line.used += 1;
-                begun.push((id.clone(), line.endpoint.clone()));
-                here.waiting -= 1;
-            }
-        }
-        for (revision, endpoint) in begun {
-            let pause = if self.rng.u8(..) < 4 {
-                self.rng.u64(1_000..20_000)
-            } else {
-                self.rng.u64(1..200)
-            };
-            self.served += 1;
-            self.after(pause, Step::Ends { at, revision, endpoint });
-        }
-    }
-
-    fn end(
-        &mut self,
-        at: usize,
-        revisions: &mut Revisions,
-        id: &RevisionId,
-        endpoint: &EndpointId,
-    ) {
-        let Some(here) = revisions.0.get_mut(id) else { return };
-        let Some(line) = here.lines.get_mut(endpoint) else { return };
-        line.used -= 1;
-        if line.used >= line.own || !line.takes {
-            if !line.takes && line.used == 0 {
-                here.lines.remove(endpoint);
-            }
-            self.poke(at);
-        }
-    }
-
-    /// No replica has more requests than it may.
-    fn check(&self, seed: u64) {
-        for (id, limit) in &self.limits {
-            let mut used: BTreeMap<&EndpointId, u32> = BTreeMap::new();
-            for process in self.processes.iter().flatten() {
-                for line in process.revisions.0[id].lines.values() {
-                    *used.entry(&line.endpoint).or_default() += line.used;
-                }
-            }
-            for (endpoint, used) in used {
-                assert!(
-                    used <= *limit,
-                    "seed {seed}, {} ms: {used} requests in {endpoint} of {id}, which takes {limit}",
-                    self.now
-                );
-            }
-        }
-    }
-}
-
-/// A proxy hears of an endpoint.
-fn hear(revisions: &mut Revisions, id: &RevisionId, endpoint: EndpointId, is_there: bool) {
-    let Some(here) = revisions.0.get_mut(id) else { return };
-    if is_there {
-        let line = Line { endpoint: endpoint.clone(), own: 0, used: 0, takes: true };
-        here.lines.entry(endpoint).or_insert(line).takes = true;
-    } else if let Some(line) = here.lines.get_mut(&endpoint) {
-        line.takes = false;
-        if line.used == 0 {
-            here.lines.remove(&endpoint);
-        }
     }
 }
