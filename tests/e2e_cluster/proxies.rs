@@ -44,7 +44,7 @@ fn pods(cluster: &Cluster, namespace: &str, label: &str) -> Vec<(String, String)
 fn load(cluster: &Cluster, proxy: &str, count: u32) -> Child {
     let url = format!("http://{proxy}:8080/delay?ms=20&n=[1-{count}]");
     let mut command = cluster.command("curl");
-    command.args(["-sS", "-Z", "--parallel-immediate", "--parallel-max", "30"]);
+    command.args(["-sS", "--no-progress-meter", "-Z", "--parallel-immediate", "--parallel-max", "30"]);
     command.args(["--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}\n"]);
     command.args(["-H", &format!("Host: {HOST}"), &url]);
     command.stdout(Stdio::piped()).spawn().unwrap()
@@ -91,6 +91,6 @@ fn together_they_keep_to_the_limit_of_a_replica_also_when_one_dies() {
     all_are_good(load(cluster, left, 300), 300);
     assert_eq!(most(cluster), [LIMIT, LIMIT]);
 
-    cluster.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=90s"]);
+    cluster.kubectl(&["delete", "-n", NAMESPACE, "ksvc", "counted", "--timeout=60s"]);
     cluster.start_tidegate();
 }
