@@ -1,6 +1,8 @@
-//! Events that say what was scaled and why.
+//! Events that say what was scaled and why. They are written a little later than what they tell of:
+//! the API server and the node are busy with the start itself then, and somebody waits for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use http::header::CONTENT_TYPE;
@@ -13,8 +15,10 @@ use super::call::Write;
 use crate::kubernetes::SCALER_MANAGER;
 use crate::model::RevisionId;
 
-/// Events on the way at once; further ones are left out.
-const PENDING: usize = 32;
+/// Events waiting or on the way at once; further ones are left out.
+const PENDING: usize = 256;
+/// Pause before one is written. Its time is that of what it tells.
+const REST: Duration = Duration::from_secs(1);
 /// Longest note (`events.k8s.io`).
 const NOTE_BYTES: usize = 1024;
 
@@ -57,6 +61,7 @@ impl Notes {
         let client = self.client.clone();
         drop(tokio::task::spawn_local(async move {
             let _permit = permit;
+            tokio::time::sleep(REST).await;
             let sent = client.request::<Value>(request);
             match tokio::time::timeout(super::CALL_TIMEOUT, sent).await {
                 Ok(Ok(_)) => {}

@@ -198,11 +198,13 @@ async fn only_what_differs_is_written_and_the_first_write_takes_over() {
         stage.at(1000).await;
         assert_eq!(stage.seen(), "");
         stage.order(1, &[]).await;
-        stage.at(2000).await;
+        stage.at(1900).await;
+        assert_eq!(*stage.server.events.lock(), [""; 0], "not while it starts");
+        stage.at(2100).await;
         stage.order(1, &[]).await;
         stage.at(3000).await;
         stage.order(3, &[]).await;
-        stage.at(4000).await;
+        stage.at(4100).await;
         assert_eq!(stage.seen(), "1000 forced 1, 3000 3");
         assert_eq!(stage.told.take(), Some(Change::Scaled(spec().id.clone())));
         let events = stage.server.events.lock().join("\n");
