@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join, join_all};
 use k8s_openapi::jiff::Timestamp;
@@ -23,6 +24,9 @@ use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::Mirror;
 use crate::kubernetes::work::Work;
 use crate::model::ObjectName;
+
+/// How long what happens to the replicas of a ready revision may be missing from its status.
+const REST: Duration = Duration::from_secs(1);
 
 /// Mirrors, queues and the way to write: what every reconciler works with.
 #[derive(Debug)]
@@ -148,7 +152,7 @@ impl Cluster {
             Followed { kind, objects, label: None, taking, told }
         };
         vec![
-            of(Kind::Service, &self.services, nobody, nothing, |queues, name, _| {
+            of(Kind::Service, &self.services, nobody, nothing, |Self { queues, .. }, name, _| {
                 queues.services.add(name.clone());
             }),
             of(
@@ -156,27 +160,33 @@ impl Cluster {
                 &self.configurations,
                 service,
                 routes,
-                |queues, name, owner| {
+                |Self { queues, .. }, name, owner| {
                     queues.configurations.add(name.clone());
                     queues.collections.add(name.clone());
                     tell(&queues.services, owner);
                 },
             ),
-            of(Kind::Route, &self.routes, service, targets, |queues, name, owner| {
+            of(Kind::Route, &self.routes, service, targets, |Self { queues, .. }, name, owner| {
                 queues.routes.add(name.clone());
                 tell(&queues.services, owner);
             }),
-            of(Kind::Revision, &self.revisions, configuration, routes, |queues, name, owner| {
-                queues.revisions.add(name.clone());
-                tell(&queues.configurations, owner);
-                tell(&queues.collections, owner);
-            }),
+            of(
+                Kind::Revision,
+                &self.revisions,
+                configuration,
+                routes,
+                |Self { queues, .. }, name, owner| {
+                    queues.revisions.add(name.clone());
+                    tell(&queues.configurations, owner);
+                    tell(&queues.collections, owner);
+                },
+            ),
             of(
                 Kind::DomainMapping,
                 &self.domain_mappings,
                 nobody,
                 host_and_target,
-                |queues, name, _| queues.domain_mappings.add(name.clone()),
+                |Self { queues, .. }, name, _| queues.domain_mappings.add(name.clone()),
             ),
         ]
     }
@@ -196,14 +206,14 @@ impl Cluster {
     fn made(&self) -> Vec<Followed<'_>> {
         let of = |kind, objects, part| {
             let taking = Taking { part, owner: revision, mentions: nothing };
-            Followed { kind, objects, label: Some(REVISION), taking, told: of_revision }
+            Followed { kind, objects, label: Some(REVISION), taking, told: Self::tell_revision }
         };
         let of_route = Followed {
             kind: Kind::CoreService,
             objects: &self.route_services,
             label: Some(ROUTE),
             taking: Taking { part: |_| (), owner: route, mentions: nothing },
-            told: |queues, _, owner| tell(&queues.routes, owner),
+            told: |Self { queues, .. }, _, owner| tell(&queues.routes, owner),
         };
         let of_others = Followed {
             kind: Kind::HorizontalPodAutoscaler,
@@ -235,7 +245,7 @@ impl Cluster {
         }
         let told = followed.told;
         Box::pin(followed.objects.follow(api, config, followed.taking, move |name, owner| {
-            told(&self.queues, name, owner);
+            told(self, name, owner);
             self.tell_mentioning(followed.kind, name);
             if followed.kind == Kind::HorizontalPodAutoscaler {
                 tell(
@@ -244,6 +254,16 @@ impl Cluster {
                 );
             }
         }))
+    }
+
+    /// Something that was made of a revision changed. One that is ready is not in a hurry: most
+    /// often its replicas start or end just then, and what is written about that would take turns
+    /// with the starts themselves.
+    fn tell_revision(&self, _: &ObjectName, owner: Option<&ObjectName>) {
+        let Some(owner) = owner else { return };
+        let is_ready = self.revisions.get(owner).is_some_and(|revision| revision.is_ready);
+        let rest = if is_ready { REST } else { Duration::ZERO };
+        self.queues.revisions.add_after(owner.clone(), rest);
     }
 
     /// The revision that a Deployment is of.
@@ -327,17 +347,13 @@ struct Followed<'a> {
     label: Option<&'static str>,
     taking: Taking,
     /// Puts on queues whom a change concerns: the object, and whom it belongs to.
-    told: fn(&Queues, &ObjectName, Option<&ObjectName>),
+    told: fn(&Cluster, &ObjectName, Option<&ObjectName>),
 }
 
 fn tell(queue: &Work<ObjectName>, name: Option<&ObjectName>) {
     if let Some(name) = name {
         queue.add(name.clone());
     }
-}
-
-fn of_revision(queues: &Queues, _: &ObjectName, owner: Option<&ObjectName>) {
-    tell(&queues.revisions, owner);
 }
 
 fn nothing(_: &DynamicObject) -> BTreeSet<ObjectName> {
@@ -434,4 +450,45 @@ fn state_of_pod(pod: &mut Value) {
             "initContainerStatuses": of("/status/initContainerStatuses"),
         },
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::super::testing::Server;
+    use super::*;
+
+    /// What is new is made at once; what a start from zero does to one that is ready is stated
+    /// when the start is over.
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_to_a_ready_revision_is_looked_at_a_little_later() {
+        let revision = |name: &str, ready: &str| {
+            json!({
+                "metadata": {"namespace": "ns", "name": name, "generation": 1},
+                "status": {
+                    "observedGeneration": 1, "conditions": [{"type": "Ready", "status": ready}],
+                },
+            })
+        };
+        let items = [revision("ready", "True"), revision("new", "Unknown")];
+        let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
+        let (client, _server) = Server::start(move |_| (200, list.clone()));
+        let (cluster, _events) = Cluster::new(client.clone(), Timestamp::now);
+        let taking = Taking { part: |_| (), owner: nobody, mentions: nothing };
+        let api = Kind::Revision.objects(&client, None);
+        tokio::select! {
+            () = cluster.revisions.follow(api, watcher::Config::default(), taking, |_, _| ()) => {}
+            () = cluster.revisions.complete() => {}
+        }
+        let start = Instant::now();
+        let pod = ObjectName::new("ns", "pod");
+        for name in ["ready", "new"] {
+            cluster.tell_revision(&pod, Some(&ObjectName::new("ns", name)));
+        }
+        for (name, after) in [("new", Duration::ZERO), ("ready", REST)] {
+            assert_eq!(*cluster.queues.revisions.next().await.name, *name);
+            assert_eq!(start.elapsed(), after, "{name}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
+use super::service::is_ready;
 use crate::kubernetes::mirror::name_of;
 use crate::model::ObjectName;
 
@@ -21,6 +22,8 @@ pub struct Object {
     pub uid: Arc<str>,
     /// Whether it is being deleted.
     pub is_leaving: bool,
+    /// Whether its own conditions say that it is ready.
+    pub is_ready: bool,
     /// Managers that applied or wrote `spec.replicas`; empty for what has none.
     pub scalers: Box<[Box<str>]>,
     /// Its version: what is written on the strength of it is refused if there is a newer one.
@@ -53,9 +56,11 @@ impl Object {
             }
             metadata.remove(VERSION);
         }
+        let is_ready = is_ready(&value);
         part(&mut value);
         let text = serde_json::to_string(&value).ok()?.into_boxed_str();
-        Some(Self { name, uid, is_leaving, scalers: scalers.into(), version, text })
+        let scalers = scalers.into();
+        Some(Self { name, uid, is_leaving, is_ready, scalers, version, text })
     }
 
     /// The object as JSON.
