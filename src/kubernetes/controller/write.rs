@@ -316,7 +316,10 @@ fn holds(kind: Kind, wanted: &Value, live: &Value) -> bool {
         let wanted = wanted.pointer(pointer);
         Some(live.keys().any(|key| is_ours(key) && wanted.is_none_or(|map| map.get(key).is_none())))
     });
-    !has_more.any(|more| more) && contains(live, wanted)
+    // In lists objects do not say of which kind they are.
+    let mut parts = ["metadata", "spec"].iter().filter_map(|part| Some((part, wanted.get(part)?)));
+    !has_more.any(|more| more)
+        && parts.all(|(part, wanted)| live.get(part).is_some_and(|live| contains(live, wanted)))
 }
 
 /// Whether every field of `part` is in `whole` with the same value.
@@ -391,6 +394,7 @@ mod tests {
         assert!(holds(|_| ()));
         assert!(holds(|live| live["spec"]["replicas"] = json!(3)));
         assert!(holds(|live| live["metadata"]["labels"]["other"] = json!("x")));
+        assert!(holds(|live| live["kind"] = Value::Null), "as in a list");
         assert!(holds(|live| {
             let container = &mut live["spec"]["template"]["spec"]["containers"][0];
             *container = json!({"image": "i", "imagePullPolicy": "Always"});

@@ -233,7 +233,7 @@ impl Server {
         let mut last = String::new();
         while let Some((name, object)) = selected.next_if(|_| items.len() < limit.min(3)) {
             last = name.to_string();
-            items.push((*object).clone());
+            items.push(in_a_list(asked.kind, &object));
         }
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if selected.peek().is_some() {
@@ -381,6 +381,18 @@ impl Line {
         let shown = &part[..part.floor_char_boundary(300)];
         self.server.note(format_args!("{}/{of}: {} {shown} {said}", link.replica, asked.line));
     }
+}
+
+/// An object as lists have it: only custom ones say of which kind they are.
+fn in_a_list(kind: Kind, object: &Value) -> Value {
+    let mut item = object.clone();
+    if !kind.names().0.ends_with(".dev")
+        && let Some(fields) = item.as_object_mut()
+    {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    item
 }
 
 fn response(status: u16, body: &Value) -> Answer {
