@@ -17,7 +17,8 @@
 //! What must hold at every moment: who does not lead writes nothing but counts from zero, on the
 //! condition that they still are zero; no count is written that was not stated; what people wrote
 //! is theirs. In the end: everything is what the people's objects ask for ([`checks`]), nothing is
-//! written any more, nothing is listed again, and a fresh replica finds nothing to write.
+//! written any more, nothing is listed again, and a fresh replica finds nothing to write. Where all
+//! goes well each object is written seldom ([`thrift`]).
 
 mod asked;
 mod checks;
@@ -29,6 +30,7 @@ mod replica;
 mod run;
 mod server;
 mod store;
+mod thrift;
 mod watching;
 mod weather;
 

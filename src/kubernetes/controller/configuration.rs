@@ -13,7 +13,7 @@ use super::meta::{
 use super::object::Parts;
 use super::service::{condition, is_of, is_ready};
 use super::work::{Failure, Next};
-use super::write::Weight;
+use super::write::{Pace, Weight};
 use crate::kubernetes::conditions::{ConditionSet, Conditions, seconds};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::names;
@@ -52,8 +52,24 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         cluster.writer.event(&configuration, weight, reason, message);
     }
     let wanted = status.value(&configuration);
-    cluster.writer.status(Kind::Configuration, &configuration, &wanted).await?;
-    done.map(|()| Next::WhenTold)
+    let pace = pace(&configuration, &wanted);
+    let next = cluster.writer.status(Kind::Configuration, &configuration, &wanted, pace).await?;
+    done.map(|()| next)
+}
+
+/// Routes follow the newest ready revision, and hold on to the newest of all before it is ready; a
+/// name that the template gives is waited for, since it may be taken. Of the very first revision
+/// nothing is known before it is ready.
+fn pace(configuration: &Value, wanted: &Value) -> Pace {
+    let is_new = |key: &str| {
+        let former = configuration.text(&format!("/status/{key}"));
+        former != wanted.text(&format!("/{key}"))
+    };
+    let is_first = configuration.text("/status/latestCreatedRevisionName").is_empty()
+        && configuration.text("/spec/template/metadata/name").is_empty();
+    let is_urgent =
+        is_new("latestReadyRevisionName") || (is_new("latestCreatedRevisionName") && !is_first);
+    Pace::of(configuration, wanted).at_once_if(is_urgent)
 }
 
 async fn follow(

@@ -17,6 +17,7 @@ use super::meta::ROUTE;
 use super::object::Parts as _;
 use super::settings::Settings;
 use super::work::{Failure, Next};
+use super::write::Pace;
 use crate::kubernetes::conditions::{ConditionSet, Conditions};
 use crate::kubernetes::kinds::Kind;
 use crate::model::{CLUSTER_DOMAIN, ObjectName};
@@ -83,7 +84,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     if is_to_be_claimed {
         claims::make(cluster, &name).await?;
     }
-    cluster.writer.status(Kind::DomainMapping, &mapping, &status).await?;
+    // Whether the host is its own is what the proxies go by.
+    let pace = Pace::AtOnce;
+    cluster.writer.status(Kind::DomainMapping, &mapping, &status, pace).await?;
     Ok(match secret {
         Some(_) => Next::After(if is_bad { BAD_SECRET_AGAIN } else { SECRET_AGAIN }),
         None => Next::WhenTold,

@@ -8,6 +8,8 @@ mod pod;
 mod scaler;
 mod status;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Cluster;
@@ -15,7 +17,7 @@ use super::admitted::admitted;
 use super::object::{Object, Parts};
 use super::settings::Settings;
 use super::work::{Failure, Next};
-use super::write::Weight;
+use super::write::{Pace, Weight};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::{CONTROLLER_MANAGER, names};
 use crate::model::ObjectName;
@@ -51,7 +53,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         Err(problem) => {
             // Only without the webhook.
             status.unavailable("InvalidRevision", &problem);
-            Ok(())
+            Ok(Next::WhenTold)
         }
     };
     if done.is_err() && !was_ready && status.is_ready() {
@@ -68,8 +70,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         cluster.writer.event(&revision, Weight::Normal, "RevisionReady", message);
     }
     let wanted = status.value(filled.as_ref().unwrap_or(&revision));
-    cluster.writer.status(Kind::Revision, &revision, &wanted).await?;
-    done.map(|()| Next::WhenTold)
+    let pace = Pace::of(&revision, &wanted);
+    let next = cluster.writer.status(Kind::Revision, &revision, &wanted, pace).await?;
+    done.map(|of_scaler| of_scaler.or(next))
 }
 
 fn forget(cluster: &Cluster, revision: &ObjectName) {
@@ -85,7 +88,7 @@ async fn follow(
     revision: &Value,
     settings: &Settings,
     status: &mut RevisionStatus,
-) -> Result<(), Failure> {
+) -> Result<Next, Failure> {
     let deployment = make_deployment(cluster, revision, settings, status).await?;
     let pods = cluster.pods.of(&revision.name());
     let pods: Vec<Value> =
@@ -103,11 +106,14 @@ async fn follow(
     let mut scaler_status = ScalerStatus::of(&scaler, (cluster.now)());
     let name = revision.name();
     let private = name_of(revision, names::private_service);
+    let was_initialized = scaler_status.is_initialized();
     scaler_status.take(&name.name, &private.name, scale, &bounds);
     scaler_status.take_contest(contest.as_deref());
     status.take_scaler(&scaler_status, scale);
     let wanted = scaler_status.value(&scaler);
-    cluster.writer.status(Kind::PodAutoscaler, &scaler, &wanted).await
+    // That it once had what it was to begin with is not to be missed; all else only informs.
+    let pace = Pace::Settled.at_once_if(!was_initialized && scaler_status.is_initialized());
+    cluster.writer.status(Kind::PodAutoscaler, &scaler, &wanted, pace).await
 }
 
 /// Who else writes the count of a Deployment.
@@ -124,12 +130,11 @@ async fn make_deployment(
     status: &mut RevisionStatus,
 ) -> Result<Value, Failure> {
     let name = name_of(revision, names::deployment);
-    let kept = cluster.deployments.get(&name);
-    let known = match &kept {
-        Some(kept) => Some(kept.value()),
-        None => cluster.writer.read(Kind::Deployment, &name).await?,
+    let kept = match cluster.deployments.get(&name) {
+        Some(kept) => Some(kept),
+        None => cluster.writer.read_whole(Kind::Deployment, &name).await?.map(Arc::new),
     };
-    let Some(live) = known else {
+    let Some(kept) = kept else {
         status.deploying();
         let replicas = made::initial_replicas(revision, &settings.admission.autoscaler);
         let wanted = made::deployment(revision, settings, Some(replicas));
@@ -138,11 +143,12 @@ async fn make_deployment(
         hold_count(cluster, revision, replicas.into()).await?;
         return Ok(made);
     };
+    let live = kept.value();
     if !live.is_controlled_by(revision) {
         return Err(foreign(revision, "Deployment", &name, status));
     }
     // Without a second owner, leaving the count out would reset it.
-    if !kept.as_deref().is_some_and(is_held) {
+    if !is_held(&kept) && !cluster.writer.is_behind(Kind::Deployment, &live) {
         hold_count(cluster, revision, Scale::of(&live).wanted).await?;
     }
     if is_knatives(&live) {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::Cluster;
 use super::object::{Parts as _, VERSION};
 use super::work::{Failure, Next};
-use super::write::Weight;
+use super::write::{Pace, Weight};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
 use crate::kubernetes::kinds::Kind;
 use crate::model::ObjectName;
@@ -64,14 +64,18 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
             route["metadata"][VERSION] = version;
         }
     }
+    let leads_somewhere = plan.leads.is_some();
     let taken = match &done {
         Err(Trouble::NotOwned(taken)) => Some(taken.as_str()),
         Ok(()) | Err(Trouble::Failed(_)) => None,
     };
     let status = plan.status(taken);
-    cluster.writer.status(Kind::Route, &route, &status).await?;
-    let is_settled = is_settled(&route, &status);
-    sync_notes(cluster, &name, &reached(&route, &status, &known), is_settled, now).await?;
+    // Where its traffic leads, the proxies go by it; that it leads nowhere yet may change soon.
+    let pace = Pace::Settled.at_once_if(leads_somewhere);
+    let next = cluster.writer.status(Kind::Route, &route, &status, pace).await?.or(next);
+    let reached = reached(&route, &status, &known);
+    let is_settled = is_settled(&route, &status) && !reached.is_behind;
+    sync_notes(cluster, &name, &reached, is_settled, now).await?;
     match done {
         Ok(()) => Ok(next),
         Err(Trouble::Failed(failure)) => Err(failure),

@@ -12,7 +12,7 @@ use super::meta::{
 };
 use super::object::Parts;
 use super::work::{Failure, Next};
-use super::write::Weight;
+use super::write::{Pace, Weight};
 use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
 use crate::kubernetes::kinds::Kind;
 use crate::model::ObjectName;
@@ -50,8 +50,10 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     {
         cluster.writer.event(&service, Weight::Warning, "InternalError", failure.to_string());
     }
-    cluster.writer.status(Kind::Service, &service, &status.value(&service)).await?;
-    done.map(|()| Next::WhenTold)
+    let wanted = status.value(&service);
+    let pace = Pace::of(&service, &wanted);
+    let next = cluster.writer.status(Kind::Service, &service, &wanted, pace).await?;
+    done.map(|()| next)
 }
 
 async fn follow(

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use crate::kubernetes::work::Work;
 use crate::model::ObjectName;
 
-/// Names of one kind that are worked on at once.
-const WORKERS: usize = 4;
+/// Names of one kind that are worked on at once: some that wait for an answer do not hold up others.
+const WORKERS: usize = 16;
 /// One name takes no longer: what it waits for will not come.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -22,6 +22,17 @@ pub enum Next {
     WhenTold,
     /// After a while too.
     After(Duration),
+}
+
+impl Next {
+    /// Whichever is sooner.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::After(one), Self::After(other)) => Self::After(one.min(other)),
+            (Self::WhenTold, next) | (next, Self::WhenTold) => next,
+        }
+    }
 }
 
 /// Why a name could not be brought in order. It is tried again, each time later.

@@ -1,5 +1,7 @@
 //! Writes to the cluster. What is there already is not written again.
 
+mod status;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -12,7 +14,7 @@ use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -37,8 +39,12 @@ pub struct Writer {
     applied: Mutex<HashMap<(Kind, ObjectName), (u64, u64)>>,
     /// The version that each object had after the last write, and when that was.
     written: Mutex<HashMap<(Kind, ObjectName), (u64, Instant)>>,
+    /// Since when statuses differ from what is to be written.
+    differing: Mutex<HashMap<(Kind, ObjectName), Instant>>,
     events: mpsc::Sender<(Event, ObjectReference)>,
 }
+
+pub use status::Pace;
 
 /// An event's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +75,14 @@ impl Writer {
                 }
             }
         };
-        (Self { client, applied: Mutex::default(), written: Mutex::default(), events }, send)
+        let writer = Self {
+            client,
+            applied: Mutex::default(),
+            written: Mutex::default(),
+            differing: Mutex::default(),
+            events,
+        };
+        (writer, send)
     }
 
     /// Applies an object unless it is there as wanted; fields of other managers stay. `live` is
@@ -126,7 +139,9 @@ impl Writer {
         let api = kind.in_namespace(&self.client, &name.namespace);
         let params = PatchParams::apply(manager);
         let doing = || format!("apply a part of {} {name}", kind.kind());
-        bounded(doing, api.patch(&name.name, &params, &Patch::Apply(wanted))).await.map(drop)
+        let answer = bounded(doing, api.patch(&name.name, &params, &Patch::Apply(wanted))).await?;
+        self.note_written(kind, &value_of(answer));
+        Ok(())
     }
 
     /// An object as it is right now: to be asked for only where a mirror may be behind.
@@ -134,10 +149,22 @@ impl Writer {
     /// # Errors
     /// The API server refuses, or cannot be reached.
     pub async fn read(&self, kind: Kind, name: &ObjectName) -> Result<Option<Value>, Failure> {
+        Ok(self.read_whole(kind, name).await?.map(|object| object.value()))
+    }
+
+    /// The same, with who manages it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_whole(
+        &self,
+        kind: Kind,
+        name: &ObjectName,
+    ) -> Result<Option<Object>, Failure> {
         let api = kind.in_namespace(&self.client, &name.namespace);
         let doing = || format!("get {} {name}", kind.kind());
         let found: Option<DynamicObject> = bounded(doing, api.get_opt(&name.name)).await?;
-        Ok(found.map(value_of))
+        Ok(found.and_then(|object| Object::keep(object, |_| ())))
     }
 
     /// Merges a patch into an object's metadata (RFC 7386), if the object still is as it is known.
@@ -163,14 +190,18 @@ impl Writer {
         Ok(answer["metadata"][VERSION].clone())
     }
 
-    /// The version that a write is based on.
-    fn base(&self, kind: Kind, object: &Value) -> Result<Value, Failure> {
-        let name = object.name();
-        let last = self.written.lock().get(&(kind, name.clone())).copied();
+    /// Whether what is known of an object is older than what was written to it last.
+    pub fn is_behind(&self, kind: Kind, object: &Value) -> bool {
+        let last = self.written.lock().get(&(kind, object.name())).copied();
         // Not for good: where the API server's store was put back to a former state, versions are.
         let last = last.filter(|(_, at)| at.elapsed() < BEHIND_MAX);
-        if version(object).zip(last).is_some_and(|(known, (last, _))| known < last) {
-            return Err(Failure::Behind(format!("{} {name}", kind.kind())));
+        version(object).zip(last).is_some_and(|(known, (last, _))| known < last)
+    }
+
+    /// The version that a write is based on.
+    fn base(&self, kind: Kind, object: &Value) -> Result<Value, Failure> {
+        if self.is_behind(kind, object) {
+            return Err(Failure::Behind(format!("{} {}", kind.kind(), object.name())));
         }
         Ok(object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default())
     }
@@ -179,33 +210,6 @@ impl Writer {
         if let Some(version) = version(answer) {
             self.written.lock().insert((kind, answer.name()), (version, Instant::now()));
         }
-    }
-
-    /// Makes an object's status what is wanted, unless it is so; what it is based on is the object
-    /// as it is known. An object that is gone is fine.
-    ///
-    /// # Errors
-    /// The API server refuses it, or cannot be reached; 409 or [`Failure::Behind`] where there is a
-    /// newer version: what was found before may be in it.
-    pub async fn status(&self, kind: Kind, object: &Value, wanted: &Value) -> Result<(), Failure> {
-        let empty = json!({});
-        let former = object.get("status").unwrap_or(&empty);
-        let Some(patch) = merge_patch(former, wanted) else { return Ok(()) };
-        let name = object.name();
-        let api = kind.in_namespace(&self.client, &name.namespace);
-        let params = PatchParams {
-            field_manager: Some(CONTROLLER_MANAGER.to_owned()),
-            ..Default::default()
-        };
-        let base = self.base(kind, object)?;
-        let patch = Patch::Merge(json!({ "metadata": {VERSION: base}, "status": patch }));
-        let doing = || format!("patch the status of {} {name}", kind.kind());
-        match bounded(doing, api.patch_status(&name.name, &params, &patch)).await {
-            Ok(answer) => self.note_written(kind, &value_of(answer)),
-            Err(failure) if failure.code() == Some(404) => {}
-            Err(failure) => return Err(failure),
-        }
-        Ok(())
     }
 
     /// Deletes an object, this very one. One that is gone is fine.
@@ -226,6 +230,7 @@ impl Writer {
     pub fn forget(&self, kind: Kind, name: &ObjectName) {
         self.applied.lock().remove(&(kind, name.clone()));
         self.written.lock().remove(&(kind, name.clone()));
+        self.differing.lock().remove(&(kind, name.clone()));
     }
 
     /// Notes an event about an object. Never waits.
@@ -347,27 +352,6 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// The patch (RFC 7386) that makes one the other; none if they are the same.
-fn merge_patch(from: &Value, to: &Value) -> Option<Value> {
-    let (Value::Object(from), Value::Object(to)) = (from, to) else {
-        return (from != to).then(|| to.clone());
-    };
-    let mut patch = Map::new();
-    for (key, to) in to {
-        let change = match from.get(key) {
-            Some(from) => merge_patch(from, to),
-            None => Some(to.clone()),
-        };
-        if let Some(change) = change {
-            patch.insert(key.clone(), change);
-        }
-    }
-    for key in from.keys().filter(|key| !to.contains_key(*key)) {
-        patch.insert(key.clone(), Value::Null);
-    }
-    (!patch.is_empty()).then_some(Value::Object(patch))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::Server;
@@ -405,15 +389,6 @@ mod tests {
         assert!(!holds(|live| live["spec"]["template"]["spec"]["containers"] = json!([])));
     }
 
-    #[test]
-    fn a_patch_makes_one_the_other() {
-        let from = json!({"a": 1, "b": {"c": [1, 2], "d": "x"}, "e": null, "gone": {"f": 1}});
-        let to = json!({"a": 1, "b": {"c": [1], "d": "x"}, "e": null, "new": true});
-        let expected = json!({"b": {"c": [1]}, "new": true, "gone": null});
-        assert_eq!(merge_patch(&from, &to), Some(expected));
-        assert_eq!(merge_patch(&from, &from), None);
-    }
-
     #[tokio::test]
     async fn what_is_there_is_not_written_again() {
         // The API server shows it in another form, and counts and states what it likes.
@@ -439,17 +414,6 @@ mod tests {
         assert_eq!(server.calls().len(), 1, "somebody changed it");
     }
 
-    #[tokio::test]
-    async fn a_status_is_patched_where_it_differs() {
-        let (client, server) = Server::start(|_| (200, deployment(|_| ())));
-        let (writer, _events) = Writer::new(client);
-        let object = deployment(|object| object["status"] = json!({"a": 1, "b": [1]}));
-        writer.status(Kind::Deployment, &object, &json!({"a": 1, "b": [1]})).await.unwrap();
-        assert_eq!(server.calls(), [""; 0]);
-        writer.status(Kind::Deployment, &object, &json!({"a": 2, "b": [1]})).await.unwrap();
-        assert_eq!(server.bodies()[0]["status"], json!({"a": 2}));
-    }
-
     /// Of what was found once, such as that a revision had its first replicas, nothing is taken
     /// back because the watch is late.
     #[tokio::test]
@@ -463,16 +427,17 @@ mod tests {
         let (client, server) = Server::start(move |_| (200, of("7")));
         let (writer, _events) = Writer::new(client);
         let kind = Kind::Deployment;
-        writer.status(kind, &of("5"), &json!({"a": 2})).await.unwrap();
+        writer.status(kind, &of("5"), &json!({"a": 2}), Pace::AtOnce).await.unwrap();
         let expected = json!({"metadata": {"resourceVersion": "5"}, "status": {"a": 2}});
         assert_eq!(server.bodies(), [expected]);
         for object in [of("5"), of("6")] {
-            let failure = writer.status(kind, &object, &json!({"a": 3})).await.unwrap_err();
+            let failure =
+                writer.status(kind, &object, &json!({"a": 3}), Pace::AtOnce).await.unwrap_err();
             assert!(failure.is_ordinary(), "{failure}");
             assert!(writer.merge(kind, &object, json!({})).await.unwrap_err().is_ordinary());
         }
         assert_eq!(server.calls(), [""; 0]);
-        writer.status(kind, &of("7"), &json!({"a": 3})).await.unwrap();
+        writer.status(kind, &of("7"), &json!({"a": 3}), Pace::AtOnce).await.unwrap();
         assert_eq!(server.calls().len(), 1);
     }
 
@@ -489,7 +454,7 @@ mod tests {
         drop(server);
         let (writer, _events) = Writer::new(client);
         let object = deployment(|_| ());
-        writer.status(Kind::Deployment, &object, &json!({"a": 2})).await.unwrap();
+        writer.status(Kind::Deployment, &object, &json!({"a": 2}), Pace::AtOnce).await.unwrap();
         writer.delete(Kind::Deployment, &kept(&object)).await.unwrap();
     }
 }

@@ -15,6 +15,8 @@ use crate::kubernetes::controller::object::Parts as _;
 pub(super) struct Reached {
     pub(super) revisions: BTreeSet<String>,
     pub(super) configurations: BTreeSet<String>,
+    /// Whether a Configuration may have a revision of which it does not say so yet.
+    pub(super) is_behind: bool,
 }
 
 /// What a Route leads to, and what it is about to. `status` is its newest one.
@@ -39,8 +41,9 @@ pub(super) fn reached(route: &Value, status: &Value, known: &dyn Known) -> Reach
         // The next revision gets ready only once it is led to.
         let created = object.text("/status/latestCreatedRevisionName");
         let follows = entry.get("latestRevision").and_then(Value::as_bool);
-        if follows.unwrap_or(name.is_empty()) && !created.is_empty() {
-            reached.revisions.insert(created.to_owned());
+        if follows.unwrap_or(name.is_empty()) {
+            reached.is_behind |= !object.is_observed();
+            reached.revisions.extend(Some(created.to_owned()).filter(|name| !name.is_empty()));
         }
     }
     reached

@@ -39,7 +39,6 @@ async fn a_new_revision_is_made_with_a_count_that_has_an_owner() {
         "PATCH /api/v1 services/hello-00001-private tidegate-controller",
         "GET /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 -",
         "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 tidegate-controller",
-        "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001/status tidegate-controller",
     ];
     assert_eq!(shown(&server.calls()), expected);
 }
@@ -140,7 +139,6 @@ async fn what_knative_made_is_taken_over_without_a_new_pod() {
         "GET /api/v1 services/hello-00001-private -",
         "GET /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 -",
         "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 tidegate-controller",
-        "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001/status tidegate-controller",
     ];
     assert_eq!(shown(&server.calls()), expected);
 }

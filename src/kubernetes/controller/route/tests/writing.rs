@@ -15,11 +15,17 @@ fn notes_on_what_is_led_to() {
     // The next revision too: it gets ready only once it is led to.
     assert_eq!(names(&reached.revisions), "hello-2 hello-3");
     assert_eq!(names(&reached.configurations), "hello");
-    assert!(!is_settled(&led, &led["status"]));
+    assert!(!reached.is_behind && !is_settled(&led, &led["status"]));
     stage.pass(&mut led);
     assert!(is_settled(&led, &led["status"]));
     led["metadata"]["generation"] = json!(2);
     assert!(!is_settled(&led, &led["status"]));
+    let mut stage = stage;
+    if let Some(hello) = stage.configurations.get_mut("hello") {
+        hello["metadata"]["generation"] = json!(2);
+    }
+    let reached = labels::reached(&led, &led["status"], &stage);
+    assert!(reached.is_behind, "it may have another revision by now");
     let named =
         route(&json!([{"revisionName": "hello-1", "latestRevision": false, "percent": 100}]));
     let reached = labels::reached(&named, &json!({}), &stage);
