@@ -1,6 +1,7 @@
 //! `tidegate serve --kubernetes`: objects of a cluster, replicas as pods.
 
 mod admin;
+mod aside;
 mod peers;
 mod slots;
 mod webhook;
@@ -38,6 +39,7 @@ use crate::tls::NamedPair;
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::control::Live;
 use super::serve::{proxy_settings, take_logging};
+use aside::Aside;
 use peers::{Others, Place};
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -57,7 +59,9 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let source = source.beside(ownership.alone());
     let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
-    let mut tasks = background(&scope, alone_and(&leadership, &ownership), found).await?;
+    let leads_alone = alone_and(&leadership, &ownership);
+    let controller = controller(&scope, leads_alone, source.complete()).await?;
+    let mut tasks = vec![following_certificates(&scope, found).await?];
     let adopted = source.adoption();
     let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
     tasks.push(spawn(keeping));
@@ -107,6 +111,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     };
     let admin = carry(home, &listen, &args.drain, log, &mut signals).await?;
     tasks.iter().for_each(JoinHandle::abort);
+    drop(controller);
     drop(webhook);
     drop(electing.await);
     // Last: until then it has a say, and requests.
@@ -158,24 +163,36 @@ fn heard(live: Arc<Live>) -> Heard {
     })
 }
 
-/// What works beside the data plane, each part with a client of its own.
-async fn background(
+/// Keeps the objects of the cluster in order, once `routed` says that there are routes: what it
+/// lists the API server need not send before.
+async fn controller(
     scope: &Scope,
     leading: watch::Receiver<bool>,
-    certificates: watch::Sender<Vec<NamedPair>>,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+    mut routed: watch::Receiver<bool>,
+) -> Result<Aside, StartError> {
     let options = controller::Options {
         namespace: scope.namespace.clone(),
         settings_namespace: scope.settings.clone(),
         now: Timestamp::now,
     };
-    let (of_controller, of_certificates) = (connect().await?, connect().await?);
-    let controlling = controller::run(of_controller, options, leading);
+    Aside::start("controller", async move |client| {
+        // One that ends first ends all.
+        if routed.wait_for(|routed| *routed).await.is_ok() {
+            Box::pin(controller::run(client, options, leading)).await;
+        }
+    })
+    .await
+}
+
+async fn following_certificates(
+    scope: &Scope,
+    certificates: watch::Sender<Vec<NamedPair>>,
+) -> Result<JoinHandle<()>, StartError> {
     let namespace = scope.namespace.clone();
-    let following = certificates::follow(of_certificates, namespace, move |found| {
+    let following = certificates::follow(connect().await?, namespace, move |found| {
         certificates.send_replace(found.into_iter().map(named).collect());
     });
-    Ok(vec![spawn(controlling), spawn(following)])
+    Ok(spawn(following))
 }
 
 fn named(found: HostCertificate) -> NamedPair {

@@ -163,14 +163,15 @@ pub(super) async fn configured(shared: &Shared) {
     }
 }
 
-fn spawn(
+/// A thread with an event loop.
+pub(super) fn spawn(
     name: &str,
     run: impl FnOnce(LocalRuntime) + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => run(runtime),
-            Err(error) => tracing::error!(%error, "a worker cannot start its event loop"),
+            Err(error) => tracing::error!(%error, "a thread cannot start its event loop"),
         }
     })
 }

@@ -62,6 +62,7 @@ pub struct KubernetesSource {
     adoption: Rc<Adoption>,
     heard: Heard,
     alone: watch::Receiver<Option<bool>>,
+    complete: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for KubernetesSource {
@@ -83,7 +84,8 @@ impl KubernetesSource {
         // What a receiver holds stays when its sender is gone.
         let alone = watch::channel(Some(true)).1;
         let heard: Heard = Box::new(|_| false);
-        Self { client, scope, observed, take_logging, tell, adoption, heard, alone }
+        let complete = watch::Sender::new(false);
+        Self { client, scope, observed, take_logging, tell, adoption, heard, alone, complete }
     }
 
     /// Has it know which revisions got requests.
@@ -96,6 +98,11 @@ impl KubernetesSource {
     #[must_use]
     pub fn beside(self, alone: watch::Receiver<Option<bool>>) -> Self {
         Self { alone, ..self }
+    }
+
+    /// Whether all objects were listed: from then on requests have routes.
+    pub fn complete(&self) -> watch::Receiver<bool> {
+        self.complete.subscribe()
     }
 
     /// What is known of adopted Services.
@@ -134,6 +141,7 @@ impl ConfigSource for KubernetesSource {
             if state.flush(&updates).await.is_err() {
                 return Ok(());
             }
+            self.complete.send_if_modified(|complete| !std::mem::replace(complete, true));
             tokio::select! {
                 biased;
                 change = self.tell.next() => state.apply(change),

@@ -119,6 +119,9 @@ pub async fn keep_working<F, R>(
                     tracing::warn!(%kind, %name, "took too long; tried again later");
                 }
             }
+            drop(hand);
+            // Where nothing has to be written nothing is waited for: watches have their turn.
+            tokio::task::yield_now().await;
         }
     };
     join_all((0..WORKERS).map(|_| worker())).await;
