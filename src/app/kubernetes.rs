@@ -141,7 +141,8 @@ fn alone_and(leadership: &Leadership, ownership: &Ownership) -> watch::Receiver<
     drop(spawn(async move {
         loop {
             let is_alone = *alone.borrow_and_update() == Some(true);
-            both.send_replace(*leading.borrow_and_update() && is_alone);
+            let is_so = *leading.borrow_and_update() && is_alone;
+            both.send_if_modified(|was_so| std::mem::replace(was_so, is_so) != is_so);
             tokio::select! {
                 Ok(()) = leading.changed() => {}
                 Ok(()) = alone.changed() => {}

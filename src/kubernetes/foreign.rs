@@ -82,7 +82,9 @@ impl Recogniser {
     }
 
     fn say(&self, alone: bool, namespace: &str) {
-        let former = self.alone.send_replace(Some(alone));
+        let former = *self.alone.borrow();
+        // Told only when it is another one: much is looked at anew then.
+        self.alone.send_if_modified(|known| known.replace(alone) != Some(alone));
         match (former, alone) {
             (None | Some(true), false) => tracing::warn!(
                 namespace,
@@ -210,9 +212,13 @@ mod tests {
         let (recogniser, ownership) = recognise();
         let known = || *ownership.alone().borrow();
         assert_eq!(known(), None);
-        for alone in [true, false, true] {
+        let mut told = ownership.alone();
+        for alone in [true, true, false, false, true] {
+            let is_new = known() != Some(alone);
             recogniser.say(alone, "knative-serving");
             assert_eq!(known(), Some(alone));
+            assert_eq!(told.has_changed().unwrap(), is_new);
+            told.mark_unchanged();
         }
     }
 }

@@ -324,7 +324,9 @@ impl Cluster {
             let maps = self.config_maps.all().into_iter();
             let maps: HashMap<String, Data> =
                 maps.map(|(name, data)| (name.name.to_string(), (*data).clone())).collect();
-            self.settings.take(&maps);
+            if !self.settings.take(&maps) {
+                return;
+            }
             // Everything may look different now.
             for (objects, queue) in [
                 (&self.services, &queues.services),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::config::admission::{AdmissionContext, config_map_data};
@@ -31,10 +31,23 @@ pub struct Settings {
     pub network: NetworkConfig,
 }
 
+/// ConfigMaps that settings are read from.
+const READ: [&str; 7] = [
+    "config-autoscaler",
+    "config-defaults",
+    "config-features",
+    "config-deployment",
+    "config-gc",
+    "config-domain",
+    "config-network",
+];
+
 /// The settings of the moment.
 #[derive(Debug, Default)]
 pub struct SettingsCell {
     current: RwLock<Arc<Settings>>,
+    /// What they were read from.
+    taken: Mutex<[Data; READ.len()]>,
 }
 
 impl SettingsCell {
@@ -44,7 +57,12 @@ impl SettingsCell {
     }
 
     /// Takes all ConfigMaps as they are; tells whether it made new settings.
-    pub fn take(&self, maps: &HashMap<String, Data>) {
+    pub fn take(&self, maps: &HashMap<String, Data>) -> bool {
+        let read = READ.map(|name| maps.get(name).cloned().unwrap_or_default());
+        let former = std::mem::replace(&mut *self.taken.lock(), read.clone());
+        if former == read {
+            return false;
+        }
         let mut settings = (**self.current.read()).clone();
         let empty = Data::new();
         let of = |name: &str| maps.get(name).unwrap_or(&empty);
@@ -57,6 +75,7 @@ impl SettingsCell {
         take("config-domain", of, parse_config_domain, &mut settings.domain);
         take("config-network", of, parse_config_network, &mut settings.network);
         *self.current.write() = Arc::new(settings);
+        true
     }
 }
 
@@ -94,10 +113,13 @@ mod tests {
             HashMap::from([("config-gc".to_owned(), data)])
         };
         for (value, kept) in [("3", 3), ("many", 3), ("4", 4)] {
-            cell.take(&maps(value));
+            assert!(cell.take(&maps(value)));
             assert_eq!(cell.get().retention.min_non_active, kept, "{value}");
         }
-        cell.take(&HashMap::new());
+        let other = HashMap::from([("config-logging".to_owned(), Data::new())]);
+        let both = maps("4").into_iter().chain(other).collect();
+        assert!(!cell.take(&both), "nobody asked for the other one");
+        assert!(cell.take(&HashMap::new()));
         assert_eq!(cell.get().retention, RetentionConfig::default(), "without one: the defaults");
     }
 }
