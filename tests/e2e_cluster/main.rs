@@ -6,6 +6,7 @@
 mod access;
 mod adoption;
 mod kinds;
+mod moving;
 mod proxies;
 mod serving;
 mod stage;

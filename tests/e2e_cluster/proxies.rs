@@ -44,7 +44,14 @@ fn pods(cluster: &Cluster, namespace: &str, label: &str) -> Vec<(String, String)
 fn load(cluster: &Cluster, proxy: &str, count: u32) -> Child {
     let url = format!("http://{proxy}:8080/delay?ms=20&n=[1-{count}]");
     let mut command = cluster.command("curl");
-    command.args(["-sS", "--no-progress-meter", "-Z", "--parallel-immediate", "--parallel-max", "30"]);
+    command.args([
+        "-sS",
+        "--no-progress-meter",
+        "-Z",
+        "--parallel-immediate",
+        "--parallel-max",
+        "30",
+    ]);
     command.args(["--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}\n"]);
     command.args(["-H", &format!("Host: {HOST}"), &url]);
     command.stdout(Stdio::piped()).spawn().unwrap()
