@@ -26,8 +26,9 @@ use crate::stats::Pokes;
 const SLOTS: &str = "slots";
 /// How often turns change where there is not enough for all.
 const TICK: Duration = Duration::from_millis(100);
-/// Between two looks at revisions that poke: many pokes are one look.
-const PAUSE: Duration = Duration::from_millis(1);
+/// Between two looks at revisions that poke: where requests wait all the time, many pokes are one
+/// look.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How soon pods are listed again while somebody has not reported.
 const LIST_AGAIN: Duration = Duration::from_millis(500);
 /// A list takes no longer.
