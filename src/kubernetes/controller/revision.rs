@@ -140,7 +140,7 @@ async fn make_deployment(
         let wanted = made::deployment(revision, settings, Some(replicas));
         let made = cluster.writer.apply(Kind::Deployment, &wanted, None).await;
         let made = made.inspect_err(|failure| refused(status, failure))?;
-        hold_count(cluster, revision, replicas.into()).await?;
+        hold_count(cluster, &made, replicas.into()).await?;
         return Ok(made);
     };
     let live = kept.value();
@@ -149,7 +149,7 @@ async fn make_deployment(
     }
     // Without a second owner, leaving the count out would reset it.
     if !is_held(&kept) && !cluster.writer.is_behind(Kind::Deployment, &live) {
-        hold_count(cluster, revision, Scale::of(&live).wanted).await?;
+        hold_count(cluster, &live, Scale::of(&live).wanted).await?;
     }
     if is_knatives(&live) {
         return Ok(live);
@@ -171,9 +171,10 @@ fn is_held(deployment: &Object) -> bool {
     deployment.scalers.iter().any(|manager| **manager != *CONTROLLER_MANAGER)
 }
 
-/// Gives the count an owner of its own, unless somebody has taken it over by now.
-async fn hold_count(cluster: &Cluster, revision: &Value, replicas: i64) -> Result<(), Failure> {
-    let part = made::held_count(revision, replicas);
+/// Gives the count an owner of its own, unless somebody has taken it over by now, or the Deployment
+/// is gone.
+async fn hold_count(cluster: &Cluster, deployment: &Value, replicas: i64) -> Result<(), Failure> {
+    let part = made::held_count(deployment, replicas);
     match cluster.writer.apply_as(COUNT_MANAGER, Kind::Deployment, &part).await {
         Err(failure) if failure.code() == Some(409) => Ok(()),
         other => other,

@@ -115,13 +115,16 @@ pub fn sample_deployment(namespace: &str, template: &Value) -> Value {
     made
 }
 
-/// The part of a Deployment by which somebody owns the count alone.
-pub(super) fn held_count(revision: &Value, replicas: i64) -> Value {
-    let name = name_of(revision, names::deployment);
+/// The part of a Deployment by which somebody owns the count alone. With the identity of the one
+/// that it is about none is made of it where that one is gone.
+pub(super) fn held_count(deployment: &Value, replicas: i64) -> Value {
+    let name = deployment.name();
     json!({
         "apiVersion": Kind::Deployment.api_version(),
         "kind": Kind::Deployment.kind(),
-        "metadata": {"namespace": name.namespace, "name": name.name},
+        "metadata": {
+            "namespace": name.namespace, "name": name.name, "uid": deployment["metadata"]["uid"],
+        },
         "spec": {"replicas": replicas},
     })
 }

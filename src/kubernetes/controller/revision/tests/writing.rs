@@ -112,7 +112,9 @@ async fn what_knative_made_is_taken_over_without_a_new_pod() {
     let (client, server) = Server::start(|call| {
         let owned = |kind: &str, uid: &str, api: &str, of: &str, name: &str, spec: Value| {
             let owner = json!([{"kind": of, "uid": uid, "controller": true}]);
-            let metadata = json!({"namespace": "ns", "name": name, "ownerReferences": owner});
+            let metadata = json!({
+                "namespace": "ns", "name": name, "uid": "d-uid", "ownerReferences": owner,
+            });
             (200, json!({"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec}))
         };
         match call.line.split('?').next().unwrap() {
@@ -140,5 +142,10 @@ async fn what_knative_made_is_taken_over_without_a_new_pod() {
         "GET /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 -",
         "PATCH /apis/autoscaling.internal.knative.dev/v1alpha1 podautoscalers/hello-00001 tidegate-controller",
     ];
-    assert_eq!(shown(&server.calls()), expected);
+    let (lines, bodies): (Vec<_>, Vec<_>) =
+        server.taken().into_iter().map(|call| (call.line, call.body)).unzip();
+    assert_eq!(shown(&lines), expected);
+    // Of that one alone: where it is gone none is made of the count.
+    assert_eq!(bodies[1]["metadata"]["uid"], "d-uid");
+    assert_eq!(bodies[1]["spec"], json!({"replicas": 3}));
 }
