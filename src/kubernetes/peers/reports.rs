@@ -260,15 +260,14 @@ impl Reports {
                     Reading { at: second, ..Reading::default() }
                 }),
             };
+            // Only these are on an endpoint.
+            let on = if reading.in_flight > 0 { (self.sources.loads)(id) } else { Vec::new() };
             let line = Line {
                 concurrency: reading.concurrency_since(&before),
                 arrivals: reading.arrivals_since(&before) as f64,
                 in_flight: reading.in_flight,
                 waiting: stats.waiting(),
-                on: (self.sources.loads)(id)
-                    .into_iter()
-                    .map(|(on, n)| (on.to_string(), n))
-                    .collect(),
+                on: on.into_iter().map(|(on, n)| (on.to_string(), n)).collect(),
                 ..Line::new(id)
             };
             let has_load = line.concurrency > 0.0 || line.arrivals > 0.0 || line.in_flight > 0;

@@ -23,7 +23,7 @@ impl Holder {
     }
 
     /// Everything that it holds, or could.
-    pub(super) fn all(&mut self, local: &mut impl Local) -> Vec<Need> {
+    pub(super) fn all(&mut self, local: &mut dyn Local) -> Vec<Need> {
         let mut ids: BTreeSet<RevisionId> = self.own.keys().cloned().collect();
         ids.extend(local.revisions());
         ids.iter().map(|id| self.look(id, local)).collect()
@@ -31,7 +31,7 @@ impl Holder {
 
     /// Looks at a revision, and gives back what is of no use: of endpoints that are gone or take
     /// nothing. What it says is true from now on until the next grant.
-    pub(super) fn look(&mut self, id: &RevisionId, local: &mut impl Local) -> Need {
+    pub(super) fn look(&mut self, id: &RevisionId, local: &mut dyn Local) -> Need {
         let nothing = || Need { revision: id.clone(), limit: 0, waiting: 0, endpoints: Vec::new() };
         let Some(seen) = local.view(id) else {
             self.own.remove(id);

@@ -16,10 +16,9 @@ use super::super::kinds::Kind;
 use super::super::lease::{Hints, Leadership};
 use super::super::mirror::value;
 use super::super::peers::{Event, Loss, Peers, SERVICE};
+use super::Local;
 use super::message::Message;
 use super::seat::Seat;
-use super::{Local, Need};
-use crate::model::{EndpointId, RevisionId};
 use crate::stats::Pokes;
 
 /// Kind of the messages.
@@ -52,20 +51,6 @@ impl fmt::Debug for Slots {
     }
 }
 
-impl Local for Box<dyn Local + Send> {
-    fn revisions(&mut self) -> Vec<RevisionId> {
-        (**self).revisions()
-    }
-
-    fn view(&mut self, id: &RevisionId) -> Option<Need> {
-        (**self).view(id)
-    }
-
-    fn set(&mut self, id: &RevisionId, own: &[(EndpointId, u32)]) {
-        (**self).set(id, own);
-    }
-}
-
 impl Slots {
     /// Takes part in what the proxies say to each other. To be called before the peers start.
     pub fn sit_down(self, peers: &Peers) -> Seated {
@@ -81,10 +66,8 @@ impl Slots {
     }
 }
 
-type Revisions = Box<dyn Local + Send>;
-
 struct Table {
-    seat: Mutex<(Seat, Revisions)>,
+    seat: Mutex<(Seat, Box<dyn Local + Send>)>,
     hints: Arc<Hints>,
     /// The number of the term in which pods are to be listed.
     doubts: watch::Sender<Option<u32>>,
@@ -117,10 +100,10 @@ impl Table {
 
     /// Does something, and what follows of it. What is returned is the number that the Lease must
     /// exceed.
-    fn act(&self, peers: &Peers, act: impl FnOnce(&mut Seat, &mut Revisions) -> Option<u32>) {
+    fn act(&self, peers: &Peers, act: impl FnOnce(&mut Seat, &mut dyn Local) -> Option<u32>) {
         let mut seat = self.seat.lock();
         let (seat, local) = &mut *seat;
-        if let Some(number) = act(seat, local) {
+        if let Some(number) = act(seat, &mut **local) {
             self.hints.exceed(number);
         }
         for (who, message) in seat.take_outgoing() {

@@ -79,7 +79,7 @@ impl Seat {
 
     /// It leads by the Lease of this number. Returned is the number that the Lease must exceed, if
     /// somebody has heard of a later one.
-    pub(super) fn lead(&mut self, number: u32, local: &mut impl Local) -> Option<u32> {
+    pub(super) fn lead(&mut self, number: u32, local: &mut dyn Local) -> Option<u32> {
         let term = Term { number, keeper: self.me.clone() };
         match &self.term {
             Some(later) if *later > term => return Some(later.number),
@@ -117,7 +117,7 @@ impl Seat {
     }
 
     /// A connection is over; `is_gone`: so is the process.
-    pub(super) fn lost(&mut self, peer: &PeerId, is_gone: bool, local: &mut impl Local) {
+    pub(super) fn lost(&mut self, peer: &PeerId, is_gone: bool, local: &mut dyn Local) {
         self.connected.remove(peer);
         if is_gone {
             self.gave_to.remove(peer);
@@ -133,7 +133,7 @@ impl Seat {
         &mut self,
         number: u32,
         running: BTreeSet<Arc<str>>,
-        local: &mut impl Local,
+        local: &mut dyn Local,
     ) {
         if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.term.number == number) {
             keeper.looked(running);
@@ -147,8 +147,14 @@ impl Seat {
         &mut self,
         from: &PeerId,
         message: Message,
-        local: &mut impl Local,
+        local: &mut dyn Local,
     ) -> Option<u32> {
+        let later = self.take_in(from, message, local);
+        self.work(local);
+        later
+    }
+
+    fn take_in(&mut self, from: &PeerId, message: Message, local: &mut dyn Local) -> Option<u32> {
         match message {
             Message::Lead { term, session } => {
                 if let Some(later) = self.term.as_ref().filter(|later| **later > term) {
@@ -179,12 +185,11 @@ impl Seat {
                 }
             }
         }
-        self.work(local);
         None
     }
 
     /// The keeper asks for everything.
-    fn asked(&mut self, session: u64, local: &mut impl Local) {
+    fn asked(&mut self, session: u64, local: &mut dyn Local) {
         (self.session, self.seen) = (session, 0);
         let mut needs = self.holder.all(local);
         loop {
@@ -199,7 +204,7 @@ impl Seat {
     }
 
     /// Says what has changed.
-    fn tell(&mut self, changed: impl IntoIterator<Item = RevisionId>, local: &mut impl Local) {
+    fn tell(&mut self, changed: impl IntoIterator<Item = RevisionId>, local: &mut dyn Local) {
         let needs: Vec<_> = changed.into_iter().map(|id| self.holder.look(&id, local)).collect();
         if !needs.is_empty() {
             self.report(Part::Changes, needs);
@@ -232,7 +237,7 @@ impl Seat {
     pub(super) fn poked(
         &mut self,
         revisions: impl IntoIterator<Item = RevisionId>,
-        local: &mut impl Local,
+        local: &mut dyn Local,
     ) {
         self.tell(revisions, local);
         self.work(local);
@@ -240,7 +245,7 @@ impl Seat {
 
     /// Says what nobody pokes for: that requests wait no longer, and, now and then, how many there
     /// are. Lets others come first where there is not enough for all.
-    pub(super) fn tick(&mut self, local: &mut impl Local) {
+    pub(super) fn tick(&mut self, local: &mut dyn Local) {
         self.ticks += 1;
         let is_due = self.ticks.is_multiple_of(TICKS_EACH);
         let due = self.said.iter().filter(|(_, waited)| is_due || **waited);
@@ -253,10 +258,12 @@ impl Seat {
     }
 
     /// Has the keeper divide, and its own part take what it gets, until nothing is left to do.
-    fn work(&mut self, local: &mut impl Local) {
+    fn work(&mut self, local: &mut dyn Local) {
         loop {
             for message in std::mem::take(&mut self.inner) {
-                self.take_inner(message, local);
+                let me = self.me.clone();
+                // No term is later than the one that it keeps.
+                self.take_in(&me, message, local);
             }
             let Some(keeper) = &mut self.keeper else { return };
             for (who, grant) in keeper.divide() {
@@ -272,21 +279,7 @@ impl Seat {
         }
     }
 
-    /// What one part of this proxy says to the other.
-    fn take_inner(&mut self, message: Message, local: &mut impl Local) {
-        match message {
-            Message::Lead { session, .. } => self.asked(session, local),
-            Message::Report(report) => {
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.reported(&self.me, &report);
-                }
-            }
-            Message::Grant { number, caps, .. } => self.granted(number, &caps, local),
-            Message::Behind { .. } => {}
-        }
-    }
-
-    fn granted(&mut self, number: u64, caps: &[Cap], local: &mut impl Local) {
+    fn granted(&mut self, number: u64, caps: &[Cap], local: &mut dyn Local) {
         self.seen = number;
         let changed = self.holder.grant(caps);
         self.tell(changed, local);

@@ -136,7 +136,7 @@ fn a_single_slot_goes_round_where_all_wait() {
     (1..=3).for_each(|proxy| table.wait(proxy, 5));
     let mut seen = [0; 3];
     for _ in 0..6 {
-        table.act(1, Seat::tick);
+        table.act(1, |seat, revisions| seat.tick(revisions));
         let own = table.own();
         assert_eq!(own.iter().sum::<u32>(), 1, "{own:?}");
         (0..3).for_each(|n| seen[n] += own[n]);
