@@ -6,22 +6,26 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use kube::api::{DynamicObject, ListParams};
+use kube::runtime::watcher;
+use kube::{Api, Client};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::kinds::Kind;
+use super::mirror::Mirror;
 
 /// A Lease that did not change for so long is nobody's.
 const STALE: Duration = Duration::from_secs(60);
-/// How often the Leases are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// After a look that failed.
+/// How often the right to look is looked for where it is missing.
+const ASK_EVERY: Duration = Duration::from_secs(15);
+/// After a call that failed.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A look takes no longer.
+/// A call takes no longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Past the end of what was alive, so that it is over when it is looked at.
+const A_MOMENT: Duration = Duration::from_millis(10);
 /// What the names of the Leases of Knative's controllers begin with.
 const PREFIXES: [&str; 2] = ["controller.", "autoscaler"];
 
@@ -51,19 +55,26 @@ pub fn recognise() -> (Recogniser, Ownership) {
 }
 
 impl Recogniser {
-    /// Looks at the Leases of Knative's namespace for good.
+    /// Follows the Leases of Knative's namespace for good. By a watch, so that all proxies take over
+    /// and let go at the same moment.
     pub async fn run(self, client: &Client, namespace: &str) {
         let api = Kind::Lease.in_namespace(client, namespace);
-        let mut seen = Seen::default();
+        self.be_allowed(&api, namespace).await;
+        let leases = Mirror::default();
+        let changed = Notify::new();
+        let keep = |lease: DynamicObject| Renewal::of(&lease);
+        tokio::select! {
+            () = leases.follow(api, watcher::Config::default(), keep, |_| changed.notify_one()) => {}
+            () = self.look(&leases, &changed, namespace) => {}
+        }
+    }
+
+    /// Returns once the Leases may be listed. Without that right nothing is known of anybody.
+    async fn be_allowed(&self, api: &Api<DynamicObject>, namespace: &str) {
+        let one = ListParams::default().limit(1);
         loop {
-            let list = timeout(CALL_TIMEOUT, api.list(&ListParams::default())).await;
-            let wait = match list {
-                Ok(Ok(leases)) => {
-                    let leases = leases.items.iter().filter_map(Renewal::of);
-                    self.say(!seen.look(leases, Timestamp::now(), Instant::now()), namespace);
-                    LOOK_EVERY
-                }
-                // Without the right to look nothing is known of anybody, also later.
+            let wait = match timeout(CALL_TIMEOUT, api.list(&one)).await {
+                Ok(Ok(_)) => return,
                 Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                     if self.alone.borrow().is_none() {
                         tracing::info!(
@@ -72,12 +83,26 @@ impl Recogniser {
                         );
                     }
                     self.say(true, namespace);
-                    LOOK_EVERY
+                    ASK_EVERY
                 }
-                // What was known last holds.
                 _ => AGAIN,
             };
             sleep(wait).await;
+        }
+    }
+
+    /// Judges whenever a Lease changed, and when the last one that lived has not for too long.
+    async fn look(&self, leases: &Mirror<Renewal>, changed: &Notify, namespace: &str) {
+        let mut seen = Seen::default();
+        leases.complete().await;
+        loop {
+            let renewals = leases.all().into_iter().map(|(_, renewal)| (*renewal).clone());
+            let alive = seen.look(renewals, Timestamp::now(), Instant::now());
+            self.say(alive.is_none(), namespace);
+            tokio::select! {
+                () = changed.notified() => {}
+                () = sleep(alive.unwrap_or(STALE)) => {}
+            }
         }
     }
 
@@ -121,20 +146,20 @@ impl Renewal {
 }
 
 /// Leases as they were seen, and since when they are so.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen(HashMap<String, (String, Option<Instant>)>);
 
 impl Seen {
-    /// Whether any is alive: renewed within the last minute by what it says, or by what was seen
-    /// of it – the clocks of two machines may differ.
+    /// For how long any is alive yet, none if none is: it was renewed within the last minute by
+    /// what it says, or by what was seen of it – the clocks of two machines may differ.
     fn look(
         &mut self,
         leases: impl Iterator<Item = Renewal>,
         wall: Timestamp,
         now: Instant,
-    ) -> bool {
+    ) -> Option<Duration> {
         let mut seen = HashMap::new();
-        let mut alive = false;
+        let mut alive = None;
         for Renewal { name, time } in leases {
             let changed = match self.0.get(&name) {
                 Some((former, since)) if *former == time => *since,
@@ -143,12 +168,17 @@ impl Seen {
                 None => None,
             };
             let age = time.parse::<Timestamp>().ok().map(|time| wall.duration_since(time));
-            let says = age.is_some_and(|age| age.unsigned_abs() <= STALE);
-            alive |= says || changed.is_some_and(|since| now - since <= STALE);
+            // A time to come is as good as one that far back.
+            let said = age.map(|age| (age.unsigned_abs(), age.is_negative()));
+            let said = said
+                .filter(|(age, _)| *age <= STALE)
+                .map(|(age, is_ahead)| if is_ahead { STALE + age } else { STALE - age });
+            let was_seen = changed.and_then(|since| STALE.checked_sub(now - since));
+            alive = alive.max(said).max(was_seen);
             seen.insert(name, (time, changed));
         }
         self.0 = seen;
-        alive
+        alive.map(|left| left + A_MOMENT)
     }
 }
 
@@ -194,8 +224,20 @@ mod tests {
                 let time = Timestamp::from_second(1_800_000_000 + time).unwrap().to_string();
                 let renewal = Renewal { name: "a".to_owned(), time };
                 let after = Duration::from_secs(*second);
-                let alive = seen.look([renewal].into_iter(), wall + after, start + after);
-                assert_eq!(alive, *expected, "second {second}");
+                let alive = seen.look([renewal.clone()].into_iter(), wall + after, start + after);
+                assert_eq!(alive.is_some(), *expected, "second {second}");
+                let Some(left) = alive else { continue };
+                // Without another change it is alive for just so long.
+                for (later, expected) in [(left.saturating_sub(2 * A_MOMENT), true), (left, false)] {
+                    let mut seen = seen.clone();
+                    let renewal = renewal.clone();
+                    let alive = seen.look(
+                        [renewal].into_iter(),
+                        wall + after + later,
+                        start + after + later,
+                    );
+                    assert_eq!(alive.is_some(), expected, "second {second} and {later:?}");
+                }
             }
         };
         check(&[(0, 0, true), (60, 0, true), (61, 0, false), (75, 74, true)]);
@@ -204,7 +246,7 @@ mod tests {
         // Its clock is ten minutes behind, or ahead.
         check(&[(0, -600, false), (15, -590, true), (30, -590, true), (76, -590, false)]);
         check(&[(0, 600, false), (15, 615, true), (76, 615, false)]);
-        assert!(!Seen::default().look(std::iter::empty(), wall, start));
+        assert!(Seen::default().look(std::iter::empty(), wall, start).is_none());
     }
 
     #[test]
