@@ -35,6 +35,7 @@ pub mod certificates;
 pub mod client;
 pub mod conditions;
 pub mod controller;
+pub mod feed;
 pub mod foreign;
 pub mod keys;
 pub mod kinds;

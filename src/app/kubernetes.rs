@@ -26,7 +26,9 @@ use crate::kubernetes::adoption;
 use crate::kubernetes::certificates::{self, HostCertificate};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::controller;
+use crate::kubernetes::feed::{Feed, Relays};
 use crate::kubernetes::foreign::{Ownership, recognise};
+use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::lease::{Leadership, Leading, LeaseSettings, elect};
 use crate::kubernetes::observed::Observed;
 use crate::kubernetes::scale::{KubernetesTarget, Why};
@@ -56,12 +58,16 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let source =
         KubernetesSource::new(connect().await?, scope.clone(), Arc::clone(&observed), take);
     let (recogniser, ownership) = recognise();
-    let source = source.beside(ownership.alone());
+    let mut relays = Relays::default();
+    let feeds = controller::Feeds::of(&mut relays);
+    let domain_mappings = relays.feed(Kind::DomainMapping, None);
+    let config_maps = relays.feed(Kind::ConfigMap, None);
+    let source = source.beside(ownership.alone()).relaying(relays);
     let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
     let leads_alone = alone_and(&leadership, &ownership);
-    let controller = controller(&scope, leads_alone, source.complete()).await?;
-    let mut tasks = vec![following_certificates(&scope, found).await?];
+    let controller = controller(&scope, feeds, leads_alone, source.complete()).await?;
+    let mut tasks = vec![following_certificates(domain_mappings, found).await?];
     let adopted = source.adoption();
     let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
     tasks.push(spawn(keeping));
@@ -70,7 +76,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let settings_namespace = scope.settings.clone();
     let client = connect().await?;
     tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
-    let webhook = webhook::start(args, &scope, &leadership, &ownership).await?;
+    let webhook = webhook::start(args, &scope, &leadership, &ownership, config_maps).await?;
     let client = connect().await?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
     let hints = Arc::clone(&lease.hints);
@@ -164,33 +170,26 @@ fn heard(live: Arc<Live>) -> Heard {
     })
 }
 
-/// Keeps the objects of the cluster in order, once `routed` says that there are routes: what it
-/// lists the API server need not send before.
+/// Keeps the objects of the cluster in order.
 async fn controller(
     scope: &Scope,
+    feeds: controller::Feeds,
     leading: watch::Receiver<bool>,
-    mut routed: watch::Receiver<bool>,
+    routed: watch::Receiver<bool>,
 ) -> Result<Aside, StartError> {
-    let options = controller::Options {
-        namespace: scope.namespace.clone(),
-        settings_namespace: scope.settings.clone(),
-        now: Timestamp::now,
-    };
+    let options =
+        controller::Options { namespace: scope.namespace.clone(), now: Timestamp::now, routed };
     Aside::start("controller", async move |client| {
-        // One that ends first ends all.
-        if routed.wait_for(|routed| *routed).await.is_ok() {
-            Box::pin(controller::run(client, options, leading)).await;
-        }
+        Box::pin(controller::run(client, options, feeds, leading)).await;
     })
     .await
 }
 
 async fn following_certificates(
-    scope: &Scope,
+    domain_mappings: Feed,
     certificates: watch::Sender<Vec<NamedPair>>,
 ) -> Result<JoinHandle<()>, StartError> {
-    let namespace = scope.namespace.clone();
-    let following = certificates::follow(connect().await?, namespace, move |found| {
+    let following = certificates::follow(connect().await?, domain_mappings, move |found| {
         certificates.send_replace(found.into_iter().map(named).collect());
     });
     Ok(spawn(following))

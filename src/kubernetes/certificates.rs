@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::DynamicObject;
-use kube::runtime::watcher;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::feed::Feed;
 use super::kinds::Kind;
 use super::mirror::Mirror;
 use crate::config::text::base64;
@@ -72,13 +72,12 @@ struct Read {
 /// Tells the certificates of all hosts that have one whenever they changed, for good.
 pub async fn follow(
     client: Client,
-    namespace: Option<String>,
+    domain_mappings: Feed,
     mut told: impl FnMut(Vec<HostCertificate>),
 ) {
     let mappings = Mirror::default();
     let changed = Notify::new();
-    let api = Kind::DomainMapping.objects(&client, namespace.as_deref());
-    let follow = mappings.follow(api, watcher::Config::default(), mapped, |_| changed.notify_one());
+    let follow = mappings.take_all(domain_mappings.events(), mapped, |_| changed.notify_one());
     let read = async {
         mappings.complete().await;
         let mut known: HashMap<ObjectName, Read> = HashMap::new();
@@ -121,8 +120,8 @@ impl Read {
     }
 }
 
-fn mapped(object: DynamicObject) -> Option<Mapped> {
-    let created = object.metadata.creation_timestamp.map(|time| time.0.to_string());
+fn mapped(object: &DynamicObject) -> Option<Mapped> {
+    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
     let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
     let is_claimed = conditions.into_iter().flatten().any(|condition| {
         condition.get("type").and_then(Value::as_str) == Some("DomainClaimed")
@@ -205,7 +204,7 @@ mod tests {
             "spec": {"tls": {"secretName": secret}},
             "status": {"conditions": [{"type": "DomainClaimed", "status": claimed}]},
         });
-        let mapped = mapped(serde_json::from_value(object).unwrap()).unwrap();
+        let mapped = mapped(&serde_json::from_value(object).unwrap()).unwrap();
         (ObjectName::new(namespace, name), Arc::new(mapped))
     }
 

@@ -8,7 +8,7 @@ use kube::{Client, Config};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection on which something is awaited and nothing comes for so long is given up. kube bounds
 /// how long it waits for a watch's next event, not for a list nor for a watch to begin. Longer than
-/// a watch may be silent ([`super::mirror::WATCH_TIMEOUT_S`]).
+/// a watch may be silent ([`super::feed::WATCH_TIMEOUT_S`]).
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// The API server cannot be found or spoken to.

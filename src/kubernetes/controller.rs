@@ -10,6 +10,7 @@ mod cluster;
 mod collection;
 mod configuration;
 mod domain_mapping;
+mod feeds;
 pub mod meta;
 pub mod object;
 pub mod objects;
@@ -31,6 +32,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 pub use cluster::{Cluster, Queues};
+pub use feeds::Feeds;
 pub use revision::sample_deployment;
 use work::{keep_working, while_leading};
 
@@ -39,21 +41,22 @@ use work::{keep_working, while_leading};
 pub struct Options {
     /// The one namespace that is looked at; none = all.
     pub namespace: Option<String>,
-    /// Namespace of the ConfigMaps that are settings.
-    pub settings_namespace: String,
     /// The wall clock: times in objects, traffic that moves, revisions that are too old.
     pub now: fn() -> Timestamp,
+    /// Whether there are routes: what is listed here the API server need not send before.
+    pub routed: watch::Receiver<bool>,
 }
 
 /// Keeps the objects of the cluster in order, for good. Writes only while `leading` says so.
 pub fn run(
     client: Client,
     options: Options,
+    feeds: Feeds,
     leading: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> {
     let (cluster, events) = Cluster::new(client.clone(), options.now);
     async move {
-        let follow = cluster.follow(&client, &options);
+        let follow = cluster.follow(&client, &options, feeds);
         let work = async {
             cluster.complete().await;
             tracing::info!("the objects of the cluster are known");

@@ -62,9 +62,8 @@ impl Recogniser {
         self.be_allowed(&api, namespace).await;
         let leases = Mirror::default();
         let changed = Notify::new();
-        let keep = |lease: DynamicObject| Renewal::of(&lease);
         tokio::select! {
-            () = leases.follow(api, watcher::Config::default(), keep, |_| changed.notify_one()) => {}
+            () = leases.follow(api, watcher::Config::default(), Renewal::of, |_| changed.notify_one()) => {}
             () = self.look(&leases, &changed, namespace) => {}
         }
     }
@@ -228,7 +227,8 @@ mod tests {
                 assert_eq!(alive.is_some(), *expected, "second {second}");
                 let Some(left) = alive else { continue };
                 // Without another change it is alive for just so long.
-                for (later, expected) in [(left.saturating_sub(2 * A_MOMENT), true), (left, false)] {
+                for (later, expected) in [(left.saturating_sub(2 * A_MOMENT), true), (left, false)]
+                {
                     let mut seen = seen.clone();
                     let renewal = renewal.clone();
                     let alive = seen.look(

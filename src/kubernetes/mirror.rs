@@ -3,47 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use kube::Api;
 use kube::api::DynamicObject;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::feed::{self, Seen};
 use crate::model::ObjectName;
-
-/// Objects a list call asks for at once.
-const PAGE: u32 = 500;
-/// A watch that says nothing for longer is made anew, in seconds: a peer that died silently is
-/// noticed only so.
-pub(super) const WATCH_TIMEOUT_S: u32 = 60;
-
-/// Longest pause before a watch is made anew: pods that ended while the API server was away are
-/// not to be asked for longer than that after it is back.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// kube's pauses between attempts, none of them long; not all kinds at the same moment.
-#[derive(Default)]
-struct Backoff(watcher::DefaultBackoff);
-
-impl Iterator for Backoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let most = PAUSE_MAX.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.0.next().map(|pause| pause.min(most))
-    }
-}
-
-impl kube::runtime::utils::Backoff for Backoff {
-    fn reset(&mut self) {
-        kube::runtime::utils::Backoff::reset(&mut self.0);
-    }
-}
 
 /// What of each object is kept, by name. What is not kept is not a change.
 #[derive(Debug)]
@@ -102,18 +72,17 @@ impl<T: PartialEq> Mirror<T> {
         &self,
         api: Api<DynamicObject>,
         config: watcher::Config,
-        keep: impl Fn(DynamicObject) -> Option<T>,
+        keep: impl Fn(&DynamicObject) -> Option<T>,
         changed: impl Fn(&ObjectName),
     ) {
-        let config = config.page_size(PAGE).timeout(WATCH_TIMEOUT_S);
-        self.take_all(watcher(api, config).backoff(Backoff::default()), keep, changed).await;
+        self.take_all(feed::watch(api, config), keep, changed).await;
     }
 
-    /// Takes events until there are no more.
+    /// Takes what a watch says until it says no more.
     pub async fn take_all(
         &self,
-        events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
-        keep: impl Fn(DynamicObject) -> Option<T>,
+        events: impl Stream<Item = Seen>,
+        keep: impl Fn(&DynamicObject) -> Option<T>,
         changed: impl Fn(&ObjectName),
     ) {
         let mut events = pin!(events);
@@ -121,29 +90,15 @@ impl<T: PartialEq> Mirror<T> {
         let mut listed: BTreeMap<ObjectName, Arc<T>> = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => {
-                    let name = name_of(&object);
-                    if let Some(kept) = keep(object) {
-                        listed.insert(name, Arc::new(kept));
+                Event::Init => listed.clear(),
+                Event::InitApply(object) => {
+                    if let Some(kept) = keep(&object) {
+                        listed.insert(name_of(&object), Arc::new(kept));
                     }
                 }
-                Ok(Event::InitDone) => self.replace(std::mem::take(&mut listed), &changed),
-                Ok(Event::Apply(object)) => {
-                    let name = name_of(&object);
-                    self.put(name, keep(object), &changed);
-                }
-                Ok(Event::Delete(object)) => self.put(name_of(&object), None, &changed),
-                Err(error) => {
-                    // A kind that the cluster does not have has no objects. It is looked for again.
-                    if is_unknown_kind(&error) && !*self.is_complete.borrow() {
-                        self.replace(BTreeMap::new(), &changed);
-                    } else if is_ordinary(&error) {
-                        tracing::debug!(%error, "a watch is made anew");
-                    } else {
-                        tracing::warn!(%error, "a watch broke off; it is made anew");
-                    }
-                }
+                Event::InitDone => self.replace(std::mem::take(&mut listed), &changed),
+                Event::Apply(object) => self.put(name_of(&object), keep(&object), &changed),
+                Event::Delete(object) => self.put(name_of(&object), None, &changed),
             }
         }
     }
@@ -181,26 +136,8 @@ impl<T: PartialEq> Mirror<T> {
     }
 }
 
-/// Whether the API server has no such kind.
-fn is_unknown_kind(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
-}
-
-/// Whether the API server only asks to come again: the version is too old for it, as it is whenever
-/// definitions were applied, or it is busy.
-fn is_ordinary(error: &watcher::Error) -> bool {
-    let status = match error {
-        watcher::Error::WatchError(status) => status,
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
-        _ => return false,
-    };
-    matches!(status.code, 410 | 429)
-}
-
 /// An object as it is written.
-pub(super) fn value(object: DynamicObject) -> Value {
+pub(super) fn value(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
@@ -219,24 +156,16 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn no_pause_is_long() {
-        let pauses: Vec<Duration> = Backoff::default().take(12).collect();
-        assert!(pauses[0] < Duration::from_secs(2), "{pauses:?}");
-        assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX), "{pauses:?}");
-        assert!(pauses[11] >= PAUSE_MAX / 2, "{pauses:?}");
-    }
-
-    fn object(name: &str, value: u32) -> DynamicObject {
-        serde_json::from_value(json!({
+    fn object(name: &str, value: u32) -> Arc<DynamicObject> {
+        let object = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"namespace": "ns", "name": name, "resourceVersion": "7"},
             "data": {"value": value},
-        }))
-        .unwrap()
+        }));
+        Arc::new(object.unwrap())
     }
 
-    fn value(object: DynamicObject) -> Option<u64> {
+    fn value(object: &DynamicObject) -> Option<u64> {
         object.data.pointer("/data/value").and_then(Value::as_u64).filter(|value| *value > 0)
     }
 
@@ -246,7 +175,7 @@ mod tests {
     async fn a_list_replaces_everything_and_tells_the_difference() {
         let mirror = Mirror::default();
         let told = RefCell::new(Vec::new());
-        let steps: Vec<(Event<DynamicObject>, &str, &str)> = vec![
+        let steps: Vec<(Seen, &str, &str)> = vec![
             (Event::Init, "", ""),
             (Event::InitApply(object("a", 1)), "", ""),
             (Event::InitApply(object("b", 1)), "", ""),
@@ -265,7 +194,7 @@ mod tests {
         // One stream, because what is listed so far belongs to it.
         let (events, taken) = tokio::sync::mpsc::channel(1);
         let stream = stream::unfold(taken, async |mut taken: tokio::sync::mpsc::Receiver<_>| {
-            taken.recv().await.map(|event| (Ok(event), taken))
+            taken.recv().await.map(|event| (event, taken))
         });
         let note = |name: &ObjectName| told.borrow_mut().push(name.name.to_string());
         let mut following = pin!(mirror.take_all(stream, value, note));

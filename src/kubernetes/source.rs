@@ -28,6 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::adoption::Adoption;
 use super::client::own_namespace;
+use super::feed::Relays;
 use super::kinds::Kind;
 use super::observed::{Count, Hold, Observed};
 use crate::config::settings::LoggingSettings;
@@ -63,6 +64,7 @@ pub struct KubernetesSource {
     heard: Heard,
     alone: watch::Receiver<Option<bool>>,
     complete: watch::Sender<bool>,
+    relays: Relays,
 }
 
 impl std::fmt::Debug for KubernetesSource {
@@ -85,7 +87,19 @@ impl KubernetesSource {
         let alone = watch::channel(Some(true)).1;
         let heard: Heard = Box::new(|_| false);
         let complete = watch::Sender::new(false);
-        Self { client, scope, observed, take_logging, tell, adoption, heard, alone, complete }
+        let relays = Relays::default();
+        Self {
+            client,
+            scope,
+            observed,
+            take_logging,
+            tell,
+            adoption,
+            heard,
+            alone,
+            complete,
+            relays,
+        }
     }
 
     /// Has it know which revisions got requests.
@@ -98,6 +112,12 @@ impl KubernetesSource {
     #[must_use]
     pub fn beside(self, alone: watch::Receiver<Option<bool>>) -> Self {
         Self { alone, ..self }
+    }
+
+    /// Has it relay what its watches say.
+    #[must_use]
+    pub fn relaying(self, relays: Relays) -> Self {
+        Self { relays, ..self }
     }
 
     /// Whether all objects were listed: from then on requests have routes.
@@ -117,11 +137,12 @@ impl KubernetesSource {
 }
 
 impl ConfigSource for KubernetesSource {
-    async fn run(self, updates: Updates) -> Result<(), SourceError> {
+    async fn run(mut self, updates: Updates) -> Result<(), SourceError> {
         let mirrors = Rc::new(Mirrors::default());
-        mirrors.follow(&self.client, &self.scope, &self.tell);
+        mirrors.follow(&self.client, &self.scope, &mut self.relays, &self.tell);
         let own = own_namespace(&self.client);
-        self.adoption.follow(&self.client, self.scope.namespace.as_deref(), own);
+        let namespace = self.scope.namespace.as_deref();
+        self.adoption.follow(&self.client, namespace, own, &mut self.relays);
         mirrors.complete().await;
         self.adoption.complete().await;
         let adoption = Rc::clone(&self.adoption);

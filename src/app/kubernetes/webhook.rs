@@ -10,6 +10,7 @@ use super::super::listeners::bind_webhook;
 use super::{reachable, spawn};
 use crate::cli::args::ServeArgs;
 use crate::kubernetes::client::{connect, own_namespace, pod_namespace};
+use crate::kubernetes::feed::Feed;
 use crate::kubernetes::foreign::Ownership;
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::source::Scope;
@@ -39,6 +40,7 @@ pub(super) async fn start(
     scope: &Scope,
     leadership: &Leadership,
     ownership: &Ownership,
+    config_maps: Feed,
 ) -> Result<Option<Webhook>, StartError> {
     let reach = match (&args.cluster.webhook_url, pod_namespace()) {
         (Some(url), _) => Reach::Url(url.clone()),
@@ -71,7 +73,6 @@ pub(super) async fn start(
         settings_namespace: scope.settings.clone(),
     };
     let keeping = keep(client, keeper, served, leadership.clone(), ownership.alone());
-    let (client, namespace) = (connect().await?, scope.settings.clone());
-    let following = async move { settings.follow(&client, &namespace).await };
+    let following = async move { settings.follow(config_maps).await };
     Ok(Some(Webhook { _server: server, tasks: vec![spawn(keeping), spawn(following)] }))
 }

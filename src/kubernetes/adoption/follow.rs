@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use super::slices::{MANAGED_BY, OwnSlice};
 use super::{Adoption, Gate, Pod, Pods, Scaled, Space, Workload};
 use crate::config::world::cluster::{AdoptedService, WorkloadObject};
+use crate::kubernetes::feed::{Relays, watch};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::{Mirror, value};
 use crate::kubernetes::source::facts::{DeploymentFacts, PodFacts, text};
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Cluster {
 fn follow<T: PartialEq + 'static>(
     mirror: Rc<Mirror<T>>,
     (api, config): (Api<DynamicObject>, Config),
-    keep: impl Fn(DynamicObject) -> Option<T> + 'static,
+    keep: impl Fn(&DynamicObject) -> Option<T> + 'static,
     changed: impl Fn(&ObjectName) + 'static,
 ) -> AbortHandle {
     let task = async move { mirror.follow(api, config, keep, changed).await };
@@ -53,28 +54,30 @@ impl Adoption {
         client: &Client,
         namespace: Option<&str>,
         own: String,
+        relays: &mut Relays,
     ) {
         let cluster = Cluster { client: client.clone(), own };
         self.cluster.replace(Some(cluster.clone()));
         let labelled = |labels: &str| Config::default().labels(labels);
         let adoption = Rc::clone(self);
-        let api = Kind::CoreService.objects(client, namespace);
+        let services = watch(Kind::CoreService.objects(client, namespace), Config::default());
+        let services = relays.relayed(Kind::CoreService, services);
         drop(tokio::task::spawn_local(async move {
-            let keep = |object| AdoptedService::read(&value(object));
+            let keep = |object: &DynamicObject| AdoptedService::read(&value(object));
             let changed = |name: &ObjectName| adoption.service_changed(name);
-            adoption.services.follow(api, Config::default(), keep, changed).await;
+            adoption.services.take_all(services, keep, changed).await;
         }));
         let adoption = Rc::clone(self);
         let api = Kind::EndpointSlice.objects(client, namespace);
         drop(tokio::task::spawn_local(async move {
-            let keep = |object| OwnSlice::read(&value(object));
+            let keep = |object: &DynamicObject| OwnSlice::read(&value(object));
             let changed = |name: &ObjectName| adoption.slice_changed(name);
             adoption.slices.follow(api, labelled(MANAGED_BY), keep, changed).await;
         }));
         let adoption = Rc::clone(self);
         let api = Kind::Pod.in_namespace(client, &cluster.own);
         drop(tokio::task::spawn_local(async move {
-            let keep = |object| Gate::read(&value(object));
+            let keep = |object: &DynamicObject| Gate::read(&value(object));
             let changed = |_: &ObjectName| {
                 adoption.names().into_iter().for_each(|name| adoption.queue.add(name));
             };
@@ -164,11 +167,11 @@ impl Adoption {
         for (kind, mirror) in
             [(Kind::Deployment, &space.deployments), (Kind::StatefulSet, &space.stateful_sets)]
         {
-            let keep = move |object| Some(Workload::read(kind, &value(object)));
+            let keep = move |object: &DynamicObject| Some(Workload::read(kind, &value(object)));
             space.tasks.push(follow(Rc::clone(mirror), at(kind), keep, told()));
         }
         let scalers = Rc::clone(&space.scalers);
-        let keep = |object| scaled(&value(object));
+        let keep = |object: &DynamicObject| scaled(&value(object));
         space.tasks.push(follow(scalers, at(Kind::HorizontalPodAutoscaler), keep, told()));
         space
     }
@@ -189,7 +192,7 @@ impl Adoption {
         );
         let (adoption, told) = (Rc::clone(self), name.clone());
         let of = Arc::clone(&name.name);
-        let keep = move |object| Pod::read(&of, &value(object));
+        let keep = move |object: &DynamicObject| Pod::read(&of, &value(object));
         let changed = move |_: &ObjectName| adoption.told(&told);
         pods.task = Some(follow(Rc::clone(&pods.mirror), at, keep, changed));
         pods

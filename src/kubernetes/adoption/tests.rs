@@ -12,29 +12,30 @@ use super::keeper::Keeper;
 use super::*;
 use crate::kubernetes::controller::testing::{Call, Server};
 use crate::kubernetes::controller::work::Next;
+use crate::kubernetes::feed::Seen;
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::value;
 
-fn object(value: Value) -> DynamicObject {
-    serde_json::from_value(value).unwrap()
+fn object(value: Value) -> Arc<DynamicObject> {
+    Arc::new(serde_json::from_value(value).unwrap())
 }
 
 async fn feed<T: PartialEq>(
     mirror: &Mirror<T>,
-    event: Event<DynamicObject>,
-    keep: impl Fn(DynamicObject) -> Option<T>,
+    event: Seen,
+    keep: impl Fn(&DynamicObject) -> Option<T>,
     changed: impl Fn(&ObjectName),
 ) {
     // As if listed: whatever comes is all that is known.
-    let listed = [Ok(Event::Init), Ok(Event::InitDone)];
+    let listed = [Event::Init, Event::InitDone];
     let first = if mirror.is_complete() { Vec::new() } else { Vec::from(listed) };
-    let events = first.into_iter().chain([Ok(event)]);
+    let events = first.into_iter().chain([event]);
     mirror.take_all(stream::iter(events), keep, changed).await;
 }
 
 /// A Service as the API server has it now.
 pub(in crate::kubernetes) async fn put_service(adoption: &Rc<Adoption>, service: Value) {
-    let keep = |object| AdoptedService::read(&value(object));
+    let keep = |object: &DynamicObject| AdoptedService::read(&value(object));
     let changed = |name: &ObjectName| adoption.service_changed(name);
     feed(&adoption.services, Event::Apply(object(service)), keep, changed).await;
 }
@@ -51,9 +52,7 @@ pub(in crate::kubernetes) async fn put_workload(
         (Rc::clone(deployments), Rc::clone(stateful_sets), Rc::clone(scalers))
     };
     for mirror in [&deployments, &stateful_sets] {
-        mirror
-            .take_all(stream::iter([Ok(Event::Init), Ok(Event::InitDone)]), |_| None, |_| ())
-            .await;
+        mirror.take_all(stream::iter([Event::Init, Event::InitDone]), |_| None, |_| ()).await;
     }
     let told = |_: &ObjectName| adoption.names().iter().for_each(|name| adoption.told(name));
     let event = Event::Apply(object(workload));
@@ -61,7 +60,7 @@ pub(in crate::kubernetes) async fn put_workload(
         feed(&scalers, event, |object| follow::scaled(&value(object)), told).await;
         return;
     }
-    let none = [Ok(Event::Init), Ok(Event::InitDone)];
+    let none = [Event::Init, Event::InitDone];
     if !scalers.is_complete() {
         scalers.take_all(stream::iter(none), |_| None, |_| ()).await;
     }
@@ -73,7 +72,7 @@ pub(in crate::kubernetes) async fn put_workload(
 pub(in crate::kubernetes) async fn put_pod(adoption: &Rc<Adoption>, pod: Value) {
     let name = ObjectName::new("shop", "web");
     let mirror = Rc::clone(&adoption.pods.borrow()[&name].mirror);
-    let keep = |object| Pod::read("web", &value(object));
+    let keep = |object: &DynamicObject| Pod::read("web", &value(object));
     feed(&mirror, Event::Apply(object(pod)), keep, |_| adoption.told(&name)).await;
 }
 
@@ -154,13 +153,13 @@ impl Stage {
             "addressType": "IPv4", "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
             "endpoints": ends,
         });
-        let keep = |object| OwnSlice::read(&value(object));
+        let keep = |object: &DynamicObject| OwnSlice::read(&value(object));
         let changed = |name: &ObjectName| self.adoption.slice_changed(name);
         feed(&self.adoption.slices, Event::Apply(object(slice)), keep, changed).await;
     }
 
     async fn put_gate(&self) {
-        let keep = |object| Gate::read(&value(object));
+        let keep = |object: &DynamicObject| Gate::read(&value(object));
         let event = Event::Apply(object(pod("g", "127.0.0.1", true)));
         feed(&self.adoption.gates, event, keep, |_| ()).await;
     }

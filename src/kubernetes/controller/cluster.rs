@@ -1,5 +1,7 @@
 //! What is known of the cluster, and whom a change concerns.
 
+mod read;
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::time::Duration;
@@ -7,23 +9,28 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join, join_all};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::DynamicObject;
 use kube::runtime::watcher;
-use serde_json::{Value, json};
 
 use super::Options;
-use super::meta::{CONFIGURATION, REVISION, ROUTE, ROUTES, SERVICE};
+use super::feeds::Feeds;
+use super::meta::{REVISION, ROUTE};
 use super::object::Parts as _;
 use super::objects::{Objects, Taking};
-use super::revision::target;
 use super::route::internal_host;
 use super::settings::{SettingsCell, data_of};
 use super::write::Writer;
 use crate::config::settings::Data;
+use crate::kubernetes::feed::{Feed, watch};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::Mirror;
 use crate::kubernetes::work::Work;
 use crate::model::ObjectName;
+
+pub(super) use read::host_of;
+use read::{
+    configuration, host_and_target, name_alone, nobody, nothing, revision, route, routes, scaled,
+    service, state_of_pod, targets,
+};
 
 /// How long what happens to the replicas of a ready revision may be missing from its status.
 const REST: Duration = Duration::from_secs(1);
@@ -133,7 +140,8 @@ impl Cluster {
     }
 
     /// Keeps everything current, for good.
-    pub async fn follow(&self, client: &Client, options: &Options) {
+    pub async fn follow(&self, client: &Client, options: &Options, mut feeds: Feeds) {
+        let settings = feeds.take(Kind::ConfigMap, None);
         let (one, parts) = (self.written(), self.made());
         // What is in no namespace is not for somebody with rights in one.
         let claims = options.namespace.is_none().then(|| self.claimed());
@@ -141,8 +149,14 @@ impl Cluster {
             .into_iter()
             .chain(parts)
             .chain(claims)
-            .map(|one| self.follow_one(client, options, one));
-        join(join_all(all), self.follow_settings(client, options)).await;
+            .map(|one| self.follow_one(client, options, &mut feeds, one));
+        let all = join_all(all.collect::<Vec<_>>());
+        join(all, async {
+            if let Some(settings) = settings {
+                self.follow_settings(settings).await;
+            }
+        })
+        .await;
     }
 
     /// What people write, and what is made of it.
@@ -236,24 +250,30 @@ impl Cluster {
         &'a self,
         client: &Client,
         options: &Options,
+        feeds: &mut Feeds,
         followed: Followed<'a>,
     ) -> BoxFuture<'a, ()> {
-        let api = followed.kind.objects(client, options.namespace.as_deref());
-        let mut config = watcher::Config::default();
-        if let Some(label) = followed.label {
-            config = config.labels(label);
-        }
-        let told = followed.told;
-        Box::pin(followed.objects.follow(api, config, followed.taking, move |name, owner| {
+        let Followed { kind, objects, label, taking, told } = followed;
+        let changed = move |name: &ObjectName, owner: Option<&ObjectName>| {
             told(self, name, owner);
-            self.tell_mentioning(followed.kind, name);
-            if followed.kind == Kind::HorizontalPodAutoscaler {
-                tell(
-                    &self.queues.revisions,
-                    owner.and_then(|name| self.revision_of(name)).as_ref(),
-                );
+            self.tell_mentioning(kind, name);
+            if kind == Kind::HorizontalPodAutoscaler {
+                let revision = owner.and_then(|name| self.revision_of(name));
+                tell(&self.queues.revisions, revision.as_ref());
             }
-        }))
+        };
+        if let Some(feed) = feeds.take(kind, label) {
+            return Box::pin(objects.take_all(feed.events(), taking, changed));
+        }
+        let api = kind.objects(client, options.namespace.as_deref());
+        let mut routed = options.routed.clone();
+        Box::pin(async move {
+            // One that ends first ends all.
+            if routed.wait_for(|routed| *routed).await.is_ok() {
+                let events = watch(api, watcher::Config::default());
+                objects.take_all(events, taking, changed).await;
+            }
+        })
     }
 
     /// Something that was made of a revision changed. One that is ready is not in a hurry: most
@@ -317,9 +337,8 @@ impl Cluster {
         }
     }
 
-    async fn follow_settings(&self, client: &Client, options: &Options) {
+    async fn follow_settings(&self, feed: Feed) {
         let queues = &self.queues;
-        let api = Kind::ConfigMap.in_namespace(client, &options.settings_namespace);
         let changed = |_: &ObjectName| {
             let maps = self.config_maps.all().into_iter();
             let maps: HashMap<String, Data> =
@@ -338,7 +357,7 @@ impl Cluster {
                 objects.names().into_iter().for_each(|name| queue.add(name));
             }
         };
-        self.config_maps.follow(api, watcher::Config::default(), data_of, changed).await;
+        self.config_maps.take_all(feed.events(), data_of, changed).await;
     }
 }
 
@@ -358,104 +377,9 @@ fn tell(queue: &Work<ObjectName>, name: Option<&ObjectName>) {
     }
 }
 
-fn nothing(_: &DynamicObject) -> BTreeSet<ObjectName> {
-    BTreeSet::new()
-}
-
-/// The Routes that lead to an object, as it says itself.
-fn routes(object: &DynamicObject) -> BTreeSet<ObjectName> {
-    let list = object.metadata.annotations.as_ref().and_then(|map| map.get(ROUTES));
-    let names = list.into_iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
-    in_its_namespace(object, names)
-}
-
-/// What the traffic of a Route names, as it is asked for and as it is.
-fn targets(object: &DynamicObject) -> BTreeSet<ObjectName> {
-    let lists = ["/spec/traffic", "/status/traffic"].map(|at| object.data.pointer(at));
-    let entries = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
-    let names = entries.flat_map(|entry| {
-        ["configurationName", "revisionName"].map(|key| entry.get(key).and_then(Value::as_str))
-    });
-    in_its_namespace(object, names.flatten())
-}
-
-/// The host of a DomainMapping, and what it leads to.
-fn host_and_target(object: &DynamicObject) -> BTreeSet<ObjectName> {
-    let target = object.data.pointer("/spec/ref/name").and_then(Value::as_str);
-    let mut names = in_its_namespace(object, target);
-    names.extend(object.metadata.name.as_deref().map(host_of));
-    names
-}
-
-/// What stands for a host among names: it belongs to no namespace.
-pub(super) fn host_of(name: &str) -> ObjectName {
-    ObjectName::new("", name)
-}
-
-fn in_its_namespace<'a>(
-    object: &DynamicObject,
-    names: impl IntoIterator<Item = &'a str>,
-) -> BTreeSet<ObjectName> {
-    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    names.into_iter().map(|name| ObjectName::new(namespace, name)).collect()
-}
-
-fn nobody(_: &DynamicObject) -> Option<String> {
-    None
-}
-
-fn service(object: &DynamicObject) -> Option<String> {
-    label(object, SERVICE)
-}
-
-fn configuration(object: &DynamicObject) -> Option<String> {
-    label(object, CONFIGURATION)
-}
-
-fn revision(object: &DynamicObject) -> Option<String> {
-    label(object, REVISION)
-}
-
-fn route(object: &DynamicObject) -> Option<String> {
-    label(object, ROUTE)
-}
-
-/// The Deployment that a HorizontalPodAutoscaler scales.
-fn scaled(object: &DynamicObject) -> Option<String> {
-    target(&object.data).map(str::to_owned)
-}
-
-fn label(object: &DynamicObject, key: &str) -> Option<String> {
-    object.metadata.labels.as_ref()?.get(key).cloned()
-}
-
-/// Leaves the name: that it is there is all that matters.
-fn name_alone(object: &mut Value) {
-    *object = json!({"metadata": {"name": object.pointer("/metadata/name")}});
-}
-
-/// Leaves the state of a pod: what it is made of, its Deployment says.
-fn state_of_pod(pod: &mut Value) {
-    let of = |pointer: &str| pod.pointer(pointer).cloned().unwrap_or_default();
-    *pod = json!({
-        "metadata": {
-            "namespace": of("/metadata/namespace"),
-            "name": of("/metadata/name"),
-            "uid": of("/metadata/uid"),
-            "labels": of("/metadata/labels"),
-            "creationTimestamp": of("/metadata/creationTimestamp"),
-        },
-        "status": {
-            "phase": of("/status/phase"),
-            "conditions": of("/status/conditions"),
-            "containerStatuses": of("/status/containerStatuses"),
-            "initContainerStatuses": of("/status/initContainerStatuses"),
-        },
-    });
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use tokio::time::Instant;
 
     use super::super::testing::Server;
@@ -478,9 +402,9 @@ mod tests {
         let (client, _server) = Server::start(move |_| (200, list.clone()));
         let (cluster, _events) = Cluster::new(client.clone(), Timestamp::now);
         let taking = Taking { part: |_| (), owner: nobody, mentions: nothing };
-        let api = Kind::Revision.objects(&client, None);
+        let events = watch(Kind::Revision.objects(&client, None), watcher::Config::default());
         tokio::select! {
-            () = cluster.revisions.follow(api, watcher::Config::default(), taking, |_, _| ()) => {}
+            () = cluster.revisions.take_all(events, taking, |_, _| ()) => {}
             () = cluster.revisions.complete() => {}
         }
         let start = Instant::now();

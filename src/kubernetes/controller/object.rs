@@ -43,8 +43,8 @@ impl PartialEq for Object {
 
 impl Object {
     /// Keeps an object. `part` takes what matters of it.
-    pub fn keep(object: DynamicObject, part: impl Fn(&mut Value)) -> Option<Self> {
-        let name = name_of(&object);
+    pub fn keep(object: &DynamicObject, part: impl Fn(&mut Value)) -> Option<Self> {
+        let name = name_of(object);
         let is_leaving = object.metadata.deletion_timestamp.is_some();
         let uid = object.metadata.uid.clone().unwrap_or_default().into();
         let version = object.metadata.resource_version.clone().unwrap_or_default().into();
@@ -192,7 +192,7 @@ mod tests {
             },
             "spec": {"replicas": 3}, "status": {"observedGeneration": 4},
         });
-        let object = Object::keep(dynamic(value), |_| ()).unwrap();
+        let object = Object::keep(&dynamic(value), |_| ()).unwrap();
         assert_eq!(object.name, ObjectName::new("ns", "d"));
         assert_eq!((&*object.uid, object.is_leaving), ("u", false));
         assert_eq!(*object.scalers, [Box::from("a"), Box::from("c")]);
@@ -217,7 +217,7 @@ mod tests {
                 },
                 "status": {"seen": 1, "other": version},
             });
-            Object::keep(dynamic(value), |value| value["status"]["other"] = Value::Null)
+            Object::keep(&dynamic(value), |value| value["status"]["other"] = Value::Null)
         };
         assert_eq!(of("1", "a"), of("2", "b"));
     }

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kube::Api;
+use futures_util::Stream;
 use kube::api::DynamicObject;
-use kube::runtime::watcher;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::object::Object;
+use crate::kubernetes::feed::Seen;
 use crate::kubernetes::mirror::{Mirror, name_of};
 use crate::model::ObjectName;
 
@@ -84,18 +84,18 @@ impl Objects {
         self.mirror.complete().await;
     }
 
-    /// Lists and watches for good. `changed` is told the name of what changed, and whose it is.
-    pub async fn follow(
+    /// Takes what a watch says until it says no more. `changed` is told the name of what changed,
+    /// and whose it is.
+    pub async fn take_all(
         &self,
-        api: Api<DynamicObject>,
-        config: watcher::Config,
+        events: impl Stream<Item = Seen>,
         taking: Taking,
         changed: impl Fn(&ObjectName, Option<&ObjectName>),
     ) {
-        let keep = |object: DynamicObject| {
-            let name = name_of(&object);
-            self.mentions.lock().note(&name, (taking.mentions)(&object));
-            let owner = (taking.owner)(&object);
+        let keep = |object: &DynamicObject| {
+            let name = name_of(object);
+            self.mentions.lock().note(&name, (taking.mentions)(object));
+            let owner = (taking.owner)(object);
             if let Some(owner) = owner {
                 let owner = ObjectName::new(Arc::clone(&name.namespace), owner);
                 self.owners.lock().note(name, owner);
@@ -110,7 +110,7 @@ impl Objects {
             let owner = self.owners.lock().owner_of(name, is_there);
             changed(name, owner.as_ref());
         };
-        self.mirror.follow(api, config, keep, told).await;
+        self.mirror.take_all(events, keep, told).await;
     }
 }
 

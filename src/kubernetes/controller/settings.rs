@@ -96,7 +96,7 @@ fn take<'a, T>(
 }
 
 /// A ConfigMap's data.
-pub fn data_of(object: DynamicObject) -> Option<Data> {
+pub fn data_of(object: &DynamicObject) -> Option<Data> {
     let value: Value = serde_json::to_value(object).ok()?;
     Some(config_map_data(&value))
 }

@@ -164,7 +164,7 @@ impl Writer {
         let api = kind.in_namespace(&self.client, &name.namespace);
         let doing = || format!("get {} {name}", kind.kind());
         let found: Option<DynamicObject> = bounded(doing, api.get_opt(&name.name)).await?;
-        Ok(found.and_then(|object| Object::keep(object, |_| ())))
+        Ok(found.and_then(|object| Object::keep(&object, |_| ())))
     }
 
     /// Merges a patch into an object's metadata (RFC 7386), if the object still is as it is known.
@@ -261,7 +261,7 @@ impl Writer {
 
 /// An object as the API server sent it, without what is not kept of one.
 fn value_of(object: DynamicObject) -> Value {
-    Object::keep(object, |_| ()).map(|object| object.value()).unwrap_or_default()
+    Object::keep(&object, |_| ()).map(|object| object.value()).unwrap_or_default()
 }
 
 /// A call with an end.
@@ -368,7 +368,7 @@ mod tests {
     }
 
     fn kept(value: &Value) -> Object {
-        Object::keep(serde_json::from_value(value.clone()).unwrap(), |_| ()).unwrap()
+        Object::keep(&serde_json::from_value(value.clone()).unwrap(), |_| ()).unwrap()
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) async fn follow(client: &Client, namespace: &str, changed: impl Fn(&L
     let api: Api<DynamicObject> = Kind::EndpointSlice.in_namespace(client, namespace);
     let config = Config::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
     let mirror: Mirror<Listing> = Mirror::default();
-    let keep = |object| Some(pods(&value(object)));
+    let keep = |object: &DynamicObject| Some(pods(&value(object)));
     let told = |_: &_| {
         let mut listing = Listing::new();
         let mut slices = mirror.all();

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::clock;
 use super::server::{Link, Server};
 use crate::kubernetes::controller;
+use crate::kubernetes::feed::Relays;
 use crate::kubernetes::lease::{LeaseSettings, Timing, elect};
 use crate::kubernetes::observed::Observed;
 use crate::kubernetes::scale::KubernetesTarget;
@@ -90,12 +91,12 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
     let scope = Scope { namespace: None, settings: SETTINGS.to_owned() };
     let source =
         KubernetesSource::new(client("source"), scope, Arc::clone(&observed), Box::new(|_| {}));
+    let mut relays = Relays::default();
+    let feeds = controller::Feeds::of(&mut relays);
+    let source = source.relaying(relays);
     let target = KubernetesTarget::new(client("scaler"), observed, leadership.clone(), &source);
-    let options = controller::Options {
-        namespace: None,
-        settings_namespace: SETTINGS.to_owned(),
-        now: clock::now,
-    };
+    let options =
+        controller::Options { namespace: None, now: clock::now, routed: source.complete() };
     let settings = LeaseSettings {
         namespace: "tidegate-system".to_owned(),
         identity: format!("replica-{}_{:08x}", link.replica, fastrand::u32(..)),
@@ -106,7 +107,7 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
     let of_lease = client("lease");
     tokio::join!(
         biased;
-        controller::run(client("controller"), options, leadership.watch()),
+        controller::run(client("controller"), options, feeds, leadership.watch()),
         async { drop(source.run(updates).await) },
         leading.run(&of_lease, &settings, std::future::pending()),
         decide(&server, &target, received, &told),

@@ -212,7 +212,7 @@ impl Seated {
 /// Names of the pods in which a proxy runs, by the API server.
 async fn running(client: &Client, namespace: &str) -> kube::Result<BTreeSet<Arc<str>>> {
     let services: Api<DynamicObject> = Kind::CoreService.in_namespace(client, namespace);
-    let service = value(services.get(SERVICE).await?);
+    let service = value(&services.get(SERVICE).await?);
     let selector = service.pointer("/spec/selector").and_then(Value::as_object);
     let selector = selector.into_iter().flatten().filter_map(|(key, value)| {
         let value = value.as_str()?;
@@ -223,7 +223,7 @@ async fn running(client: &Client, namespace: &str) -> kube::Result<BTreeSet<Arc<
     let pods = pods.list(&ListParams::default().labels(&selector.join(","))).await?;
     let running = pods.items.into_iter().filter_map(|pod| {
         let name = pod.metadata.name.as_deref()?.into();
-        is_running(&value(pod)).then_some(name)
+        is_running(&value(&pod)).then_some(name)
     });
     Ok(running.collect())
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
 use kube::Client;
 use kube::api::DynamicObject;
@@ -15,6 +16,7 @@ use super::facts::{DeploymentFacts, PodFacts, Slice};
 use crate::config::settings::{CONFIG_MAPS, Data};
 use crate::config::world::cluster::{MappingObject, RevisionObject, RouteObject, ScalerObject};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
+use crate::kubernetes::feed::{Relays, Seen, watch};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::{Mirror, name_of, value};
 use crate::model::ObjectName;
@@ -44,7 +46,13 @@ pub(super) struct Mirrors {
 
 impl Mirrors {
     /// Follows all kinds for as long as the event loop runs; changes are told.
-    pub(super) fn follow(self: &Rc<Self>, client: &Client, scope: &Scope, tell: &Tell) {
+    pub(super) fn follow(
+        self: &Rc<Self>,
+        client: &Client,
+        scope: &Scope,
+        relays: &mut Relays,
+        tell: &Tell,
+    ) {
         let of_revisions = Config::default().labels("serving.knative.dev/revision");
         for (kind, config) in [
             (Kind::Route, Config::default()),
@@ -62,10 +70,11 @@ impl Mirrors {
                 _ => scope.namespace.as_deref(),
             };
             let api = kind.objects(client, namespace);
+            let events = relays.relayed(kind, watch(api, config));
             let mirrors = Rc::clone(self);
             let tell = Arc::clone(tell);
             drop(tokio::task::spawn_local(async move {
-                mirrors.follow_one(kind, api, config, tell).await;
+                mirrors.follow_one(kind, events, tell).await;
             }));
         }
     }
@@ -73,8 +82,7 @@ impl Mirrors {
     fn follow_one(
         self: Rc<Self>,
         kind: Kind,
-        api: kube::Api<DynamicObject>,
-        config: Config,
+        events: impl Stream<Item = Seen> + 'static,
         tell: Tell,
     ) -> LocalBoxFuture<'static, ()> {
         let changed = move |name: &ObjectName| {
@@ -83,7 +91,7 @@ impl Mirrors {
         async move {
             macro_rules! follow {
                 ($mirror:ident, $keep:expr) => {
-                    self.$mirror.follow(api, config, $keep, changed).await
+                    self.$mirror.take_all(events, $keep, changed).await
                 };
             }
             match kind {
@@ -94,7 +102,7 @@ impl Mirrors {
                     follow!(revisions, |object| Some(RevisionObject::read(&value(object))));
                 }
                 Kind::DomainMapping => follow!(mappings, |object| {
-                    let name = name_of(&object);
+                    let name = name_of(object);
                     Some(MappingObject::read(&name, &value(object)))
                 }),
                 Kind::PodAutoscaler => follow!(scalers, scaler),
@@ -103,7 +111,9 @@ impl Mirrors {
                 Kind::Deployment => {
                     follow!(deployments, |object| Some(DeploymentFacts::read(&value(object))));
                 }
-                Kind::EndpointSlice => follow!(slices, |object| Slice::read(&value(object))),
+                Kind::EndpointSlice => {
+                    follow!(slices, |object| Slice::read(&value(object)));
+                }
                 Kind::Pod => follow!(pods, |object| PodFacts::read(&value(object))),
                 Kind::Service
                 | Kind::Configuration
@@ -132,14 +142,14 @@ impl Mirrors {
     }
 }
 
-fn scaler(object: DynamicObject) -> Option<ScalerObject> {
-    let namespace = name_of(&object).namespace;
+fn scaler(object: &DynamicObject) -> Option<ScalerObject> {
+    let namespace = name_of(object).namespace;
     Some(ScalerObject::read(&namespace, &value(object)))
 }
 
 /// Data of a ConfigMap that is settings.
-fn settings(object: DynamicObject) -> Option<Data> {
-    let name = name_of(&object).name;
+fn settings(object: &DynamicObject) -> Option<Data> {
+    let name = name_of(object).name;
     CONFIG_MAPS.into_iter().find(|known| **known == *name)?;
     let data = object.data.get("data").and_then(Value::as_object);
     let data = data.into_iter().flatten().filter(|(key, _)| *key != "_example");

@@ -12,6 +12,7 @@ use super::facts::{DeploymentFacts, PodFacts, Slice};
 use super::*;
 use crate::config::world::cluster::{RevisionObject, RouteObject};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
+use crate::kubernetes::feed::Seen;
 use crate::kubernetes::mirror::value;
 use crate::platform::ReplicaCounts;
 
@@ -22,8 +23,8 @@ struct Stage {
     received: mpsc::Receiver<Update>,
 }
 
-fn object(value: Value) -> DynamicObject {
-    serde_json::from_value(value).unwrap()
+fn object(value: Value) -> Arc<DynamicObject> {
+    Arc::new(serde_json::from_value(value).unwrap())
 }
 
 impl Stage {
@@ -36,22 +37,23 @@ impl Stage {
         Self { state, updates, received }
     }
 
-    async fn feed(&mut self, kind: Kind, event: Event<DynamicObject>) {
+    async fn feed(&mut self, kind: Kind, event: Seen) {
         let mirrors = Rc::clone(&self.state.mirrors);
         let tell = Arc::clone(&self.state.tell);
         let changed = |name: &ObjectName| tell.tell(Change::Object(kind, name.clone()));
-        let events = stream::iter([Ok(event)]);
+        let events = stream::iter([event]);
         match kind {
             Kind::Route => {
-                let keep = |o| Some(RouteObject::read(&value(o), ROLLOUT_ANNOTATION));
+                let keep =
+                    |o: &DynamicObject| Some(RouteObject::read(&value(o), ROLLOUT_ANNOTATION));
                 mirrors.routes.take_all(events, keep, changed).await;
             }
             Kind::Revision => {
-                let keep = |o| Some(RevisionObject::read(&value(o)));
+                let keep = |o: &DynamicObject| Some(RevisionObject::read(&value(o)));
                 mirrors.revisions.take_all(events, keep, changed).await;
             }
             Kind::Deployment => {
-                let keep = |o| Some(DeploymentFacts::read(&value(o)));
+                let keep = |o: &DynamicObject| Some(DeploymentFacts::read(&value(o)));
                 mirrors.deployments.take_all(events, keep, changed).await;
             }
             Kind::EndpointSlice => {

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use kube::Client;
-use kube::runtime::watcher;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::super::kinds::Kind;
+use super::super::feed::Feed;
 use super::super::mirror::Mirror;
 use crate::config::settings::{
     CONFIG_MAPS, Data, parse_config_autoscaler, parse_config_defaults, parse_config_features,
@@ -44,14 +42,13 @@ impl LiveSettings {
         self.context.load_full()
     }
 
-    /// Follows the ConfigMaps of a namespace for good.
-    pub async fn follow(&self, client: &Client, namespace: &str) {
-        let api = Kind::ConfigMap.in_namespace(client, namespace);
+    /// Follows the ConfigMaps that are settings, for good.
+    pub async fn follow(&self, config_maps: Feed) {
         let changed = |name: &ObjectName| {
             let data = self.mirror.get(name);
             self.take(&name.name, data.as_deref().unwrap_or(&Data::new()));
         };
-        self.mirror.follow(api, watcher::Config::default(), keep, changed).await;
+        self.mirror.take_all(config_maps.events(), keep, changed).await;
     }
 
     /// Takes in what one of the ConfigMaps says; nothing in it = the defaults.
@@ -76,7 +73,7 @@ impl LiveSettings {
     }
 }
 
-fn keep(object: kube::api::DynamicObject) -> Option<Data> {
+fn keep(object: &kube::api::DynamicObject) -> Option<Data> {
     let name = object.metadata.name.as_deref()?;
     if !CONFIG_MAPS.contains(&name) {
         return None;

@@ -72,7 +72,7 @@ mod tests {
             "apiVersion": "apps/v1", "kind": kind,
             "metadata": {"namespace": "ns", "name": name, "managedFields": managed},
         });
-        Object::keep(serde_json::from_value(value).unwrap(), |_| ()).unwrap()
+        Object::keep(&serde_json::from_value(value).unwrap(), |_| ()).unwrap()
     }
 
     #[test]

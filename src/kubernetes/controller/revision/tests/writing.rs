@@ -97,7 +97,7 @@ fn whether_the_count_is_held_is_seen_in_who_manages_it() {
         });
         let object: kube::api::DynamicObject = serde_json::from_value(value).unwrap();
         assert_eq!(&*name_of_object(&object).name, "d");
-        is_held(&Object::keep(object, |_| ()).unwrap())
+        is_held(&Object::keep(&object, |_| ()).unwrap())
     };
     assert!(!of(&[]));
     assert!(!of(&[CONTROLLER_MANAGER]));
