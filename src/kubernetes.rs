@@ -48,6 +48,7 @@ pub mod review;
 pub mod scale;
 pub mod slots;
 pub mod source;
+pub mod spread;
 pub mod webhook;
 pub mod work;
 

@@ -33,6 +33,7 @@ use crate::kubernetes::lease::{Leadership, Leading, LeaseSettings, elect};
 use crate::kubernetes::observed::Observed;
 use crate::kubernetes::scale::{KubernetesTarget, Why};
 use crate::kubernetes::source::{Heard, KubernetesSource, Scope};
+use crate::kubernetes::spread::{Here, Spread};
 use crate::model::RevisionId;
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
@@ -58,16 +59,16 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let source =
         KubernetesSource::new(connect().await?, scope.clone(), Arc::clone(&observed), take);
     let (recogniser, ownership) = recognise();
-    let mut relays = Relays::default();
-    let feeds = controller::Feeds::of(&mut relays);
-    let domain_mappings = relays.feed(Kind::DomainMapping, None);
-    let config_maps = relays.feed(Kind::ConfigMap, None);
+    let (relays, fed) = Fed::all();
     let source = source.beside(ownership.alone()).relaying(relays);
     let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
+    let spread = Arc::new(Spread::default());
     let leads_alone = alone_and(&leadership, &ownership);
-    let controller = controller(&scope, feeds, leads_alone, source.complete()).await?;
-    let mut tasks = vec![following_certificates(domain_mappings, found).await?];
+    let controller =
+        controller(&scope, fed.controller, Arc::clone(&spread), leads_alone, source.complete())
+            .await?;
+    let mut tasks = vec![following_certificates(fed.domain_mappings, found).await?];
     let adopted = source.adoption();
     let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
     tasks.push(spawn(keeping));
@@ -76,7 +77,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let settings_namespace = scope.settings.clone();
     let client = connect().await?;
     tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
-    let webhook = webhook::start(args, &scope, &leadership, &ownership, config_maps).await?;
+    let webhook = webhook::start(args, &scope, &leadership, &ownership, fed.config_maps).await?;
     let client = connect().await?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
     let hints = Arc::clone(&lease.hints);
@@ -100,21 +101,15 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         restored: BTreeMap::new(),
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
+            let peers = others.as_ref().map(Others::peers);
+            spread.begin(in_effect(Arc::clone(live)), peers);
             *spoken.borrow_mut() =
                 others.and_then(|others| others.start(live, autoscaler, leadership, hints));
             explained.explain(why(Arc::clone(autoscaler)));
             source.hearing(heard(Arc::clone(live)))
         },
     };
-    let listen = ListenArgs {
-        http: args.listen.http.iter().map(|address| reachable(*address)).collect(),
-        https: HttpsArgs {
-            https: args.listen.https.https.iter().map(|address| reachable(*address)).collect(),
-            ..args.listen.https.clone()
-        },
-        admin: reachable(args.listen.admin),
-        ..args.listen.clone()
-    };
+    let listen = reachable_listeners(&args.listen);
     let admin = carry(home, &listen, &args.drain, log, &mut signals).await?;
     tasks.iter().for_each(JoinHandle::abort);
     drop(controller);
@@ -125,6 +120,25 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// What the source's watches are relayed to.
+struct Fed {
+    controller: controller::Feeds,
+    domain_mappings: Feed,
+    config_maps: Feed,
+}
+
+impl Fed {
+    fn all() -> (Relays, Self) {
+        let mut relays = Relays::default();
+        let fed = Self {
+            controller: controller::Feeds::of(&mut relays),
+            domain_mappings: relays.feed(Kind::DomainMapping, None),
+            config_maps: relays.feed(Kind::ConfigMap, None),
+        };
+        (relays, fed)
+    }
 }
 
 /// Takes part in the election until the drain: the Lease is given up then, so that the next one
@@ -159,6 +173,11 @@ fn alone_and(leadership: &Leadership, ownership: &Ownership) -> watch::Receiver<
     watched
 }
 
+/// The configuration in effect here.
+fn in_effect(live: Arc<Live>) -> Here {
+    Box::new(move || live.world())
+}
+
 /// Whether a revision got a request here.
 fn heard(live: Arc<Live>) -> Heard {
     Box::new(move |id: &RevisionId| {
@@ -174,11 +193,16 @@ fn heard(live: Arc<Live>) -> Heard {
 async fn controller(
     scope: &Scope,
     feeds: controller::Feeds,
+    spread: Arc<Spread>,
     leading: watch::Receiver<bool>,
     routed: watch::Receiver<bool>,
 ) -> Result<Aside, StartError> {
-    let options =
-        controller::Options { namespace: scope.namespace.clone(), now: Timestamp::now, routed };
+    let options = controller::Options {
+        namespace: scope.namespace.clone(),
+        now: Timestamp::now,
+        spread,
+        routed,
+    };
     Aside::start("controller", async move |client| {
         Box::pin(controller::run(client, options, feeds, leading)).await;
     })
@@ -215,6 +239,16 @@ fn scope(namespace: Option<&str>) -> Scope {
     Scope {
         namespace: namespace.map(str::to_owned),
         settings: settings.unwrap_or_else(|| SETTINGS_NAMESPACE.to_owned()),
+    }
+}
+
+fn reachable_listeners(listen: &ListenArgs) -> ListenArgs {
+    let all = |addresses: &[SocketAddr]| addresses.iter().copied().map(reachable).collect();
+    ListenArgs {
+        http: all(&listen.http),
+        https: HttpsArgs { https: all(&listen.https.https), ..listen.https.clone() },
+        admin: reachable(listen.admin),
+        ..listen.clone()
     }
 }
 

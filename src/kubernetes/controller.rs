@@ -25,11 +25,14 @@ pub mod write;
 pub(super) mod testing;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join, join_all};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
+
+use super::spread::Spread;
 
 pub use cluster::{Cluster, Queues};
 pub use feeds::Feeds;
@@ -43,6 +46,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// The wall clock: times in objects, traffic that moves, revisions that are too old.
     pub now: fn() -> Timestamp,
+    /// What the proxies lead to: nothing is called ready before.
+    pub spread: Arc<Spread>,
     /// Whether there are routes: what is listed here the API server need not send before.
     pub routed: watch::Receiver<bool>,
 }
@@ -54,7 +59,7 @@ pub fn run(
     feeds: Feeds,
     leading: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> {
-    let (cluster, events) = Cluster::new(client.clone(), options.now);
+    let (cluster, events) = Cluster::new(client.clone(), options.now, Arc::clone(&options.spread));
     async move {
         let follow = cluster.follow(&client, &options, feeds);
         let work = async {

@@ -74,6 +74,11 @@ impl Others {
         }))
     }
 
+    /// Who they are.
+    pub(super) fn peers(&self) -> Peers {
+        self.peers.clone()
+    }
+
     /// Told of revisions whose slots are to be looked at.
     pub(super) fn shares(&self) -> Arc<Pokes> {
         Arc::clone(&self.shares)

@@ -4,6 +4,7 @@ mod read;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join, join_all};
@@ -23,6 +24,7 @@ use crate::config::settings::Data;
 use crate::kubernetes::feed::{Feed, watch};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::Mirror;
+use crate::kubernetes::spread::Spread;
 use crate::kubernetes::work::Work;
 use crate::model::ObjectName;
 
@@ -72,6 +74,8 @@ pub struct Cluster {
     /// The host that names in the cluster lead to: tidegate's own Service (core) for callers
     /// inside.
     pub internal_host: String,
+    /// What the proxies lead to.
+    pub spread: Arc<Spread>,
     /// The wall clock.
     pub now: fn() -> Timestamp,
 }
@@ -95,7 +99,11 @@ pub struct Queues {
 
 impl Cluster {
     /// Nothing known yet; and what sends events.
-    pub fn new(client: Client, now: fn() -> Timestamp) -> (Self, impl Future<Output = ()>) {
+    pub fn new(
+        client: Client,
+        now: fn() -> Timestamp,
+        spread: Arc<Spread>,
+    ) -> (Self, impl Future<Output = ()>) {
         let (writer, events) = Writer::new(client);
         let cluster = Self {
             services: Objects::default(),
@@ -115,6 +123,7 @@ impl Cluster {
             queues: Queues::default(),
             writer,
             internal_host: internal_host(),
+            spread,
             now,
         };
         (cluster, events)
@@ -400,7 +409,7 @@ mod tests {
         let items = [revision("ready", "True"), revision("new", "Unknown")];
         let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
         let (client, _server) = Server::start(move |_| (200, list.clone()));
-        let (cluster, _events) = Cluster::new(client.clone(), Timestamp::now);
+        let (cluster, _events) = Cluster::new(client.clone(), Timestamp::now, Arc::default());
         let taking = Taking { part: |_| (), owner: nobody, mentions: nothing };
         let events = watch(Kind::Revision.objects(&client, None), watcher::Config::default());
         tokio::select! {

@@ -15,11 +15,13 @@ use super::Cluster;
 use super::cluster::host_of;
 use super::meta::ROUTE;
 use super::object::Parts as _;
+use super::service::condition;
 use super::settings::Settings;
 use super::work::{Failure, Next};
 use super::write::Pace;
 use crate::kubernetes::conditions::{ConditionSet, Conditions};
 use crate::kubernetes::kinds::Kind;
+use crate::kubernetes::spread;
 use crate::model::{CLUSTER_DOMAIN, ObjectName};
 use claims::Refused;
 
@@ -67,20 +69,26 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         None => Ok(()),
     };
     let is_bad = certificate.is_err();
-    let (status, is_to_be_claimed) = {
-        let now = (cluster.now)();
-        let around = Around {
-            others: &others,
-            claimed_by,
-            certificate: certificate.err(),
-            known: cluster,
-            settings: &settings,
-            now,
-        };
-        let is_its_own = claims::claim(&mapping, &around).is_ok();
-        let is_asked_for = settings.network.autocreate_cluster_domain_claims;
-        (status(&mapping, &around), is_its_own && is_asked_for && claimed_by.is_none())
+    let mut around = Around {
+        others: &others,
+        claimed_by,
+        certificate: certificate.err(),
+        is_served: true,
+        known: cluster,
+        settings: &settings,
+        now: (cluster.now)(),
     };
+    let is_its_own = claims::claim(&mapping, &around).is_ok();
+    let is_asked_for = settings.network.autocreate_cluster_domain_claims;
+    let is_to_be_claimed = is_its_own && is_asked_for && claimed_by.is_none();
+    let mut status = status(&mapping, &around);
+    if becomes_ready(&mapping, &status) {
+        let target = ObjectName::new(&*name.namespace, mapping.text("/spec/ref/name"));
+        let leads = spread::Leads::of_host(&name.name, &target);
+        around.is_served = cluster.spread.is_everywhere(&leads).await;
+        status = self::status(&mapping, &around);
+    }
+    let is_late = !around.is_served;
     if is_to_be_claimed {
         claims::make(cluster, &name).await?;
     }
@@ -88,13 +96,22 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     let pace = Pace::AtOnce;
     cluster.writer.status(Kind::DomainMapping, &mapping, &status, pace).await?;
     Ok(match secret {
+        _ if is_late => Next::After(spread::AGAIN),
         Some(_) => Next::After(if is_bad { BAD_SECRET_AGAIN } else { SECRET_AGAIN }),
         None => Next::WhenTold,
     })
 }
 
+/// Whether requests are to be said to reach the host, and were not before.
+fn becomes_ready(mapping: &Value, status: &Value) -> bool {
+    let is_served = |object: &Value| {
+        condition(object, INGRESS).is_some_and(|ingress| ingress.text("/status") == "True")
+    };
+    is_served(&json!({"status": status})) && !is_served(mapping)
+}
+
 /// What a mapping may lead to.
-trait Known {
+trait Known: Sync {
     fn service(&self, name: &ObjectName) -> Option<Value>;
     fn route(&self, name: &ObjectName) -> Option<Value>;
     /// A Service (core) that stands for a Route's name.
@@ -123,6 +140,8 @@ struct Around<'a> {
     claimed_by: Option<&'a str>,
     /// What is wrong with the certificate that it names.
     certificate: Option<String>,
+    /// Whether every proxy leads its host there, as far as is known.
+    is_served: bool,
     known: &'a dyn Known,
     settings: &'a Settings,
     now: Timestamp,
@@ -133,7 +152,8 @@ fn status(mapping: &Value, around: &Around<'_>) -> Value {
     let former = mapping.get("status").cloned().unwrap_or_default();
     let mut conditions = SET.read(&former, around.now);
     let has_certificate = mapping.pointer("/spec/tls").is_some_and(|tls| !tls.is_null());
-    let is_settled = mapping.is_observed();
+    // Ready means that it works: the proxies get to know it first.
+    let is_settled = mapping.is_observed() && around.is_served;
     if !is_settled {
         mark_told(&mut conditions);
     }

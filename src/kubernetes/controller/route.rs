@@ -27,6 +27,7 @@ use super::work::{Failure, Next};
 use super::write::{Pace, Weight};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
 use crate::kubernetes::kinds::Kind;
+use crate::kubernetes::spread;
 use crate::model::ObjectName;
 use labels::{Reached, is_settled, note, reached};
 use plan::{Around, Leads, plan};
@@ -50,7 +51,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     let services = cluster.route_services.of(&name);
     let services: Vec<Value> = services.iter().map(|service| service.value()).collect();
     let known = InNamespace { cluster, namespace: &name.namespace };
-    let plan = {
+    let mut plan = {
         let internal = &cluster.internal_host;
         let services = &services;
         plan(&route, &Around { known: &known, services, settings: &settings, internal, now })
@@ -63,6 +64,13 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         if let Some(version) = note_rollout(cluster, &route, leads).await? {
             route["metadata"][VERSION] = version;
         }
+    }
+    if plan.becomes_ready()
+        && let Some(leads) = spread::Leads::of_route(&name, &route)
+        && !cluster.spread.is_everywhere(&leads).await
+    {
+        plan.hold();
+        next = Next::After(spread::AGAIN);
     }
     let leads_somewhere = plan.leads.is_some();
     let taken = match &done {

@@ -95,8 +95,12 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
     let feeds = controller::Feeds::of(&mut relays);
     let source = source.relaying(relays);
     let target = KubernetesTarget::new(client("scaler"), observed, leadership.clone(), &source);
-    let options =
-        controller::Options { namespace: None, now: clock::now, routed: source.complete() };
+    let options = controller::Options {
+        namespace: None,
+        now: clock::now,
+        spread: Arc::default(),
+        routed: source.complete(),
+    };
     let settings = LeaseSettings {
         namespace: "tidegate-system".to_owned(),
         identity: format!("replica-{}_{:08x}", link.replica, fastrand::u32(..)),

@@ -252,6 +252,11 @@ impl RouteObject {
             why,
         }
     }
+
+    /// Where its traffic goes; none while no revision has got any.
+    pub const fn traffic(&self) -> Option<&TrafficStamp> {
+        self.traffic.as_ref()
+    }
 }
 
 /// Annotations that change without meaning anything here.

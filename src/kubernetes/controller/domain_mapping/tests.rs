@@ -71,6 +71,7 @@ fn pass_with(
         others: &others,
         claimed_by,
         certificate,
+        is_served: true,
         known: &stage,
         settings: &settings,
         now,

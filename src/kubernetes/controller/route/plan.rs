@@ -14,7 +14,7 @@ use super::traffic::{ASSIGNED, Known, Traffic, ready, resolve};
 use crate::config::rollout::{Rollout, Standing, UnixNanos};
 use crate::config::text::parse_duration;
 use crate::kubernetes::ROLLOUT_ANNOTATION;
-use crate::kubernetes::conditions::{ConditionSet, Conditions};
+use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
 use crate::kubernetes::controller::meta::ROLLOUT_DURATION;
 use crate::kubernetes::controller::object::Parts as _;
 use crate::kubernetes::controller::settings::Settings;
@@ -71,6 +71,16 @@ enum Ingress {
 }
 
 impl Plan {
+    /// Whether it is to be called ready, and was not before.
+    pub(super) fn becomes_ready(&self) -> bool {
+        self.ingress == Ingress::Ready && self.conditions.status(INGRESS) != Status::True
+    }
+
+    /// Some proxy does not know it yet.
+    pub(super) const fn hold(&mut self) {
+        self.ingress = Ingress::Told;
+    }
+
     /// The whole status. `taken` is the name of one of its Services (core) that is somebody
     /// else's.
     pub(super) fn status(mut self, taken: Option<&str>) -> Value {

@@ -28,7 +28,7 @@ fn shown(calls: &[String]) -> Vec<String> {
 #[tokio::test]
 async fn a_new_revision_is_made_with_a_count_that_has_an_owner() {
     let (client, server) = Server::start(takes_everything);
-    let (cluster, _events) = Cluster::new(client, Timestamp::now);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now, Arc::default());
     let mut status = RevisionStatus::of(&revision(), Timestamp::from_second(0).unwrap());
     follow(&cluster, &revision(), &Settings::default(), &mut status).await.unwrap();
     let expected = [
@@ -52,7 +52,7 @@ async fn nothing_of_somebody_else_is_taken() {
         assert!(call.line.starts_with("GET"), "{}", call.line);
         (200, object)
     });
-    let (cluster, _events) = Cluster::new(client, Timestamp::now);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now, Arc::default());
     let mut status = RevisionStatus::of(&revision(), Timestamp::from_second(0).unwrap());
     let done = follow(&cluster, &revision(), &Settings::default(), &mut status).await;
     let expected = "revision: \"hello-00001\" does not own Deployment: \"hello-00001-deployment\"";
@@ -71,7 +71,7 @@ async fn what_the_api_server_refuses_is_in_the_condition() {
             let message = "spec.template.spec.containers[0].env: duplicate entries";
             (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": message}))
         });
-        let (cluster, _events) = Cluster::new(client, Timestamp::now);
+        let (cluster, _events) = Cluster::new(client, Timestamp::now, Arc::default());
         let mut status = RevisionStatus::of(&revision(), Timestamp::from_second(0).unwrap());
         follow(&cluster, &revision(), &Settings::default(), &mut status).await.unwrap_err();
         let value = status.value(&revision());
@@ -131,7 +131,7 @@ async fn what_knative_made_is_taken_over_without_a_new_pod() {
             _ => takes_everything(call),
         }
     });
-    let (cluster, _events) = Cluster::new(client, Timestamp::now);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now, Arc::default());
     let mut status = RevisionStatus::of(&revision(), Timestamp::from_second(0).unwrap());
     follow(&cluster, &revision(), &Settings::default(), &mut status).await.unwrap();
     assert!(!status.is_broken());

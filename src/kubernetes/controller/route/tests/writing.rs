@@ -1,5 +1,7 @@
 //! What is written: notes on what is led to, and the Services (core) of names.
 
+use std::sync::Arc;
+
 use super::super::super::testing::Server;
 use super::*;
 
@@ -76,7 +78,7 @@ async fn a_foreign_service_is_not_taken() {
         "metadata": {"namespace": "ns", "name": "hello", "uid": "x"}, "spec": {},
     });
     let (client, server) = Server::start(move |_| (200, foreign.clone()));
-    let (cluster, _events) = Cluster::new(client, Timestamp::now);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now, Arc::default());
     let done = put_services(&cluster, &led, &leads, &[]).await;
     assert!(matches!(done, Err(Trouble::NotOwned(name)) if name == "hello"));
     assert_eq!(server.calls(), ["GET /api/v1/namespaces/ns/services/hello"]);
@@ -102,7 +104,7 @@ async fn services_are_made_and_kept() {
             (200, made.clone())
         }
     });
-    let (cluster, _events) = Cluster::new(client, Timestamp::now);
+    let (cluster, _events) = Cluster::new(client, Timestamp::now, Arc::default());
     assert!(put_services(&cluster, &led, &leads, &[]).await.is_ok());
     let patch = "PATCH /api/v1/namespaces/ns/services/hello?&force=true&fieldManager=";
     let patch = format!("{patch}tidegate-controller");
