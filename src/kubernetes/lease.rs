@@ -14,11 +14,13 @@
 //! `election` is the rule, without clock or network; `run` gives it both.
 
 mod election;
+mod renewals;
 mod run;
 #[cfg(test)]
 mod simulation;
 
 pub use election::{Answer, Election, Record, Request, Timing};
+pub use renewals::{Renewals, Tenure};
 pub use run::{Hints, Leadership, Leading, LeaseSettings, elect};
 
 /// Name of the Lease.

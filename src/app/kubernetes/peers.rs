@@ -49,6 +49,8 @@ pub(super) struct Others {
     listener: TcpListener,
     namespace: String,
     uid: String,
+    /// The only namespace that is served, if it is only one.
+    served: Option<String>,
     /// Reports that were lost, once there is somebody who counts them.
     reports: Arc<OnceLock<Arc<Reports>>>,
     /// Revisions whose slots are to be looked at.
@@ -69,6 +71,7 @@ impl Others {
             listener,
             namespace,
             uid,
+            served: args.cluster.namespace.clone(),
             reports: Arc::default(),
             shares: Arc::default(),
         }))
@@ -113,6 +116,7 @@ impl Others {
             pokes: self.shares,
             leadership,
             hints,
+            namespace: self.served,
         };
         let slots = slots.sit_down(&self.peers);
         let config = PeersConfig {

@@ -16,6 +16,7 @@ use super::super::client::own_namespace;
 use super::super::kinds::Kind;
 use super::LEASE;
 use super::election::{Answer, Election, Record, Request, Timing};
+use super::renewals::Renewals;
 
 /// Where and as whom to be elected.
 #[derive(Clone, Debug)]
@@ -76,6 +77,7 @@ pub struct Leadership {
     until: watch::Receiver<Option<Instant>>,
     leading: watch::Receiver<bool>,
     number: watch::Receiver<Option<u32>>,
+    renewals: Arc<Renewals>,
 }
 
 impl Leadership {
@@ -95,6 +97,11 @@ impl Leadership {
         self.number.clone()
     }
 
+    /// Its writes of the Lease.
+    pub fn renewals(&self) -> Arc<Renewals> {
+        Arc::clone(&self.renewals)
+    }
+
     /// One that leads for good: where there is nobody else.
     pub fn alone() -> Self {
         let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
@@ -103,6 +110,7 @@ impl Leadership {
             until: watch::channel(Some(far)).1,
             leading: watch::channel(true).1,
             number: watch::channel(Some(0)).1,
+            renewals: Arc::default(),
         }
     }
 }
@@ -113,6 +121,7 @@ pub struct Leading {
     until: watch::Sender<Option<Instant>>,
     leading: watch::Sender<bool>,
     number: watch::Sender<Option<u32>>,
+    renewals: Arc<Renewals>,
 }
 
 /// A leadership that nobody has yet, and the part that [`Leading::run`] plays in it.
@@ -120,8 +129,14 @@ pub fn elect() -> (Leading, Leadership) {
     let (until, until_seen) = watch::channel(None);
     let (leading, leading_seen) = watch::channel(false);
     let (number, number_seen) = watch::channel(None);
-    let leadership = Leadership { until: until_seen, leading: leading_seen, number: number_seen };
-    (Leading { until, leading, number }, leadership)
+    let renewals = Arc::<Renewals>::default();
+    let leadership = Leadership {
+        until: until_seen,
+        leading: leading_seen,
+        number: number_seen,
+        renewals: Arc::clone(&renewals),
+    };
+    (Leading { until, leading, number, renewals }, leadership)
 }
 
 impl Leading {
@@ -142,7 +157,10 @@ impl Leading {
                 self.attempt(&mut election, &mut store).await;
                 // Not all at the same moment.
                 let jitter = settings.timing.retry.mul_f64(fastrand::f64() * 0.2);
-                sleep_until(begun + settings.timing.retry + jitter).await;
+                tokio::select! {
+                    () = sleep_until(begun + settings.timing.retry + jitter) => {}
+                    () = self.renewals.wanted() => {}
+                }
             }
         };
         tokio::select! {
@@ -171,11 +189,20 @@ impl Leading {
         election.begin();
         while let Some(request) = election.next(Instant::now()) {
             let sent = Instant::now();
+            let write = match &request {
+                Request::Write { is_taken, .. } => Some(self.renewals.begin(*is_taken)),
+                Request::Read => None,
+            };
             let answer = store.ask(&request).await;
+            let is_written = matches!(answer, Answer::Lease(..));
             election.answered(&request, answer, sent, Instant::now());
             let until = election.until();
             self.until.send_if_modified(|former| std::mem::replace(former, until) != until);
             let number = until.and_then(|_| election.number());
+            // Before the number is told: whoever hears of it looks at them.
+            if let (Some(write), Some(number), true) = (write, number, is_written) {
+                self.renewals.succeeded(write, number);
+            }
             self.number.send_if_modified(|former| std::mem::replace(former, number) != number);
         }
     }

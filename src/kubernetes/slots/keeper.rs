@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::super::lease::{Renewals, Tenure};
 use super::super::peers::PeerId;
+use super::births::{Ask, Births};
 use super::ledger::Ledger;
 use super::message::{Cap, Message, Part, Report, Term};
-use crate::model::RevisionId;
+use crate::model::{EndpointId, RevisionId};
 
 /// A connection to a proxy that is to report, or has.
 #[derive(Debug)]
@@ -34,11 +36,24 @@ pub(super) struct Keeper {
     is_complete: bool,
     ledger: Ledger,
     turn: u64,
+    renewals: Arc<Renewals>,
+    /// In which the term began; none = the Lease is another's already.
+    tenure: Option<Tenure>,
+    births: Births,
+    /// The last write of the Lease that was looked at, none = everything is to be looked at again.
+    opened: Option<u64>,
+    /// Whether there are endpoints for which the Lease is to be written.
+    is_wanting: bool,
 }
 
 impl Keeper {
-    pub(super) fn new(term: Term) -> Self {
+    pub(super) fn new(term: Term, renewals: Arc<Renewals>) -> Self {
         Self {
+            tenure: renewals.tenure(term.number),
+            renewals,
+            births: Births::default(),
+            opened: None,
+            is_wanting: false,
             term,
             sessions: BTreeMap::new(),
             members: BTreeSet::new(),
@@ -53,6 +68,11 @@ impl Keeper {
     /// Whether it has to be looked up in which pods a proxy could run.
     pub(super) fn is_in_doubt(&self) -> bool {
         !self.is_complete
+    }
+
+    /// Whether this tenure of the Lease is not the one in which its term began.
+    pub(super) fn is_of_another(&self, tenure: Option<Tenure>) -> bool {
+        tenure.is_some() && tenure != self.tenure
     }
 
     /// Whether requests wait anywhere.
@@ -100,8 +120,9 @@ impl Keeper {
         if report.term != self.term || report.session != session.number {
             return;
         }
+        let begun = self.renewals.begun();
         for need in &report.needs {
-            self.ledger.report(who, need, report.seen);
+            self.is_wanting |= self.ledger.report(who, need, report.seen, begun);
         }
         if report.part == Part::Changes {
             return;
@@ -126,7 +147,38 @@ impl Keeper {
         self.expected.retain(|peer| !pods.contains(peer.pod()));
         if self.expected.is_empty() && running.iter().all(|pod| pods.contains(&**pod)) {
             self.is_complete = true;
+            (self.births, self.opened) = (Births::default(), None);
         }
+    }
+
+    /// What pods are to be listed for, while it is in doubt.
+    pub(super) fn asks(&self) -> Option<Ask> {
+        let about = self.births.ask(self.ledger.closed()).filter(|_| !self.is_complete)?;
+        Some(Ask { number: self.term.number, about })
+    }
+
+    /// The revisions' pods, as of a moment after it asked about these.
+    pub(super) fn listed(&mut self, about: BTreeSet<EndpointId>, pods: BTreeSet<EndpointId>) {
+        if !self.is_complete {
+            self.births.listed(about, pods);
+            self.opened = None;
+        }
+    }
+
+    /// Whether the Lease is to be written, told once.
+    pub(super) fn take_wanting(&mut self) -> bool {
+        std::mem::take(&mut self.is_wanting)
+    }
+
+    /// The slots of an endpoint are this keeper's to give once a write of the Lease succeeded that
+    /// was begun after it heard of it: the endpoint is older than the next one's term then. While it
+    /// is in doubt, the endpoint must be younger than its own term, too.
+    fn open(&mut self) {
+        let write = self.tenure.and_then(|tenure| self.renewals.last(tenure));
+        let Some(write) = write.filter(|write| self.opened != Some(*write)) else { return };
+        self.opened = Some(write);
+        let (births, is_complete) = (&self.births, self.is_complete);
+        self.ledger.open(write, |endpoint| is_complete || births.is_born(endpoint));
     }
 
     /// Lets others come first where there is not enough for all.
@@ -135,12 +187,11 @@ impl Keeper {
         self.ledger.next_turn();
     }
 
-    /// Divides anew what has changed. As long as somebody could hold what is not booked, nothing is
-    /// moved either: a former keeper may take back what its members had when they died.
+    /// Divides anew what has changed. As long as somebody could hold what is not booked, nothing of
+    /// such endpoints is moved either: a former keeper may take back what its members had when they
+    /// died.
     pub(super) fn divide(&mut self) -> Vec<(PeerId, Message)> {
-        if !self.is_complete {
-            return Vec::new();
-        }
+        self.open();
         let ready = self.sessions.iter().filter(|(_, session)| session.has_reported);
         let present = ready.map(|(who, session)| (who.clone(), session.granted + 1)).collect();
         let grants = self.ledger.plan(&present, self.turn);

@@ -27,6 +27,10 @@ struct Booking {
 #[derive(Debug, Default)]
 struct Place {
     by: BTreeMap<PeerId, Booking>,
+    /// Whether its slots are the keeper's to give. Once they are, they stay so.
+    is_open: bool,
+    /// How many writes of the Lease were begun when it was first heard of.
+    known: u64,
 }
 
 #[derive(Debug, Default)]
@@ -50,11 +54,16 @@ pub(super) struct Ledger {
     changed: BTreeSet<RevisionId>,
     /// Revisions where requests wait.
     crowded: BTreeSet<RevisionId>,
+    /// Places that are not open.
+    closed: BTreeSet<(RevisionId, EndpointId)>,
 }
 
 impl Ledger {
-    /// Takes in what a proxy says of a revision. `seen`: the last grant it has taken.
-    pub(super) fn report(&mut self, who: &PeerId, need: &Need, seen: u64) {
+    /// Takes in what a proxy says of a revision. `seen`: the last grant it has taken; `begun`: how
+    /// many writes of the Lease were begun by now. Returned is whether it has endpoints that were
+    /// not in the book.
+    pub(super) fn report(&mut self, who: &PeerId, need: &Need, seen: u64, begun: u64) -> bool {
+        let mut is_new = false;
         let shared = self.revisions.entry(need.revision.clone()).or_default();
         if need.limit > 0 {
             shared.limit = need.limit;
@@ -65,7 +74,11 @@ impl Ledger {
             shared.waiting.remove(who);
         }
         for line in &need.endpoints {
-            let place = shared.places.entry(line.endpoint.clone()).or_default();
+            let place = shared.places.entry(line.endpoint.clone()).or_insert_with(|| {
+                is_new = true;
+                self.closed.insert((need.revision.clone(), line.endpoint.clone()));
+                Place { known: begun, ..Place::default() }
+            });
             place.by.entry(who.clone()).or_default();
         }
         for (endpoint, place) in &mut shared.places {
@@ -82,6 +95,7 @@ impl Ledger {
             }
         }
         self.settle(&need.revision);
+        is_new
     }
 
     /// What a proxy has not named when it told everything, it does not hold.
@@ -90,8 +104,28 @@ impl Ledger {
             self.revisions.keys().filter(|id| !named.contains(*id)).cloned().collect();
         for revision in others {
             let need = Need { revision, limit: 0, waiting: 0, endpoints: Vec::new() };
-            self.report(who, &need, u64::MAX);
+            self.report(who, &need, u64::MAX, 0);
         }
+    }
+
+    /// Endpoints whose slots are nobody's to give yet.
+    pub(super) fn closed(&self) -> impl Iterator<Item = &EndpointId> {
+        self.closed.iter().map(|(_, endpoint)| endpoint)
+    }
+
+    /// Opens places that were heard of before this write of the Lease was begun, if they are fit.
+    pub(super) fn open(&mut self, write: u64, is_fit: impl Fn(&EndpointId) -> bool) {
+        let (revisions, changed) = (&mut self.revisions, &mut self.changed);
+        self.closed.retain(|(id, endpoint)| {
+            let place = revisions.get_mut(id).and_then(|shared| shared.places.get_mut(endpoint));
+            // One that is not in the book any more begins anew if it comes back.
+            let Some(place) = place.filter(|place| !place.is_open) else { return false };
+            place.is_open = place.known < write && is_fit(endpoint);
+            if place.is_open {
+                changed.insert(id.clone());
+            }
+            !place.is_open
+        });
     }
 
     /// A new connection: what was sent on the former one has come by now, or never will.

@@ -1,22 +1,18 @@
 //! A seat with the other proxies, the Lease, the API server and the clock.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{DynamicObject, ListParams};
-use kube::{Api, Client};
+use kube::Client;
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::super::kinds::Kind;
-use super::super::lease::{Hints, Leadership};
-use super::super::mirror::value;
-use super::super::peers::{Event, Loss, Peers, SERVICE};
+use super::super::lease::{Hints, Leadership, Renewals};
+use super::super::peers::{Event, Loss, Peers};
 use super::Local;
+use super::lists::{revision_pods, running};
 use super::message::Message;
 use super::seat::Seat;
 use crate::stats::Pokes;
@@ -30,8 +26,10 @@ const TICK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How soon pods are listed again while somebody has not reported.
 const LIST_AGAIN: Duration = Duration::from_millis(500);
-/// A list takes no longer.
+/// A list of the proxies' pods takes no longer.
 const LIST_WITHIN: Duration = Duration::from_secs(2);
+/// One of the revisions' pods, of which there may be thousands.
+const LIST_ALL_WITHIN: Duration = Duration::from_secs(20);
 
 /// What this proxy's seat needs.
 pub struct Slots {
@@ -43,6 +41,8 @@ pub struct Slots {
     pub leadership: Leadership,
     /// What the election is told.
     pub hints: Arc<Hints>,
+    /// The only namespace whose revisions there are, if it is only one.
+    pub namespace: Option<String>,
 }
 
 impl fmt::Debug for Slots {
@@ -55,20 +55,25 @@ impl Slots {
     /// Takes part in what the proxies say to each other. To be called before the peers start.
     pub fn sit_down(self, peers: &Peers) -> Seated {
         let (doubts, _) = watch::channel(None);
+        let renewals = self.leadership.renewals();
+        let seat = Seat::new(peers.me().clone(), Arc::clone(&renewals));
         let table = Arc::new(Table {
-            seat: Mutex::new((Seat::new(peers.me().clone()), self.local)),
+            seat: Mutex::new((seat, self.local)),
             hints: self.hints,
+            renewals,
             doubts,
         });
         let seated = Arc::clone(&table);
         peers.listen(SLOTS, move |peers, event| seated.take(peers, event));
-        Seated { table, pokes: self.pokes, leadership: self.leadership }
+        let (pokes, leadership, namespace) = (self.pokes, self.leadership, self.namespace);
+        Seated { table, pokes, leadership, namespace }
     }
 }
 
 struct Table {
     seat: Mutex<(Seat, Box<dyn Local + Send>)>,
     hints: Arc<Hints>,
+    renewals: Arc<Renewals>,
     /// The number of the term in which pods are to be listed.
     doubts: watch::Sender<Option<u32>>,
 }
@@ -109,6 +114,9 @@ impl Table {
         for (who, message) in seat.take_outgoing() {
             peers.send(&who, SLOTS, &message);
         }
+        if seat.take_wanting() {
+            self.renewals.want();
+        }
         let doubts = seat.doubts();
         self.doubts.send_if_modified(|former| std::mem::replace(former, doubts) != doubts);
     }
@@ -123,6 +131,7 @@ pub struct Seated {
     table: Arc<Table>,
     pokes: Arc<Pokes>,
     leadership: Leadership,
+    namespace: Option<String>,
 }
 
 impl fmt::Debug for Seated {
@@ -134,12 +143,17 @@ impl fmt::Debug for Seated {
 impl Seated {
     /// Takes part for good.
     pub(in super::super) async fn run(&self, peers: &Peers, client: &Client, namespace: &str) {
-        tokio::join!(self.follow(peers), self.list(peers, client, namespace));
+        tokio::join!(
+            self.follow(peers),
+            self.list(peers, client, namespace),
+            self.list_all(peers, client)
+        );
     }
 
     async fn follow(&self, peers: &Peers) {
         let mut number = self.leadership.number();
         number.mark_changed();
+        let mut renewed = self.table.renewals.watch();
         let mut next = Instant::now() + TICK;
         loop {
             tokio::select! {
@@ -149,6 +163,10 @@ impl Seated {
                         self.table.act(peers, |seat, local| seat.lead(number, local));
                     }
                 }
+                Ok(()) = renewed.changed() => self.table.act(peers, |seat, local| {
+                    seat.renewed(local);
+                    None
+                }),
                 () = self.pokes.poked() => {
                     let poked = self.pokes.take();
                     self.table.act(peers, |seat, local| {
@@ -207,77 +225,27 @@ impl Seated {
             }
         }
     }
-}
-
-/// Names of the pods in which a proxy runs, by the API server.
-async fn running(client: &Client, namespace: &str) -> kube::Result<BTreeSet<Arc<str>>> {
-    let services: Api<DynamicObject> = Kind::CoreService.in_namespace(client, namespace);
-    let service = value(&services.get(SERVICE).await?);
-    let selector = service.pointer("/spec/selector").and_then(Value::as_object);
-    let selector = selector.into_iter().flatten().filter_map(|(key, value)| {
-        let value = value.as_str()?;
-        Some(format!("{key}={value}"))
-    });
-    let selector: Vec<_> = selector.collect();
-    let pods: Api<DynamicObject> = Kind::Pod.in_namespace(client, namespace);
-    let pods = pods.list(&ListParams::default().labels(&selector.join(","))).await?;
-    let running = pods.items.into_iter().filter_map(|pod| {
-        let name = pod.metadata.name.as_deref()?.into();
-        is_running(&value(&pod)).then_some(name)
-    });
-    Ok(running.collect())
-}
-
-/// Whether any container of a pod runs, as far as its node has told.
-fn is_running(pod: &Value) -> bool {
-    let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
-    let mut statuses = statuses.into_iter().flatten();
-    statuses.any(|status| status.pointer("/state/running").is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_pod_runs_when_a_container_does() {
-        let pod = |states: &[Value]| {
-            let statuses: Vec<_> = states.iter().map(|state| json!({"state": state})).collect();
-            json!({"status": {"phase": "Running", "containerStatuses": statuses}})
-        };
-        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
-        let ended = json!({"terminated": {"exitCode": 137}});
-        assert!(is_running(&pod(&[ended.clone(), running])));
-        assert!(!is_running(&pod(&[ended, json!({"waiting": {"reason": "CrashLoopBackOff"}})])));
-        assert!(!is_running(&json!({"status": {"phase": "Pending"}})));
-    }
-
-    #[tokio::test]
-    async fn the_service_says_which_pods_are_proxies() {
-        let answer = |path: String| {
-            let running = json!({"containerStatuses": [{"state": {"running": {}}}]});
-            let pod = |name: &str, status: &Value| {
-                let metadata = json!({"name": name});
-                json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
-            };
-            match path.as_str() {
-                "/api/v1/namespaces/gate/services/tidegate-peers" => json!({
-                    "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
-                    "spec": {"selector": {"app": "gate", "part": "proxy"}}}),
-                "/api/v1/namespaces/gate/pods?&labelSelector=app%3Dgate%2Cpart%3Dproxy" => json!({
-                    "apiVersion": "v1", "kind": "PodList", "metadata": {},
-                    "items": [pod("a", &running), pod("b", &json!({"phase": "Pending"}))]}),
-                other => panic!("{other} was asked for"),
+    /// Lists the revisions' pods, as long as it matters which of them are younger than the term.
+    async fn list_all(&self, peers: &Peers, client: &Client) {
+        let mut doubts = self.table.doubts.subscribe();
+        loop {
+            if doubts.wait_for(Option::is_some).await.is_err() {
+                return;
             }
-        };
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-            let body = http_body_util::Full::from(answer(path).to_string());
-            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
-        });
-        let found = running(&Client::new(service, "gate"), "gate").await;
-        assert_eq!(found.expect("a list"), BTreeSet::from(["a".into()]));
+            let ask = self.table.seat.lock().0.asks();
+            if let Some(ask) = ask {
+                let pods = revision_pods(client, self.namespace.as_deref());
+                match timeout(LIST_ALL_WITHIN, pods).await {
+                    Ok(Ok(pods)) => self.table.act(peers, |seat, local| {
+                        seat.listed(ask, pods, local);
+                        None
+                    }),
+                    // The list of the proxies' own says so, too.
+                    Ok(Err(error)) => tracing::debug!(%error, "the pods cannot be listed"),
+                    Err(error) => tracing::debug!(%error, "the pods cannot be listed"),
+                }
+            }
+            sleep(LIST_AGAIN).await;
+        }
     }
 }

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::super::lease::Renewals;
 use super::super::peers::PeerId;
 use super::Local;
+use super::births::Ask;
 use super::holder::Holder;
 use super::keeper::Keeper;
 use super::message::{Cap, Message, Need, Part, Report, Term};
-use crate::model::RevisionId;
+use crate::model::{EndpointId, RevisionId};
 
 /// Revisions that one message tells of at most.
 const REVISIONS_EACH: usize = 200;
@@ -20,6 +22,8 @@ const TICKS_EACH: u64 = 10;
 #[derive(Debug)]
 pub(super) struct Seat {
     me: PeerId,
+    /// Its own writes of the Lease.
+    renewals: Arc<Renewals>,
     holder: Holder,
     /// The latest term that it has heard of. What an earlier keeper says does not count.
     term: Option<Term>,
@@ -42,9 +46,10 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(me: PeerId) -> Self {
+    pub(super) fn new(me: PeerId, renewals: Arc<Renewals>) -> Self {
         Self {
             me,
+            renewals,
             holder: Holder::default(),
             term: None,
             session: 0,
@@ -83,11 +88,11 @@ impl Seat {
         let term = Term { number, keeper: self.me.clone() };
         match &self.term {
             Some(later) if *later > term => return Some(later.number),
-            Some(same) if *same == term => return None,
+            Some(same) if *same == term => return self.is_another(number).then_some(number),
             _ => {}
         }
         self.follow(term.clone());
-        let mut keeper = Keeper::new(term);
+        let mut keeper = Keeper::new(term, Arc::clone(&self.renewals));
         self.sessions += 1;
         self.inner.push(keeper.joined(&self.me, self.sessions));
         for peer in &self.connected {
@@ -97,6 +102,12 @@ impl Seat {
         self.keeper = Some(keeper);
         self.work(local);
         None
+    }
+
+    /// Whether this number of the Lease has come again, after somebody else's.
+    fn is_another(&self, number: u32) -> bool {
+        let tenure = self.renewals.tenure(number);
+        self.keeper.as_ref().is_none_or(|keeper| keeper.is_of_another(tenure))
     }
 
     /// A later term: what was kept here is not any more.
@@ -139,6 +150,29 @@ impl Seat {
             keeper.looked(running);
             self.work(local);
         }
+    }
+
+    /// What the revisions' pods are to be listed for.
+    pub(super) fn asks(&self) -> Option<Ask> {
+        self.keeper.as_ref()?.asks()
+    }
+
+    /// The revisions' pods, as of a moment after that was asked.
+    pub(super) fn listed(&mut self, ask: Ask, pods: BTreeSet<EndpointId>, local: &mut dyn Local) {
+        if let Some(keeper) = self.keeper.as_mut().filter(|k| k.term.number == ask.number) {
+            keeper.listed(ask.about, pods);
+            self.work(local);
+        }
+    }
+
+    /// Whether the Lease is to be written soon, told once.
+    pub(super) fn take_wanting(&mut self) -> bool {
+        self.keeper.as_mut().is_some_and(Keeper::take_wanting)
+    }
+
+    /// A write of the Lease succeeded.
+    pub(super) fn renewed(&mut self, local: &mut dyn Local) {
+        self.work(local);
     }
 
     /// Takes a message in. Returned is the number that the Lease must exceed, if the sender has

@@ -4,6 +4,7 @@
 //! replicas and the requests are played. After each event the requests in each replica are counted,
 //! those of stopped and cut-off proxies included.
 
+mod api;
 mod faults;
 mod network;
 mod replicas;
@@ -14,11 +15,14 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use api::Lease;
 use replicas::hear;
 
+use super::births::Ask;
 use super::message::Message;
 use super::seat::Seat;
 use super::{Line, Local, Need};
+use crate::kubernetes::lease::Renewals;
 use crate::kubernetes::peers::PeerId;
 use crate::model::{EndpointId, ObjectName, RevisionId};
 
@@ -27,8 +31,6 @@ type Millis = u64;
 
 /// How often a proxy looks whether it leads.
 const ELECTION: Millis = 1_000;
-/// A Lease that was not renewed for so long is taken.
-const LEASE: Millis = 8_000;
 /// How often turns change, and load that nobody poked for is looked at.
 const TICK: Millis = 100;
 
@@ -88,8 +90,13 @@ struct Process {
     /// What comes meanwhile.
     backlog: Vec<Step>,
     reaches_api: bool,
-    /// The list of pods that it waits for is of a moment after this.
+    /// Whether it waits for a list of the proxies' pods, and of the revisions'.
     is_looking: bool,
+    is_listing: bool,
+    renewals: Arc<Renewals>,
+    /// Whether it waits for an answer about the Lease, and whether it wants another one after it.
+    is_writing: bool,
+    is_wanting: bool,
     /// The Lease must exceed that.
     raise: Option<u32>,
 }
@@ -137,6 +144,25 @@ enum Step {
         number: u32,
         running: BTreeSet<Arc<str>>,
     },
+    Listed {
+        at: usize,
+        ask: Ask,
+        pods: BTreeSet<EndpointId>,
+    },
+    /// A write of the Lease comes to the API server, and what came of it to the proxy: the number
+    /// that the Lease has by it.
+    Writes {
+        by: usize,
+        holder: PeerId,
+        write: u64,
+        number: u32,
+        version: u64,
+    },
+    Written {
+        at: usize,
+        write: u64,
+        number: Option<u32>,
+    },
     /// A request comes, and ends.
     Request {
         at: usize,
@@ -158,13 +184,6 @@ enum Step {
     Fault,
 }
 
-#[derive(Debug, Default)]
-struct Lease {
-    holder: Option<PeerId>,
-    number: u32,
-    renewed: Millis,
-}
-
 /// All of it.
 #[derive(Debug)]
 struct World {
@@ -183,6 +202,9 @@ struct World {
     arrivals: BTreeMap<(usize, usize), Millis>,
     /// Pairs of pods that don't reach each other.
     cut: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Pods whose nodes are lost for good: they reach nobody, whether their processes live on or not,
+    /// and the API server goes on listing their containers as running.
+    lost: BTreeSet<Arc<str>>,
     lease: Lease,
     limits: BTreeMap<RevisionId, u32>,
     endpoints: BTreeMap<RevisionId, BTreeSet<EndpointId>>,
@@ -212,6 +234,7 @@ impl World {
             connections: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             cut: BTreeSet::new(),
+            lost: BTreeSet::new(),
             lease: Lease::default(),
             endpoints: limits.keys().map(|id| (id.clone(), BTreeSet::new())).collect(),
             limits,
@@ -245,8 +268,13 @@ impl World {
             let lines = self.endpoints[id].iter().map(line).collect();
             revisions.0.insert(id.clone(), Here { limit: *limit, lines, ..Here::default() });
         }
+        let renewals = Arc::<Renewals>::default();
         self.processes.push(Some(Process {
-            seat: Seat::new(id.clone()),
+            seat: Seat::new(id.clone(), Arc::clone(&renewals)),
+            renewals,
+            is_listing: false,
+            is_writing: false,
+            is_wanting: false,
             id,
             revisions,
             stopped_until: 0,
@@ -287,10 +315,16 @@ impl World {
             | Step::Elects { at }
             | Step::Ticks { at }
             | Step::Looked { at, .. }
+            | Step::Listed { at, .. }
+            | Step::Written { at, .. }
             | Step::Request { at, .. }
             | Step::Ends { at, .. }
             | Step::Resumes { at }
             | Step::Endpoint { at, .. } => *at,
+            Step::Writes { by, holder, write, number, version } => {
+                self.write(*by, holder.clone(), *write, *number, *version);
+                return true;
+            }
             Step::Fault => {
                 self.fault();
                 return true;
@@ -359,7 +393,7 @@ impl World {
                 seat.poked(told, revisions);
             }
             Step::Elects { .. } => {
-                self.elect(at, process);
+                process.is_wanting = true;
                 self.after(ELECTION, Step::Elects { at });
             }
             Step::Ticks { .. } => {
@@ -370,6 +404,11 @@ impl World {
                 process.is_looking = false;
                 seat.looked(number, running, revisions);
             }
+            Step::Listed { ask, pods, .. } => {
+                process.is_listing = false;
+                seat.listed(ask, pods, revisions);
+            }
+            Step::Written { write, number, .. } => self.written(process, write, number),
             Step::Request { revision, .. } => {
                 if let Some(here) = revisions.0.get_mut(&revision) {
                     here.waiting += 1;
@@ -389,49 +428,10 @@ impl World {
                 hear(revisions, &revision, endpoint, is_there);
                 self.poke(at);
             }
-            Step::Resumes { .. } | Step::Fault => {}
+            Step::Resumes { .. } | Step::Fault | Step::Writes { .. } => {}
         }
         self.look_up(at, process);
+        self.elect(at, process);
         self.begin(at, &mut process.revisions);
-    }
-
-    fn elect(&mut self, at: usize, process: &mut Process) {
-        if !process.reaches_api {
-            return;
-        }
-        let is_mine = self.lease.holder.as_ref() == Some(&process.id);
-        let is_free = self.lease.holder.as_ref().is_none_or(|holder| {
-            // Its pod runs another life by now.
-            holder.pod() == process.id.pod() && *holder != process.id
-        }) || self.now >= self.lease.renewed + LEASE;
-        if !is_mine && !is_free {
-            return;
-        }
-        if !is_mine {
-            self.lease.number += 1;
-        }
-        if let Some(raise) = process.raise.take() {
-            self.lease.number = self.lease.number.max(raise + 1);
-        }
-        self.lease.holder = Some(process.id.clone());
-        self.lease.renewed = self.now;
-        process.raise = process.seat.lead(self.lease.number, &mut process.revisions);
-        self.look_up(at, process);
-    }
-
-    fn look_up(&mut self, at: usize, process: &mut Process) {
-        if process.is_looking || !process.reaches_api {
-            return;
-        }
-        let Some(number) = process.seat.doubts() else { return };
-        process.is_looking = true;
-        let running = self
-            .pods
-            .iter()
-            .filter(|(_, life)| life.is_some())
-            .map(|(pod, _)| Arc::clone(pod))
-            .collect();
-        let pause = self.rng.u64(1..300);
-        self.after(pause, Step::Looked { at, number, running });
     }
 }

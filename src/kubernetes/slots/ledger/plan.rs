@@ -1,7 +1,7 @@
 //! Who is to have how many slots.
 //!
 //! Slots that nobody holds are given out at once, so that a proxy has some before it needs them.
-//! What a proxy holds is asked back only when another one has a use for it: requests wait there, or
+//! Only places that are open count. What a proxy holds is asked back only when another one has a use for it: requests wait there, or
 //! all that it has is in use.
 
 use std::cmp::Reverse;
@@ -76,7 +76,7 @@ impl Dealing<'_> {
     fn members(&self, turn: u64) -> Vec<Member> {
         let mut sums: BTreeMap<&PeerId, (u32, u32)> = BTreeMap::new();
         let mut slots = 0;
-        for place in self.shared.places.values() {
+        for place in self.shared.places.values().filter(|place| place.is_open) {
             let (mut is_seen, mut booked) = (false, 0);
             for (who, booking) in &place.by {
                 if self.present.contains_key(who) && booking.takes {
@@ -119,7 +119,8 @@ impl Dealing<'_> {
         let mut given = 0;
         while given < count {
             let seen = self.shared.places.iter_mut().filter(|(_, place)| {
-                place.by.get(who).is_some_and(|booking| booking.takes) && place.free(limit) > 0
+                let is_seen = place.by.get(who).is_some_and(|booking| booking.takes);
+                place.is_open && is_seen && place.free(limit) > 0
             });
             let mut open: Vec<_> = seen.collect();
             // The emptiest first, some of each.
@@ -141,7 +142,8 @@ impl Dealing<'_> {
 
     /// Slots that proxies which are there have still to give back.
     fn coming_back(&self) -> u32 {
-        let bookings = self.shared.places.values().flat_map(|place| &place.by);
+        let open = self.shared.places.values().filter(|place| place.is_open);
+        let bookings = open.flat_map(|place| &place.by);
         let present = bookings.filter(|(who, _)| self.present.contains_key(*who));
         present.map(|(_, booking)| booking.booked.saturating_sub(booking.cap)).sum()
     }
@@ -153,6 +155,7 @@ impl Dealing<'_> {
             .shared
             .places
             .iter_mut()
+            .filter(|(_, place)| place.is_open)
             .filter_map(|(endpoint, place)| Some((endpoint, place.by.get_mut(who)?)))
             .filter(|(_, booking)| booking.takes && booking.cap > 0)
             .collect();

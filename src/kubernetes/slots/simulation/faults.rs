@@ -5,8 +5,14 @@ use std::sync::Arc;
 use super::{Process, Step, World};
 
 impl World {
+    /// Those whose nodes are not lost.
+    pub(super) fn alive(&self) -> Vec<usize> {
+        let pods = self.pods.iter().filter(|(pod, _)| !self.lost.contains(*pod));
+        pods.filter_map(|(_, life)| *life).collect()
+    }
+
     fn any_alive(&mut self) -> Option<usize> {
-        let alive: Vec<_> = self.pods.values().flatten().copied().collect();
+        let alive = self.alive();
         if alive.is_empty() { None } else { Some(alive[self.rng.usize(..alive.len())]) }
     }
 
@@ -15,7 +21,7 @@ impl World {
         if self.is_calm {
             return;
         }
-        match self.rng.u32(..12) {
+        match self.rng.u32(..13) {
             0 => self.kill(),
             1 | 2 => self.cut_two(),
             3 => self.cut.clear(),
@@ -35,10 +41,11 @@ impl World {
                 }
             }
             // The Lease is deleted, and somebody else may take it at once.
-            7 if self.rng.u8(..) < 64 => self.lease = super::Lease::default(),
+            7 if self.rng.u8(..) < 64 => self.lease.delete(),
             // It is given up, or lost for whatever reason.
-            7 => self.lease.holder = None,
+            7 => self.lease.empty(),
             8 | 9 => self.change_endpoints(),
+            10 if self.rng.u8(..) < 64 => self.lose_node(),
             _ => self.reset_two(),
         }
         self.reconnect();
@@ -65,6 +72,33 @@ impl World {
         }
         if self.rng.u8(..) < 200 {
             self.start(&pod);
+        }
+    }
+
+    /// A node is lost for good, that of the leader more often than others. Somebody is left.
+    fn lose_node(&mut self) {
+        let leader = self.alive().into_iter().find(|at| {
+            let id = self.processes[*at].as_ref().map(|process| &process.id);
+            id.is_some() && id == self.lease.holder.as_ref()
+        });
+        let any = self.any_alive();
+        let Some(at) = leader.filter(|_| self.rng.bool()).or(any) else { return };
+        let Some(pod) = self.pod(at).filter(|_| self.lost.len() + 1 < self.pods.len()) else {
+            return;
+        };
+        self.lost.insert(pod);
+        if let Some(process) = &mut self.processes[at] {
+            process.reaches_api = false;
+        }
+        if self.rng.bool() {
+            return;
+        }
+        let Some(process) = self.processes[at].take() else { return };
+        for other in self.alive() {
+            self.connections.remove(&(at.min(other), at.max(other)));
+            if let Some(Process { seat, revisions, .. }) = &mut self.processes[other] {
+                seat.lost(&process.id, false, revisions);
+            }
         }
     }
 
@@ -126,8 +160,10 @@ impl World {
             .map(|(p, _)| Arc::clone(p))
             .collect();
         pods.iter().for_each(|pod| self.start(pod));
-        for process in self.processes.iter_mut().flatten() {
-            process.reaches_api = true;
+        for at in self.alive() {
+            if let Some(process) = &mut self.processes[at] {
+                process.reaches_api = true;
+            }
         }
         self.reconnect();
     }

@@ -12,7 +12,7 @@ impl World {
     pub(super) fn is_cut(&self, one: usize, other: usize) -> bool {
         let (Some(one), Some(other)) = (self.pod(one), self.pod(other)) else { return true };
         let pair = if one < other { (one, other) } else { (other, one) };
-        self.cut.contains(&pair)
+        self.lost.contains(&pair.0) || self.lost.contains(&pair.1) || self.cut.contains(&pair)
     }
 
     /// Both see it a little later, if nothing is between them.

@@ -16,9 +16,14 @@ impl World {
     }
 
     pub(super) fn tell_endpoint(&mut self, id: &RevisionId, endpoint: &EndpointId, is_there: bool) {
-        let living: Vec<_> = self.pods.values().flatten().copied().collect();
-        for at in living {
-            let pause = self.rng.u64(1..400);
+        // To a node that is lost comes what was under way, at most.
+        for at in self.pods.values().flatten().copied().collect::<Vec<_>>() {
+            if self.pod(at).is_none_or(|pod| self.lost.contains(&pod)) {
+                continue;
+            }
+            // A watch that broke off brings it late.
+            let is_late = !self.is_calm && self.rng.u8(..) < 32;
+            let pause = self.rng.u64(1..if is_late { 20_000 } else { 400 });
             let (revision, endpoint) = (id.clone(), endpoint.clone());
             self.after(pause, Step::Endpoint { at, revision, endpoint, is_there });
         }

@@ -1,7 +1,9 @@
 //! Seeds. `SLOT_SEEDS` says how many.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Millis, Step, World};
-use crate::model::RevisionId;
+use crate::model::{EndpointId, RevisionId};
 
 /// How long things go wrong.
 const STORM: Millis = 60_000;
@@ -20,7 +22,8 @@ impl World {
     }
 
     fn waiting(&self) -> u32 {
-        let processes = self.processes.iter().flatten();
+        let alive = self.alive();
+        let processes = alive.iter().filter_map(|at| self.processes[*at].as_ref());
         processes.flat_map(|p| p.revisions.0.values()).map(|here| here.waiting).sum()
     }
 
@@ -34,18 +37,34 @@ impl World {
         }
     }
 
-    /// One that needs all slots gets them.
-    fn gather(&mut self, seed: u64, at: usize, id: &RevisionId) {
-        let slots = self.limits[id] * u32::try_from(self.endpoints[id].len()).unwrap_or(0);
-        for _ in 0..slots * 100 {
+    /// One that needs all slots of these endpoints gets them.
+    fn gather(&mut self, seed: u64, id: &RevisionId, of: &BTreeSet<EndpointId>) {
+        let slots = |of: &BTreeSet<_>| self.limits[id] * u32::try_from(of.len()).unwrap_or(0);
+        let (slots, all) = (slots(of), slots(&self.endpoints[id]));
+        let at = self.alive()[0];
+        for _ in 0..all * 100 {
             self.after(0, Step::Request { at, revision: id.clone() });
         }
         let end = self.now + GATHERED;
         self.run_until(seed, end);
         let process = self.processes[at].as_ref();
         let lines = process.iter().flat_map(|process| process.revisions.0[id].lines.values());
-        let own: u32 = lines.map(|line| line.own).sum();
-        assert_eq!(own, slots, "seed {seed}: slots of all that there are");
+        let own: u32 = lines.filter(|l| of.contains(&l.endpoint)).map(|line| line.own).sum();
+        assert_eq!(own, slots, "seed {seed}: slots of {of:?}");
+    }
+
+    /// Replicas of each revision that are to be used in full: where a node is lost, those that are
+    /// made from now on, and all others else.
+    fn sound(&mut self, ids: &[RevisionId]) -> BTreeMap<RevisionId, BTreeSet<EndpointId>> {
+        let former = self.endpoints.clone();
+        if self.lost.is_empty() {
+            return former;
+        }
+        for id in ids {
+            (0..self.rng.u32(1..=2)).for_each(|_| self.add_endpoint(id));
+        }
+        let younger = self.endpoints.iter().map(|(id, all)| (id.clone(), all - &former[id]));
+        younger.collect()
     }
 }
 
@@ -56,14 +75,14 @@ fn play(seed: u64) {
     world.calm();
     let end = world.now + PATIENCE;
     world.run_until(seed, end);
+    let ids: Vec<_> = world.limits.keys().cloned().collect();
+    let sound = world.sound(&ids);
     world.drain(seed);
     // The last requests end.
     let end = world.now + PATIENCE;
     world.run_until(seed, end);
-    let living: Vec<_> = world.pods.values().flatten().copied().collect();
-    let ids: Vec<_> = world.limits.keys().cloned().collect();
-    for id in &ids {
-        world.gather(seed, living[0], id);
+    for (id, of) in &sound {
+        world.gather(seed, id, of);
     }
     world.drain(seed);
     assert!(world.served > 100, "seed {seed}: only {} requests", world.served);
