@@ -58,25 +58,32 @@ impl kube::runtime::utils::Backoff for Backoff {
 /// Lists and watches for good.
 pub fn watch(api: Api<DynamicObject>, config: watcher::Config) -> impl Stream<Item = Seen> {
     let config = config.page_size(PAGE).timeout(WATCH_TIMEOUT_S);
-    seen(watcher(api, config).backoff(Backoff::default()))
+    let path = api.resource_url().to_owned();
+    seen(path, watcher(api, config).backoff(Backoff::default()))
 }
 
 /// What is said apart from what failed.
 fn seen(
+    path: String,
     events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
 ) -> impl Stream<Item = Seen> {
     events
-        .scan(false, |was_listed, event| {
+        .scan(false, move |was_listed, event| {
             ready(Some(match event {
                 Ok(event) => {
                     *was_listed |= matches!(event, Event::InitDone);
                     Some(shared(event))
                 }
-                // A kind that the cluster does not have has no objects. It is looked for again.
-                Err(error) if is_unknown_kind(&error) && !*was_listed => {
-                    *was_listed = true;
-                    Some(Event::InitDone)
-                }
+                // A kind that the cluster does not have has no objects. It is looked for again,
+                // quietly: with Knative's definitions alone some are missing for good.
+                Err(error) if is_unknown_kind(&error) => (!std::mem::replace(was_listed, true))
+                    .then(|| {
+                        tracing::info!(
+                            path,
+                            "the cluster has no such kind; it is looked for again"
+                        );
+                        Event::InitDone
+                    }),
                 Err(error) => {
                     if is_ordinary(&error) {
                         tracing::debug!(%error, "a watch is made anew");
@@ -275,7 +282,7 @@ mod tests {
                 failed(404),
             ]
         };
-        let found = all(seen(stream::iter(events()))).await;
+        let found = all(seen("/kinds".to_owned(), stream::iter(events()))).await;
         let expected = ["init", "init", "done", "init", "init", "listed a", "done", "init"];
         assert_eq!(found, expected);
     }
