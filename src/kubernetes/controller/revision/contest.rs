@@ -16,6 +16,10 @@ const SCALE_OWNED: &str = "ScaleOwned";
 /// As the event is called.
 const CONFLICT: &str = "ScaleConflict";
 
+/// Field managers of Knative's controller and autoscaler. What they have written is inherited: where
+/// they live tidegate writes nothing.
+const KNATIVES: [&str; 2] = ["controller", "autoscaler"];
+
 /// Says it among conditions, or no longer.
 pub(super) fn mark(conditions: &mut Conditions, contest: Option<&str>) {
     match contest {
@@ -38,8 +42,9 @@ pub(super) fn contest(deployment: &Object, horizontal: &[Arc<Object>]) -> Option
         ));
     }
     let own = [CONTROLLER_MANAGER, COUNT_MANAGER, SCALER_MANAGER];
+    let is_others = |manager: &&str| !own.contains(manager) && !KNATIVES.contains(manager);
     let others: Vec<&str> =
-        deployment.scalers.iter().map(|manager| &**manager).filter(|m| !own.contains(m)).collect();
+        deployment.scalers.iter().map(|manager| &**manager).filter(is_others).collect();
     if others.is_empty() {
         return None;
     }
@@ -86,6 +91,7 @@ mod tests {
         };
         assert_eq!(of(&[], &[]), "");
         assert_eq!(of(&[CONTROLLER_MANAGER, COUNT_MANAGER, SCALER_MANAGER], &[]), "");
+        assert_eq!(of(&["controller", "autoscaler", COUNT_MANAGER], &[]), "", "Knative was here");
         assert!(of(&[COUNT_MANAGER, "kubectl"], &[]).starts_with("kubectl has written"));
         // Also before it has written anything.
         let found = of(&[SCALER_MANAGER], &["b", "a"]);
