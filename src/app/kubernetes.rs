@@ -64,10 +64,9 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
     let spread = Arc::new(Spread::default());
-    let leads_alone = alone_and(&leadership, &ownership);
+    let turns = [true, false].map(|alone| leads_and(alone, &leadership, &ownership));
     let controller =
-        controller(&scope, fed.controller, Arc::clone(&spread), leads_alone, source.complete())
-            .await?;
+        controller(&scope, fed.controller, Arc::clone(&spread), turns, source.complete()).await?;
     let mut tasks = vec![following_certificates(fed.domain_mappings, found).await?];
     let adopted = source.adoption();
     let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
@@ -154,14 +153,19 @@ async fn elected(
     leading.run(&client, &settings, stopped).await;
 }
 
-/// Whether this replica leads and no Knative lives: only then Knative's kinds are written here.
-fn alone_and(leadership: &Leadership, ownership: &Ownership) -> watch::Receiver<bool> {
+/// Whether this replica leads, and no Knative lives – only then Knative's kinds are written here –
+/// or one does: then what is in its way goes.
+fn leads_and(
+    wanted: bool,
+    leadership: &Leadership,
+    ownership: &Ownership,
+) -> watch::Receiver<bool> {
     let (mut leading, mut alone) = (leadership.watch(), ownership.alone());
     let (both, watched) = watch::channel(false);
     drop(spawn(async move {
         loop {
-            let is_alone = *alone.borrow_and_update() == Some(true);
-            let is_so = *leading.borrow_and_update() && is_alone;
+            let is_wanted = *alone.borrow_and_update() == Some(wanted);
+            let is_so = *leading.borrow_and_update() && is_wanted;
             both.send_if_modified(|was_so| std::mem::replace(was_so, is_so) != is_so);
             tokio::select! {
                 Ok(()) = leading.changed() => {}
@@ -194,15 +198,12 @@ async fn controller(
     scope: &Scope,
     feeds: controller::Feeds,
     spread: Arc<Spread>,
-    leading: watch::Receiver<bool>,
+    [leading, giving_way]: [watch::Receiver<bool>; 2],
     routed: watch::Receiver<bool>,
 ) -> Result<Aside, StartError> {
-    let options = controller::Options {
-        namespace: scope.namespace.clone(),
-        now: Timestamp::now,
-        spread,
-        routed,
-    };
+    let namespace = scope.namespace.clone();
+    let now = Timestamp::now;
+    let options = controller::Options { namespace, now, spread, routed, giving_way };
     Aside::start("controller", async move |client| {
         Box::pin(controller::run(client, options, feeds, leading)).await;
     })

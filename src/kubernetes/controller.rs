@@ -11,6 +11,7 @@ mod collection;
 mod configuration;
 mod domain_mapping;
 mod feeds;
+mod knative;
 pub mod meta;
 pub mod object;
 pub mod objects;
@@ -50,6 +51,8 @@ pub struct Options {
     pub spread: Arc<Spread>,
     /// Whether there are routes: what is listed here the API server need not send before.
     pub routed: watch::Receiver<bool>,
+    /// Whether it is this one that makes room for a Knative that lives.
+    pub giving_way: watch::Receiver<bool>,
 }
 
 /// Keeps the objects of the cluster in order, for good. Writes only while `leading` says so.
@@ -66,7 +69,9 @@ pub fn run(
             cluster.complete().await;
             tracing::info!("the objects of the cluster are known");
             cluster.tell_gone_routes();
-            while_leading(&leading, || reconcile(&cluster)).await;
+            let working = while_leading(&leading, || reconcile(&cluster));
+            let giving_way = while_leading(&options.giving_way, || knative::give_way(&cluster));
+            join(working, giving_way).await;
         };
         join(join(follow, work), events).await;
     }

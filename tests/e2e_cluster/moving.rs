@@ -26,6 +26,11 @@ const AS_KNATIVE_HAS_IT: &str = r#"{"spec": {"replicas": 2, "template": {"spec":
     {"name": "queue-proxy", "image": "docker.io/example/hello-world",
      "env": [{"name": "PORT", "value": "8012"}]}]}}}}"#;
 
+const ROUTE: &str = "route.serving.knative.dev/hello";
+
+/// As Knative keeps a Route there until it has cleaned up after it.
+const HELD_BY_KNATIVE: &str = r#"{"metadata": {"finalizers": ["routes.serving.knative.dev"]}}"#;
+
 /// The status of an answer from outside.
 fn status(cluster: &Cluster) -> String {
     let url = format!("http://{}/", cluster.address());
@@ -50,6 +55,10 @@ fn pods(cluster: &Cluster) -> Vec<Json> {
     let stays = |pod: &&Json| pod["metadata"]["deletionTimestamp"].is_null();
     let pods = list["items"].as_array().unwrap().iter().filter(stays);
     pods.map(|pod| pod["metadata"]["uid"].clone()).collect()
+}
+
+fn gone(cluster: &Cluster, object: &str) {
+    cluster.kubectl(&["wait", "-n", NAMESPACE, "--for=delete", object, "--timeout=60s"]);
 }
 
 fn containers(cluster: &Cluster, deployment: &str) -> Vec<Json> {
@@ -81,6 +90,10 @@ fn knative_takes_over_and_gives_back_without_a_new_pod() {
     cluster.kubectl_with(&["apply", "-f", "-"], &lease.to_string()).unwrap();
     wait_for_status(cluster, "404");
     assert_eq!(pods(cluster), before);
+    // But for a Service in the place of Knative's own.
+    gone(cluster, "service/hello-00001-private");
+    let patch = ["patch", "-n", NAMESPACE, ROUTE, "--type=merge", "-p", HELD_BY_KNATIVE];
+    cluster.kubectl(&patch);
     let patch = ["patch", "-n", NAMESPACE, DEPLOYMENT, "--field-manager=controller", "-p"];
     cluster.kubectl(&[&patch[..], &[AS_KNATIVE_HAS_IT]].concat());
     let rollout = ["rollout", "status", "-n", NAMESPACE, DEPLOYMENT, "--timeout=60s"];
@@ -102,4 +115,5 @@ fn knative_takes_over_and_gives_back_without_a_new_pod() {
     cluster.kubectl(&["wait", "-n", NAMESPACE, latest, "--timeout=60s", "ksvc/hello"]);
     assert_eq!(containers(cluster, "deployment/hello-00002-deployment"), ["user-container"]);
     cluster.kubectl(&["delete", "-n", NAMESPACE, "ksvc", "hello", "--timeout=60s"]);
+    gone(cluster, ROUTE);
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::Cluster;
 use super::cluster::host_of;
+use super::knative::let_go;
 use super::meta::ROUTE;
 use super::object::Parts as _;
 use super::service::condition;
@@ -43,10 +44,11 @@ const INSTEAD: &str = "refer to a Service or Route of serving.knative.dev/v1";
 /// # Errors
 /// Its status could not be written.
 pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
-    let Some(object) = cluster.domain_mappings.get(&name).filter(|object| !object.is_leaving)
-    else {
+    let known = cluster.domain_mappings.get(&name);
+    let Some(object) = known.as_ref().filter(|object| !object.is_leaving) else {
         cluster.writer.forget(Kind::DomainMapping, &name);
         claims::release(cluster, &name).await?;
+        let_go(cluster, Kind::DomainMapping, known.as_deref()).await?;
         return Ok(Next::WhenTold);
     };
     let mapping = object.value();

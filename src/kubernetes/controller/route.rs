@@ -22,6 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Cluster;
+use super::knative::let_go;
 use super::object::{Parts as _, VERSION};
 use super::work::{Failure, Next};
 use super::write::{Pace, Weight};
@@ -41,9 +42,11 @@ pub(in crate::kubernetes) use placeholders::internal_host;
 /// A write failed, or the name of one of its Services (core) is somebody else's.
 pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Next, Failure> {
     let now = (cluster.now)();
-    let Some(object) = cluster.routes.get(&name).filter(|object| !object.is_leaving) else {
+    let known = cluster.routes.get(&name);
+    let Some(object) = known.as_ref().filter(|object| !object.is_leaving) else {
         cluster.writer.forget(Kind::Route, &name);
         sync_notes(cluster, &name, &Reached::default(), true, now).await?;
+        let_go(cluster, Kind::Route, known.as_deref()).await?;
         return Ok(Next::WhenTold);
     };
     let mut route = object.value();
