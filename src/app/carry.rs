@@ -37,8 +37,10 @@ use super::state::Keeping;
 use super::threads::{Workers, configured, start_workers};
 use super::views::{MoreFamilies, Sources, views};
 
-/// Updates and statements that may wait for the control loop.
-const UPDATES: usize = 1024;
+/// Updates that may wait for the control loop. Few: whoever has more waits, and sends one world
+/// where it would have sent several, and statements get their turn.
+const UPDATES: usize = 8;
+/// Statements that may wait for it.
 const STATEMENTS: usize = 65_536;
 /// How often the end of the last requests is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -294,12 +296,15 @@ async fn scale(scaling: Scaling, autoscaler: Arc<Autoscaler>, statements: mpsc::
         drop(statements.send(statement).await);
         return std::future::pending().await;
     }
+    let mut was_behind = false;
     autoscaler
         .run(move |statement| {
             // Stated again on the next tick if the control loop is that far behind.
-            if statements.try_send(statement).is_err() {
-                tracing::warn!("the control loop is behind");
+            let is_behind = statements.try_send(statement).is_err();
+            if is_behind && !was_behind {
+                tracing::warn!("the control loop is behind: counts are stated again later");
             }
+            was_behind = is_behind;
         })
         .await;
 }

@@ -373,10 +373,14 @@ impl State {
         let former = Arc::clone(&self.world);
         let mut former = former.revisions.iter().peekable();
         for spec in &world.revisions {
+            if former.next_if(|old| Arc::ptr_eq(old, spec)).is_some() {
+                continue;
+            }
             while let Some(gone) = former.next_if(|old| old.id < spec.id) {
                 self.unlist(&gone.id);
             }
             let old = former.next_if(|old| old.id == spec.id);
+            // After one that is gone.
             if old.is_some_and(|old| Arc::ptr_eq(old, spec)) {
                 continue;
             }
