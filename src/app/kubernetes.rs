@@ -61,7 +61,8 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let (recogniser, ownership) = recognise();
     let (relays, fed) = Fed::all();
     let source = source.beside(ownership.alone()).relaying(relays);
-    let target = KubernetesTarget::new(connect().await?, observed, leadership.clone(), &source);
+    let target =
+        KubernetesTarget::new(connect().await?, Arc::clone(&observed), leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
     let spread = Arc::new(Spread::default());
     let turns = [true, false].map(|alone| leads_and(alone, &leadership, &ownership));
@@ -81,6 +82,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
     let hints = Arc::clone(&lease.hints);
     let electing = tokio::task::spawn_local(elected(client, lease, leading, draining));
+    let seen = Arc::clone(&observed);
     let speaking = Rc::new(RefCell::new(None));
     let spoken = Rc::clone(&speaking);
     let explained = target.clone();
@@ -103,7 +105,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
             let peers = others.as_ref().map(Others::peers);
             spread.begin(in_effect(Arc::clone(live)), peers);
             *spoken.borrow_mut() =
-                others.and_then(|others| others.start(live, autoscaler, leadership, hints));
+                others.and_then(|others| others.start(live, autoscaler, leadership, hints, seen));
             explained.explain(why(Arc::clone(autoscaler)));
             source.hearing(heard(Arc::clone(live)))
         },

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::{EndpointId, RevisionId};
@@ -47,7 +48,13 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Observed {
     revisions: Mutex<HashMap<RevisionId, Known>>,
+    /// Pods that are new, of revisions whose slots are shared.
+    new_pods: Mutex<Vec<EndpointId>>,
+    more_pods: Notify,
 }
+
+/// New pods that wait to be taken, at most: where nobody takes them nobody needs them.
+const NEW_PODS: usize = 1024;
 
 impl Observed {
     /// A revision's count.
@@ -81,9 +88,39 @@ impl Observed {
         self.revisions.lock().get_mut(id)?.woken.take()
     }
 
-    /// Names of its pods.
-    pub(super) fn set_pods(&self, id: &RevisionId, pods: HashMap<EndpointId, Arc<str>>) {
-        self.revisions.lock().entry(id.clone()).or_default().pods = pods;
+    /// Names of its pods. `shares`: its slots are shared.
+    pub(super) fn set_pods(
+        &self,
+        id: &RevisionId,
+        pods: HashMap<EndpointId, Arc<str>>,
+        shares: bool,
+    ) {
+        let mut revisions = self.revisions.lock();
+        let known = &mut revisions.entry(id.clone()).or_default().pods;
+        let is_new = |pod: &&EndpointId| shares && !known.contains_key(*pod);
+        let new: Vec<EndpointId> = pods.keys().filter(is_new).cloned().collect();
+        *known = pods;
+        drop(revisions);
+        if !new.is_empty() {
+            let mut all = self.new_pods.lock();
+            if all.len() + new.len() > NEW_PODS {
+                all.clear();
+            }
+            all.extend(new);
+            self.more_pods.notify_one();
+        }
+    }
+
+    /// Pods that are new since this was asked last, of revisions whose slots are shared, as soon as
+    /// there are any. For one who asks; cancel safe.
+    pub async fn new_pods(&self) -> Vec<EndpointId> {
+        loop {
+            let new = std::mem::take(&mut *self.new_pods.lock());
+            if !new.is_empty() {
+                return new;
+            }
+            self.more_pods.notified().await;
+        }
     }
 
     /// The names of these pods, as far as they are known.

@@ -36,6 +36,7 @@
 //! nobody writes a former holder into the Lease by hand.
 
 mod births;
+mod heard;
 mod holder;
 mod keeper;
 mod ledger;

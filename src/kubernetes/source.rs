@@ -444,7 +444,8 @@ impl State {
             let names = tracked.pods.iter().filter_map(|name| {
                 Some((self.mirrors.pods.get(name)?.id.clone(), Arc::clone(&name.name)))
             });
-            self.observed.set_pods(id, names.collect());
+            let shares = tracked.spec.as_ref().is_some_and(|spec| spec.is_limited());
+            self.observed.set_pods(id, names.collect(), shares);
             let slices = all(&self.mirrors.slices, &tracked.slices);
             (slices, all(&self.mirrors.pods, &tracked.pods))
         };

@@ -92,6 +92,11 @@ pub struct RevisionSpec {
 }
 
 impl RevisionSpec {
+    /// Whether a replica takes so many requests at once and no more.
+    pub const fn is_limited(&self) -> bool {
+        matches!(self.container_concurrency, ContainerConcurrency::AtMost(_))
+    }
+
     /// Slots of one replica as the queue and the extra decisions see them: the hard limit, else
     /// the autoscaler's target, at least 1.
     pub fn slots_per_replica(&self) -> u32 {

@@ -14,6 +14,7 @@ use crate::autoscaler::Autoscaler;
 use crate::cli::args::ServeArgs;
 use crate::kubernetes::client::pod_namespace;
 use crate::kubernetes::lease::{Hints, Leadership};
+use crate::kubernetes::observed::Observed;
 use crate::kubernetes::peers::{PeerId, Peers, PeersConfig, PeersThread, Reports, Sources};
 use crate::kubernetes::slots::Slots;
 use crate::stats::Pokes;
@@ -95,6 +96,7 @@ impl Others {
         autoscaler: &Arc<Autoscaler>,
         leadership: Leadership,
         hints: Arc<Hints>,
+        observed: Arc<Observed>,
     ) -> Option<PeersThread> {
         autoscaler.set_incomplete(true);
         let reports = Reports::new(sources(live));
@@ -116,6 +118,7 @@ impl Others {
             pokes: self.shares,
             leadership,
             hints,
+            observed,
             namespace: self.served,
         };
         let slots = slots.sit_down(&self.peers);

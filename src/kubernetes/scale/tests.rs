@@ -318,7 +318,7 @@ async fn who_does_not_lead_writes_only_from_zero_and_if_it_is() {
 async fn victims_are_marked_before_the_count_is_lowered() {
     staged(Leadership::alone(), (3, true), &[], async |stage| {
         let names = ["x", "y", "z"].map(|id| (EndpointId::new(id), Arc::from(format!("pod-{id}"))));
-        stage.observed.set_pods(&spec().id, names.into_iter().collect());
+        stage.observed.set_pods(&spec().id, names.into_iter().collect(), false);
         stage.order(1, &["y", "x", "z"]).await;
         stage.at(1000).await;
         assert_eq!(stage.seen(), "0 pod-z \"-1000\", 0 pod-x \"-1000\", 0 1");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::lease::{Renewals, Tenure};
 use super::super::peers::PeerId;
 use super::births::{Ask, Births};
+use super::heard::Heard;
 use super::ledger::Ledger;
 use super::message::{Cap, Message, Part, Report, Term};
 use crate::model::{EndpointId, RevisionId};
@@ -40,6 +41,7 @@ pub(super) struct Keeper {
     /// In which the term began; none = the Lease is another's already.
     tenure: Option<Tenure>,
     births: Births,
+    heard: Heard,
     /// The last write of the Lease that was looked at, none = everything is to be looked at again.
     opened: Option<u64>,
     /// Whether there are endpoints for which the Lease is to be written.
@@ -52,6 +54,7 @@ impl Keeper {
             tenure: renewals.tenure(term.number),
             renewals,
             births: Births::default(),
+            heard: Heard::default(),
             opened: None,
             is_wanting: false,
             term,
@@ -122,7 +125,12 @@ impl Keeper {
         }
         let begun = self.renewals.begun();
         for need in &report.needs {
-            self.is_wanting |= self.ledger.report(who, need, report.seen, begun);
+            let known = |endpoint: &EndpointId| self.heard.take(endpoint, begun);
+            if let Some(newest) = self.ledger.report(who, need, report.seen, known) {
+                self.opened = None;
+                // One that was begun since may be under way.
+                self.is_wanting |= newest >= begun;
+            }
         }
         if report.part == Part::Changes {
             return;
@@ -162,6 +170,15 @@ impl Keeper {
         if !self.is_complete {
             self.births.listed(about, pods);
             self.opened = None;
+        }
+    }
+
+    /// There are these endpoints, or there will be: their pods are known. The Lease is written while
+    /// they start, and not when they are there.
+    pub(super) fn heard(&mut self, endpoints: Vec<EndpointId>) {
+        let begun = self.renewals.begun();
+        for endpoint in endpoints {
+            self.is_wanting |= self.heard.hear(endpoint, begun);
         }
     }
 

@@ -59,11 +59,17 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes in what a proxy says of a revision. `seen`: the last grant it has taken; `begun`: how
-    /// many writes of the Lease were begun by now. Returned is whether it has endpoints that were
-    /// not in the book.
-    pub(super) fn report(&mut self, who: &PeerId, need: &Need, seen: u64, begun: u64) -> bool {
-        let mut is_new = false;
+    /// Takes in what a proxy says of a revision. `seen`: the last grant it has taken; `known`: how
+    /// many writes of the Lease were begun when an endpoint was first heard of. Returned is the
+    /// greatest of these, if it has endpoints that were not in the book.
+    pub(super) fn report(
+        &mut self,
+        who: &PeerId,
+        need: &Need,
+        seen: u64,
+        mut known: impl FnMut(&EndpointId) -> u64,
+    ) -> Option<u64> {
+        let mut newest = None;
         let shared = self.revisions.entry(need.revision.clone()).or_default();
         if need.limit > 0 {
             shared.limit = need.limit;
@@ -75,9 +81,10 @@ impl Ledger {
         }
         for line in &need.endpoints {
             let place = shared.places.entry(line.endpoint.clone()).or_insert_with(|| {
-                is_new = true;
+                let known = known(&line.endpoint);
+                newest = newest.max(Some(known));
                 self.closed.insert((need.revision.clone(), line.endpoint.clone()));
-                Place { known: begun, ..Place::default() }
+                Place { known, ..Place::default() }
             });
             place.by.entry(who.clone()).or_default();
         }
@@ -95,7 +102,7 @@ impl Ledger {
             }
         }
         self.settle(&need.revision);
-        is_new
+        newest
     }
 
     /// What a proxy has not named when it told everything, it does not hold.
@@ -104,7 +111,7 @@ impl Ledger {
             self.revisions.keys().filter(|id| !named.contains(*id)).cloned().collect();
         for revision in others {
             let need = Need { revision, limit: 0, waiting: 0, endpoints: Vec::new() };
-            self.report(who, &need, u64::MAX, 0);
+            self.report(who, &need, u64::MAX, |_| 0);
         }
     }
 

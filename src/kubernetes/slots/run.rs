@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::lease::{Hints, Leadership, Renewals};
+use super::super::observed::Observed;
 use super::super::peers::{Event, Loss, Peers};
 use super::Local;
 use super::lists::{revision_pods, running};
@@ -41,6 +42,8 @@ pub struct Slots {
     pub leadership: Leadership,
     /// What the election is told.
     pub hints: Arc<Hints>,
+    /// Tells of pods that are new.
+    pub observed: Arc<Observed>,
     /// The only namespace whose revisions there are, if it is only one.
     pub namespace: Option<String>,
 }
@@ -65,8 +68,8 @@ impl Slots {
         });
         let seated = Arc::clone(&table);
         peers.listen(SLOTS, move |peers, event| seated.take(peers, event));
-        let (pokes, leadership, namespace) = (self.pokes, self.leadership, self.namespace);
-        Seated { table, pokes, leadership, namespace }
+        let Self { pokes, leadership, observed, namespace, .. } = self;
+        Seated { table, pokes, leadership, observed, namespace }
     }
 }
 
@@ -131,6 +134,7 @@ pub struct Seated {
     table: Arc<Table>,
     pokes: Arc<Pokes>,
     leadership: Leadership,
+    observed: Arc<Observed>,
     namespace: Option<String>,
 }
 
@@ -165,6 +169,10 @@ impl Seated {
                 }
                 Ok(()) = renewed.changed() => self.table.act(peers, |seat, local| {
                     seat.renewed(local);
+                    None
+                }),
+                pods = self.observed.new_pods() => self.table.act(peers, |seat, _| {
+                    seat.heard(pods);
                     None
                 }),
                 () = self.pokes.poked() => {

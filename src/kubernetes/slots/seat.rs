@@ -165,6 +165,13 @@ impl Seat {
         }
     }
 
+    /// There are these pods of revisions whose slots are shared, ready or not.
+    pub(super) fn heard(&mut self, endpoints: Vec<EndpointId>) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.heard(endpoints);
+        }
+    }
+
     /// Whether the Lease is to be written soon, told once.
     pub(super) fn take_wanting(&mut self) -> bool {
         self.keeper.as_mut().is_some_and(Keeper::take_wanting)

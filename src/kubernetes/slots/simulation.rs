@@ -173,6 +173,11 @@ enum Step {
         revision: RevisionId,
         endpoint: EndpointId,
     },
+    /// A proxy hears of a pod that is only starting.
+    Heard {
+        at: usize,
+        endpoint: EndpointId,
+    },
     /// A proxy hears that an endpoint is there, or not any more.
     Endpoint {
         at: usize,
@@ -320,6 +325,7 @@ impl World {
             | Step::Request { at, .. }
             | Step::Ends { at, .. }
             | Step::Resumes { at }
+            | Step::Heard { at, .. }
             | Step::Endpoint { at, .. } => *at,
             Step::Writes { by, holder, write, number, version } => {
                 self.write(*by, holder.clone(), *write, *number, *version);
@@ -422,6 +428,7 @@ impl World {
                 }
             }
             Step::Ends { revision, endpoint, .. } => self.end(at, revisions, &revision, &endpoint),
+            Step::Heard { endpoint, .. } => seat.heard(vec![endpoint]),
             Step::Endpoint { revision, endpoint, is_there, .. } => {
                 // What is gone already is heard last.
                 let is_there = is_there && self.endpoints[&revision].contains(&endpoint);

@@ -281,3 +281,32 @@ fn one_that_is_not_in_doubt_gives_nothing_new_without_the_lease_either() {
     table.renew(1, 1);
     assert_eq!(table.own().iter().sum::<u32>(), 12);
 }
+
+#[test]
+fn what_was_heard_of_while_it_started_is_given_at_once() {
+    let mut table = Table::new(3, 6, 1);
+    table.begin();
+    let heard = |table: &mut Table| {
+        let mut is_wanted = false;
+        table.act(1, |seat, _| {
+            seat.heard(vec![EndpointId::new("younger")]);
+            is_wanted = seat.take_wanting();
+        });
+        is_wanted
+    };
+    assert!(heard(&mut table), "the Lease is to be written");
+    assert!(!heard(&mut table), "once");
+    // Before it is there.
+    table.write(1, 1, false);
+    table.act(1, |seat, revisions| seat.renewed(revisions));
+    born(&mut table, "younger");
+    assert_eq!(table.own().iter().sum::<u32>(), 12);
+    table.act(1, |seat, _| assert!(!seat.take_wanting()));
+    // What was sent before it was heard of is not enough.
+    let renewals = Arc::clone(&table.renewals[&peer(1)]);
+    let under_way = renewals.begin(false);
+    table.act(1, |seat, _| seat.heard(vec![EndpointId::new("next")]));
+    renewals.succeeded(under_way, 1);
+    born(&mut table, "next");
+    assert_eq!(table.own().iter().sum::<u32>(), 12);
+}

@@ -112,6 +112,6 @@ pub(super) fn pods(
 ) -> Vec<Arc<PodFacts>> {
     let pods = if is_listed { adoption.pods(id) } else { Vec::new() };
     let names = pods.iter().map(|(name, pod)| (pod.facts.id.clone(), Arc::clone(&name.name)));
-    observed.set_pods(id, names.collect());
+    observed.set_pods(id, names.collect(), false);
     pods.into_iter().map(|(_, pod)| Arc::clone(&pod.facts)).collect()
 }

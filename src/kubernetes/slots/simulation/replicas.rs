@@ -24,6 +24,10 @@ impl World {
             // A watch that broke off brings it late.
             let is_late = !self.is_calm && self.rng.u8(..) < 32;
             let pause = self.rng.u64(1..if is_late { 20_000 } else { 400 });
+            if is_there && self.rng.bool() {
+                let before = self.rng.u64(1..=pause);
+                self.after(before, Step::Heard { at, endpoint: endpoint.clone() });
+            }
             let (revision, endpoint) = (id.clone(), endpoint.clone());
             self.after(pause, Step::Endpoint { at, revision, endpoint, is_there });
         }
