@@ -99,6 +99,16 @@ pub struct ScaleOrder {
     /// Endpoints in the order to spare them: the last ones go first. Those not listed (not ready
     /// yet) go before all listed ones.
     pub spare: Vec<EndpointId>,
+    /// Whether requests wait for a replica, in this very process. Of several proxies each may start
+    /// the first replica for its own requests; all else is for the one that leads.
+    pub is_waited_for: bool,
+}
+
+impl ScaleOrder {
+    /// So many replicas, and nobody waits for one.
+    pub const fn of(replicas: u32) -> Self {
+        Self { replicas, spare: Vec::new(), is_waited_for: false }
+    }
 }
 
 /// Makes replicas. Stated again on every tick; writes only when what it observes differs.

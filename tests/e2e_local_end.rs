@@ -84,16 +84,15 @@ fn drive(count: u32, role: &str, folder: &Path) {
         let supervisor = Supervisor::start(settings, sender).unwrap();
         let handle = supervisor.handle();
         let revision = revision(role);
-        let order = |replicas| ScaleOrder { replicas, spare: vec![] };
         let started = Instant::now();
-        handle.scale(&revision, order(count)).await.unwrap();
+        handle.scale(&revision, ScaleOrder::of(count)).await.unwrap();
         let addresses = until(&mut updates, count).await;
         println!("ready {} {addresses}", started.elapsed().as_millis());
         let stopping =
             tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
         stopping.await.unwrap().unwrap();
         let stopped = Instant::now();
-        handle.scale(&revision, order(0)).await.unwrap();
+        handle.scale(&revision, ScaleOrder::of(0)).await.unwrap();
         until(&mut updates, 0).await;
         println!("stopped {}", stopped.elapsed().as_millis());
         drop(handle);

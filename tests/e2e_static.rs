@@ -46,7 +46,7 @@ async fn static_endpoints_are_reported_to_a_revision_that_comes_again() {
     };
     let (updates, mut received) = mpsc::channel(16);
     let supervisor = Supervisor::start(settings, updates).unwrap();
-    let order = ScaleOrder { replicas: 0, spare: Vec::new() };
+    let order = ScaleOrder::of(0);
     let first = spec();
     let state = async |revision: &Arc<RevisionSpec>| {
         supervisor.handle().scale(revision, order.clone()).await.unwrap();

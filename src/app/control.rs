@@ -321,7 +321,7 @@ impl<T: ScaleTarget> Control<T> {
         let spec = former.spec();
         // A cluster ends them with the object they belong to; the new one's has the same name.
         if !matches!(spec.workload, Workload::Pods(_)) {
-            self.order(&spec, ScaleOrder { replicas: 0, spare: Vec::new() }).await;
+            self.order(&spec, ScaleOrder::of(0)).await;
         }
     }
 
@@ -409,7 +409,7 @@ impl<T: ScaleTarget> Control<T> {
         let spec = revision.spec();
         if matches!(spec.workload, Workload::Static(_)) {
             // Somebody else's replicas: none is chosen to go.
-            let order = ScaleOrder { replicas: desired, spare: Vec::new() };
+            let order = ScaleOrder::of(desired);
             self.order(&spec, order).await;
             // Nothing of it has to end first.
             if self.leaving.remove(id).is_some() {
@@ -418,7 +418,8 @@ impl<T: ScaleTarget> Control<T> {
             return;
         }
         let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());
-        let order = ScaleOrder { replicas: plan.replicas, spare: plan.spare };
+        let is_waited_for = revision.stats().waiting() > 0;
+        let order = ScaleOrder { replicas: plan.replicas, spare: plan.spare, is_waited_for };
         let taken = self.order(&spec, order).await;
         // The autoscaler does not state the count of one that was removed again.
         if plan.waits || (!taken && self.leaving.contains_key(id)) {

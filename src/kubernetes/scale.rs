@@ -6,7 +6,8 @@
 //!
 //! From zero up a write leaves at once, past every queue, on a connection that is kept warm. Of
 //! several orders only the newest is written, one at a time for each revision, each bounded in
-//! time. Who does not lead writes only from zero, and only if it still is zero.
+//! time. Who does not lead writes only from zero, for requests that wait in this process, and only
+//! if it still is zero: another one that decides a moment later than the leader would undo its zero.
 
 mod call;
 mod contest;
@@ -251,7 +252,8 @@ impl Shared {
         let is_wake = from == 0 && wanted > 0;
         let is_leading = self.leadership.is_leading();
         let is_contested = slot.contest.is_contested(Instant::now());
-        if !is_wake && (!is_leading || is_contested) {
+        let may_write = is_leading || (is_wake && slot.order.is_waited_for);
+        if !may_write || (is_contested && !is_wake) {
             return Next::Nothing;
         }
         match self.observed.hold(id) {

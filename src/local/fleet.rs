@@ -322,7 +322,8 @@ mod tests {
     use std::time::Duration;
 
     fn order(replicas: u32, spare: &[u64]) -> ScaleOrder {
-        ScaleOrder { replicas, spare: spare.iter().map(|serial| id(*serial)).collect() }
+        let spare = spare.iter().map(|serial| id(*serial)).collect();
+        ScaleOrder { spare, ..ScaleOrder::of(replicas) }
     }
 
     fn id(serial: u64) -> EndpointId {

@@ -415,11 +415,7 @@ async fn what_somebody_else_runs_is_reported_and_left_alone() {
     stage.scale(&spec, 1, &[]).await;
     stage.until(&spec, "told", |state| state.problems == [problem.clone()]).await;
 
-    let error = stage
-        .handle
-        .scale(&of(perl()), ScaleOrder { replicas: 5_000, spare: vec![] })
-        .await
-        .unwrap_err();
+    let error = stage.handle.scale(&of(perl()), ScaleOrder::of(5_000)).await.unwrap_err();
     assert!(error.to_string().contains("more than 1000"), "{error}");
     stage.end().await;
 }

@@ -139,7 +139,7 @@ impl Stage {
         replicas: u32,
         spare: &[EndpointId],
     ) {
-        let order = ScaleOrder { replicas, spare: spare.to_vec() };
+        let order = ScaleOrder { spare: spare.to_vec(), ..ScaleOrder::of(replicas) };
         self.handle.scale(revision, order).await.unwrap();
     }
 

@@ -233,7 +233,7 @@ impl Platform {
             let mut fleets = self.fleets.borrow_mut();
             let fleet = fleets.entry(spec.id.clone()).or_insert_with(|| Fleet {
                 spec: Arc::clone(spec),
-                order: ScaleOrder { replicas: 0, spare: Vec::new() },
+                order: ScaleOrder::of(0),
                 members: BTreeMap::new(),
                 backing_off: false,
                 surplus: 0,

@@ -158,7 +158,8 @@ impl Stage {
 
     async fn order(&self, replicas: u32, spare: &[&str]) {
         let spare = spare.iter().map(|id| EndpointId::new(*id)).collect();
-        self.target.scale(&spec(), ScaleOrder { replicas, spare }).await.unwrap();
+        let order = ScaleOrder { replicas, spare, is_waited_for: true };
+        self.target.scale(&spec(), order).await.unwrap();
     }
 
     /// Lets everything happen until so many milliseconds after the start.
@@ -292,6 +293,27 @@ async fn what_another_replica_woke_is_taken_over() {
         stage.order(4, &[]).await;
         stage.at(2000).await;
         assert_eq!(stage.seen(), "0 3, 0 forced 3, 1000 4");
+    })
+    .await;
+}
+
+/// Its own decision may come a moment after the leader's.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_lead_leaves_a_zero_that_no_request_here_waits_at() {
+    let (_leading, leadership) = elect();
+    staged(leadership, (1, true), &[], async |stage| {
+        stage.target.scale(&spec(), ScaleOrder::of(1)).await.unwrap();
+        // The leader's zero.
+        stage.observe(0, true);
+        for second in 1..4 {
+            stage.at(second * 1000).await;
+            stage.target.scale(&spec(), ScaleOrder::of(1)).await.unwrap();
+        }
+        stage.at(5000).await;
+        assert_eq!(stage.seen(), "");
+        stage.order(1, &[]).await;
+        stage.at(6000).await;
+        assert_eq!(stage.seen(), "5000 if zero 1");
     })
     .await;
 }
