@@ -73,10 +73,10 @@ async fn measure(pairs: u64, delay: u64) {
     for pair in 0..=pairs {
         let floor = floor(delay).await;
         let begun = Instant::now();
-        handle.scale(&revision, ScaleOrder { replicas: 1, spare: vec![] }).await.unwrap();
+        handle.scale(&revision, ScaleOrder::of(1)).await.unwrap();
         until(&mut updates, 1).await;
         let order = begun.elapsed();
-        handle.scale(&revision, ScaleOrder { replicas: 0, spare: vec![] }).await.unwrap();
+        handle.scale(&revision, ScaleOrder::of(0)).await.unwrap();
         until(&mut updates, 0).await;
         if pair > 0 {
             let micros = |duration: Duration| duration.as_secs_f64() * 1e3;
