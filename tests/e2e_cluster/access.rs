@@ -17,7 +17,7 @@ type Row = (&'static str, &'static str, &'static str, &'static str, &'static str
 
 const TABLE: &[Row] = &[
     (SERVING, "services", "", "get list watch", "create update patch delete deletecollection"),
-    (SERVING, "domainmappings", "", "get list watch", "create update patch delete"),
+    (SERVING, "domainmappings", "", "get list watch patch", "create update delete"),
     (SERVING, "configurations", "", "get list watch create patch", "delete deletecollection"),
     (SERVING, "revisions", "", "get list watch create patch delete", "deletecollection"),
     (SERVING, "routes", "", "get list watch create patch", "delete deletecollection"),
