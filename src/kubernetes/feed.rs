@@ -125,8 +125,8 @@ fn is_ordinary(error: &watcher::Error) -> bool {
     matches!(status.code, 410 | 429)
 }
 
-/// What another one's watch says. To be taken while it comes: the watch waits for whoever is more
-/// than [`BEHIND`] behind.
+/// What another one's watch says. To be taken while it comes: the watch waits for whoever is far
+/// behind.
 #[derive(Debug)]
 pub struct Feed(Receiver<Seen>);
 
