@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::Cluster;
+use super::meta::SERVICE_TYPE;
 use super::object::{Object, Parts as _};
 use super::work::Failure;
 use crate::kubernetes::kinds::Kind;
@@ -76,7 +77,7 @@ pub(super) async fn give_way(cluster: &Cluster) {
 /// Whether a Service was made here for a revision's endpoints: Knative's own is controlled by a
 /// ServerlessService.
 fn is_in_the_way(service: &Value) -> bool {
-    service.label("networking.internal.knative.dev/serviceType") == "Private"
+    service.label(SERVICE_TYPE) == "Private"
         && service.controller().is_some_and(|owner| owner.text("/kind") == "Revision")
 }
 

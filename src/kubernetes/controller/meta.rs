@@ -21,6 +21,8 @@ pub const CONFIGURATION_UID: &str = "serving.knative.dev/configurationUID";
 pub const CONFIGURATION_GENERATION: &str = "serving.knative.dev/configurationGeneration";
 /// Name of a revision.
 pub const REVISION: &str = "serving.knative.dev/revision";
+/// What a Service (core) of a revision is for: `Private` ones select its pods.
+pub const SERVICE_TYPE: &str = "networking.internal.knative.dev/serviceType";
 /// Identity of a revision.
 pub const REVISION_UID: &str = "serving.knative.dev/revisionUID";
 /// Name of a Route, on what is made for its names.

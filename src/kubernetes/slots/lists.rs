@@ -7,13 +7,12 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::super::controller::meta::REVISION;
 use super::super::kinds::Kind;
 use super::super::mirror::value;
 use super::super::peers::SERVICE;
 use crate::model::EndpointId;
 
-/// What every pod of a revision is labelled with.
-const REVISION_LABEL: &str = "serving.knative.dev/revision";
 /// Pods that one answer names at most.
 const PAGE: u32 = 500;
 
@@ -50,7 +49,7 @@ pub(super) async fn revision_pods(
     namespace: Option<&str>,
 ) -> kube::Result<BTreeSet<EndpointId>> {
     let pods = Kind::Pod.objects(client, namespace);
-    let mut params = ListParams::default().labels(REVISION_LABEL).limit(PAGE);
+    let mut params = ListParams::default().labels(REVISION).limit(PAGE);
     let mut found = BTreeSet::new();
     loop {
         let page = pods.list_metadata(&params).await?;

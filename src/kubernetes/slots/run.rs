@@ -233,6 +233,7 @@ impl Seated {
             }
         }
     }
+
     /// Lists the revisions' pods, as long as it matters which of them are younger than the term.
     async fn list_all(&self, peers: &Peers, client: &Client) {
         let mut doubts = self.table.doubts.subscribe();

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::kubernetes::SCALER_MANAGER;
+use crate::kubernetes::controller::meta::REVISION;
 use crate::model::{EndpointId, Problem, Reason};
-
-const REVISION_LABEL: &str = "serving.knative.dev/revision";
 
 pub(in crate::kubernetes) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
@@ -20,11 +19,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 
 /// The revision that an object is labelled with.
 pub(in crate::kubernetes) fn revision(object: &Value) -> Option<&str> {
-    object
-        .pointer("/metadata/labels")?
-        .get(REVISION_LABEL)?
-        .as_str()
-        .filter(|name| !name.is_empty())
+    object.pointer("/metadata/labels")?.get(REVISION)?.as_str().filter(|name| !name.is_empty())
 }
 
 /// An endpoint as a slice has it.

@@ -16,6 +16,7 @@ use super::facts::{DeploymentFacts, PodFacts, Slice};
 use crate::config::settings::{CONFIG_MAPS, Data};
 use crate::config::world::cluster::{MappingObject, RevisionObject, RouteObject, ScalerObject};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
+use crate::kubernetes::controller::meta::REVISION;
 use crate::kubernetes::feed::{Relays, Seen, watch};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::{Mirror, name_of, value};
@@ -53,7 +54,7 @@ impl Mirrors {
         relays: &mut Relays,
         tell: &Tell,
     ) {
-        let of_revisions = Config::default().labels("serving.knative.dev/revision");
+        let of_revisions = Config::default().labels(REVISION);
         for (kind, config) in [
             (Kind::Route, Config::default()),
             (Kind::Revision, Config::default()),

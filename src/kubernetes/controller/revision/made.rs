@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::super::meta::{
-    REVISION, REVISION_UID, ROUTE, ROUTES, ROUTING_STATE, ROUTING_STATE_MODIFIED,
+    REVISION, REVISION_UID, ROUTE, ROUTES, ROUTING_STATE, ROUTING_STATE_MODIFIED, SERVICE_TYPE,
     annotations_without, labels, owned, with,
 };
 use super::super::object::Parts;
@@ -135,10 +135,7 @@ pub(super) fn private_service(revision: &Value) -> Value {
     let name = revision.text("/metadata/name");
     let labels = with(
         made_labels(revision),
-        [
-            ("networking.internal.knative.dev/serverlessservice", name),
-            ("networking.internal.knative.dev/serviceType", "Private"),
-        ],
+        [("networking.internal.knative.dev/serverlessservice", name), (SERVICE_TYPE, "Private")],
     );
     let mut port = json!({
         "name": "http", "protocol": "TCP", "port": 80, "targetPort": PORT_NAME,
