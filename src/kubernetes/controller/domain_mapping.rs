@@ -16,7 +16,6 @@ use super::cluster::host_of;
 use super::knative::let_go;
 use super::meta::ROUTE;
 use super::object::Parts as _;
-use super::service::condition;
 use super::settings::Settings;
 use super::work::{Failure, Next};
 use super::write::Pace;
@@ -88,7 +87,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         let target = ObjectName::new(&*name.namespace, mapping.text("/spec/ref/name"));
         let leads = spread::Leads::of_host(&name.name, &target);
         around.is_served = cluster.spread.is_everywhere(&leads).await;
-        status = self::status(&mapping, &around);
+        if !around.is_served {
+            status = self::status(&mapping, &around);
+        }
     }
     let is_late = !around.is_served;
     if is_to_be_claimed {
@@ -106,10 +107,11 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
 
 /// Whether requests are to be said to reach the host, and were not before.
 fn becomes_ready(mapping: &Value, status: &Value) -> bool {
-    let is_served = |object: &Value| {
-        condition(object, INGRESS).is_some_and(|ingress| ingress.text("/status") == "True")
+    let is_served = |conditions: &[Value]| {
+        let is_true = |one: &Value| one.text("/type") == INGRESS && one.text("/status") == "True";
+        conditions.iter().any(is_true)
     };
-    is_served(&json!({"status": status})) && !is_served(mapping)
+    is_served(status.list("/conditions")) && !is_served(mapping.list("/status/conditions"))
 }
 
 /// What a mapping may lead to.
