@@ -82,7 +82,6 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
     let hints = Arc::clone(&lease.hints);
     let electing = tokio::task::spawn_local(elected(client, lease, leading, draining));
-    let seen = Arc::clone(&observed);
     let speaking = Rc::new(RefCell::new(None));
     let spoken = Rc::clone(&speaking);
     let explained = target.clone();
@@ -104,8 +103,8 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
             let peers = others.as_ref().map(Others::peers);
             spread.begin(in_effect(Arc::clone(live)), peers);
-            *spoken.borrow_mut() =
-                others.and_then(|others| others.start(live, autoscaler, leadership, hints, seen));
+            *spoken.borrow_mut() = others
+                .and_then(|others| others.start(live, autoscaler, leadership, hints, observed));
             explained.explain(why(Arc::clone(autoscaler)));
             source.hearing(heard(Arc::clone(live)))
         },

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 
 use crate::model::{EndpointId, RevisionId};
 
+/// New pods that wait to be taken, at most: where nobody takes them nobody needs them.
+const NEW_PODS: usize = 1024;
+
 /// One revision's count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -52,9 +55,6 @@ pub struct Observed {
     new_pods: Mutex<Vec<EndpointId>>,
     more_pods: Notify,
 }
-
-/// New pods that wait to be taken, at most: where nobody takes them nobody needs them.
-const NEW_PODS: usize = 1024;
 
 impl Observed {
     /// A revision's count.
