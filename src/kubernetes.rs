@@ -44,6 +44,7 @@ pub mod mirror;
 pub mod names;
 pub mod observed;
 pub mod peers;
+pub mod prestop;
 pub mod review;
 pub mod scale;
 pub mod slots;

@@ -1,7 +1,7 @@
 //! The control loop: updates come in, tables and queues change, counts go out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -66,6 +66,8 @@ pub struct Control<T> {
 #[derive(Debug, Default)]
 pub struct Live {
     revisions: Mutex<BTreeMap<RevisionId, Arc<Revision>>>,
+    /// Revisions that are gone from the configuration, as long as anybody has a use for them.
+    leaving: Mutex<BTreeMap<RevisionId, Weak<Revision>>>,
     counts: DashMap<RevisionId, (u32, ReplicaCounts)>,
     counts_changed: Notify,
     failures: DashMap<RevisionId, Problem>,
@@ -82,8 +84,11 @@ impl Live {
 
     fn take_changes(&self, changes: &Changes) {
         let mut revisions = self.revisions.lock();
+        let mut leaving = self.leaving.lock();
+        leaving.retain(|_, revision| revision.strong_count() > 0);
         for gone in &changes.removed {
             revisions.remove(gone.id());
+            leaving.insert(gone.id().clone(), Arc::downgrade(gone));
         }
         for new in &changes.added {
             revisions.insert(new.id().clone(), Arc::clone(new));
@@ -98,6 +103,11 @@ impl Live {
     /// One live revision.
     pub fn revision(&self, id: &RevisionId) -> Option<Arc<Revision>> {
         self.revisions.lock().get(id).map(Arc::clone)
+    }
+
+    /// A revision that is gone from the configuration, while it has replicas or requests.
+    pub fn leaving(&self, id: &RevisionId) -> Option<Arc<Revision>> {
+        self.leaving.lock().get(id).and_then(Weak::upgrade)
     }
 
     /// Desired count and replicas of a revision.

@@ -3,6 +3,7 @@
 mod admin;
 mod aside;
 mod peers;
+mod prestop;
 mod slots;
 mod webhook;
 
@@ -79,11 +80,14 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
     let webhook = webhook::start(args, &scope, &leadership, &ownership, fed.config_maps).await?;
     let client = connect().await?;
+    let hooks = prestop::open(args)?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
     let hints = Arc::clone(&lease.hints);
     let electing = tokio::task::spawn_local(elected(client, lease, leading, draining));
     let speaking = Rc::new(RefCell::new(None));
     let spoken = Rc::clone(&speaking);
+    let holding = Rc::new(RefCell::new(None));
+    let held = Rc::clone(&holding);
     let explained = target.clone();
     let home = Home {
         target,
@@ -102,6 +106,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
             let peers = others.as_ref().map(Others::peers);
+            *held.borrow_mut() = hooks.and_then(|hooks| prestop::start(hooks, live, peers.clone()));
             spread.begin(in_effect(Arc::clone(live)), peers);
             *spoken.borrow_mut() = others
                 .and_then(|others| others.start(live, autoscaler, leadership, hints, observed));
@@ -115,6 +120,8 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     drop(controller);
     drop(webhook);
     drop(electing.await);
+    // Pods that are still held may have requests of other proxies.
+    drop(holding.take());
     // Last: until then it has a say, and requests.
     drop(speaking.take());
     drop(admin);

@@ -119,6 +119,12 @@ pub(super) fn bind_webhook(address: SocketAddr) -> Result<std::net::TcpListener,
         .map_err(|error| ListenError::Bind(taken(address, "--webhook", &error)))
 }
 
+/// Where kubelets ask about pods that have to go.
+pub(super) fn bind_prestop(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    std::net::TcpListener::bind(address)
+        .map_err(|error| ListenError::Bind(taken(address, "--prestop", &error)))
+}
+
 /// Where other proxies call.
 pub(super) fn bind_peers(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     std::net::TcpListener::bind(address)

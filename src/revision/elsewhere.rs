@@ -33,6 +33,19 @@ impl Revision {
         loads.filter(|(_, load)| *load > 0).collect()
     }
 
+    /// Requests of all proxies on endpoints that go, or are gone from the reports already.
+    pub fn load_leaving(&self) -> u32 {
+        let state = self.state.lock();
+        let is_leaving = |phase| matches!(phase, Phase::Condemned { .. } | Phase::Draining { .. });
+        let leaving = state.entries.iter().filter(|e| is_leaving(e.phase));
+        let here = leaving.fold(0, |sum: u32, e| sum.saturating_add(e.load()));
+        let stays = |id: &EndpointId| {
+            state.entries.iter().any(|e| e.endpoint.id() == id && !is_leaving(e.phase))
+        };
+        let elsewhere = state.elsewhere.values().flatten().filter(|(id, _)| !stays(id));
+        elsewhere.fold(here, |sum, (_, load)| sum.saturating_add(*load))
+    }
+
     /// What another proxy has on its endpoints, until it says something else.
     pub fn set_loads_elsewhere(&self, proxy: &Arc<str>, loads: Vec<(EndpointId, u32)>) {
         let mut state = self.state.lock();

@@ -5,6 +5,7 @@
 
 mod access;
 mod adoption;
+mod ending;
 mod kinds;
 mod moving;
 mod proxies;

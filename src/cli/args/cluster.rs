@@ -58,6 +58,13 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "URL", env = "TIDEGATE_WEBHOOK_URL", requires = "kubernetes")]
     pub webhook_url: Option<String>,
 
+    /// Where kubelets ask whether a pod that has to go has requests left.
+    #[arg(help = "Where kubelets ask whether a pod that has to go has requests left, if \
+                  prestop-address in config-deployment leads them here [default: [::]:8446]")]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_PRESTOP", requires = "kubernetes")]
+    #[arg(value_parser = listen_address)]
+    pub prestop: Option<SocketAddr>,
+
     /// Where other proxies of the cluster call this one.
     #[arg(help = "Where other proxies of the cluster call this one: in a pod whose UID is in \
                   POD_UID; without it this is the only proxy [default: [::]:8445]")]

@@ -1,5 +1,6 @@
 //! `config-deployment`: what the Deployments of revisions are like.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Data;
@@ -17,6 +18,9 @@ pub struct DeploymentConfig {
     pub spreads_over_nodes: bool,
     /// `pod-is-always-schedulable`: whether a pod without a node is no failure, because nodes come.
     pub pod_is_always_schedulable: bool,
+    /// `prestop-address`, a key of our own: where kubelets ask whether a pod that has to go has
+    /// requests left. None = they do not ask.
+    pub prestop_address: Option<SocketAddr>,
 }
 
 impl Default for DeploymentConfig {
@@ -26,6 +30,7 @@ impl Default for DeploymentConfig {
             progress_deadline: Duration::from_secs(600),
             spreads_over_nodes: true,
             pod_is_always_schedulable: false,
+            prestop_address: None,
         }
     }
 }
@@ -57,6 +62,16 @@ pub fn parse_config_deployment(data: &Data) -> Result<DeploymentConfig, Vec<Conf
         }
     }
     r.bool("pod-is-always-schedulable", &mut config.pod_is_always_schedulable);
+    let key = "prestop-address";
+    match r.raw(key).map(|address| (address, address.parse())) {
+        None => {}
+        Some((_, Ok(address))) => config.prestop_address = Some(address),
+        Some((given, Err(_))) => {
+            let message = format!("{key} is no address with a port: {given:?}");
+            // Kubelets resolve names as their nodes do, and those do not know Services.
+            r.refuse(key, message, "write the cluster address of a Service, such as 10.96.0.8:80");
+        }
+    }
     r.finish(config)
 }
 
@@ -79,11 +94,13 @@ mod tests {
             ("progress-deadline", "2m"),
             ("default-affinity-type", "none"),
             ("pod-is-always-schedulable", "true"),
+            ("prestop-address", "10.96.0.8:80"),
         ]);
         let expected = DeploymentConfig {
             progress_deadline: Duration::from_secs(120),
             spreads_over_nodes: false,
             pod_is_always_schedulable: true,
+            prestop_address: Some(SocketAddr::from(([10, 96, 0, 8], 80))),
         };
         assert_eq!(all, Ok(expected));
         assert_eq!(
@@ -100,6 +117,8 @@ mod tests {
             ("progress-deadline", "soon", "failed to parse"),
             ("default-affinity-type", "tight", "unsupported default-affinity-type value"),
             ("pod-is-always-schedulable", "maybe", "failed to parse"),
+            ("prestop-address", "tidegate-prestop:80", "is no address with a port"),
+            ("prestop-address", "10.96.0.8", "is no address with a port"),
         ] {
             let error = parse(&[(key, value)]).unwrap_err();
             assert!(error.contains(part), "{key}: {value}: {error}");

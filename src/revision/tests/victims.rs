@@ -242,3 +242,27 @@ async fn what_other_proxies_have_on_an_endpoint_spares_it_until_it_ends() {
     room.plan(0, 0).await;
     assert_eq!(room.shown(), ["r2 1 victim", "r3 0 stopping"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_on_endpoints_that_go_is_counted_with_that_of_other_proxies() {
+    let room = Room::new(5);
+    room.report(&[1, 2, 3]);
+    let held = room.load(&[1, 2, 0]);
+    let other: Arc<str> = "other".into();
+    let say = |loads: &[(u16, u32)]| {
+        let loads = loads.iter().map(|(number, load)| (id(*number), *load)).collect();
+        room.revision.set_loads_elsewhere(&other, loads);
+    };
+    say(&[(1, 1), (3, 4)]);
+    assert_eq!(room.revision.load_leaving(), 0, "all stay");
+    room.report(&[1]);
+    assert_eq!(room.revision.load_leaving(), 2 + 4, "two and three go");
+    drop(held);
+    assert_eq!(room.revision.load_leaving(), 4, "here nothing is known of three any more");
+    say(&[(1, 1)]);
+    assert_eq!(room.revision.load_leaving(), 0);
+    room.report(&[]);
+    assert_eq!(room.revision.load_leaving(), 1);
+    say(&[]);
+    assert_eq!(room.revision.load_leaving(), 0);
+}

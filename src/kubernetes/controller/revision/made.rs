@@ -82,7 +82,7 @@ pub(super) fn deployment(revision: &Value, settings: &Settings, replicas: Option
     }
     let deadline = scaling::progress_deadline(&annotations(revision));
     let deadline = deadline.unwrap_or(settings.deployment.progress_deadline);
-    let pod = pod_spec(revision, settings.deployment.spreads_over_nodes);
+    let pod = pod_spec(revision, &settings.deployment);
     let mut spec = json!({
         "selector": {"matchLabels": {REVISION_UID: revision.text("/metadata/uid")}},
         "progressDeadlineSeconds": deadline.max(Duration::from_secs(1)).as_secs(),

@@ -2,10 +2,15 @@
 //! (`pkg/reconciler/revision/resources/deploy.go`). There is no sidecar: probes are kubelet's, and
 //! nothing is mounted that the manifest does not mount.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::super::meta::{CONFIGURATION, REVISION, SERVICE};
 use super::super::object::Parts;
+use crate::config::settings::DeploymentConfig;
+use crate::kubernetes::prestop::{HOLD, path};
+use crate::model::RevisionId;
 
 /// Port of a container that names none.
 const DEFAULT_PORT: i64 = 8080;
@@ -13,9 +18,6 @@ const DEFAULT_PORT: i64 = 8080;
 pub(super) const PORT_NAME: &str = "user-port";
 /// What a pod gets after its revision's timeout, to end: seconds.
 const GRACE_S: i64 = 30;
-/// How long a pod is kept before it is told to end, so that no proxy sends to it any more, and
-/// most requests end meanwhile: seconds, at most.
-const HOLD_S: i64 = 15;
 /// Seconds between kubelet's readiness probes where the manifest leaves it to the platform. The
 /// proxies probe a new replica themselves, far more often.
 const PERIOD_S: i64 = 1;
@@ -38,17 +40,18 @@ pub(super) fn is_h2c(revision: &Value) -> bool {
     serving(revision).is_some_and(|container| container.text("/ports/0/name") == "h2c")
 }
 
-/// A pod's spec. `spreads` = its pods prefer nodes without each other.
-pub(super) fn pod_spec(revision: &Value, spreads: bool) -> Value {
+/// A pod's spec.
+pub(super) fn pod_spec(revision: &Value, config: &DeploymentConfig) -> Value {
     let mut spec = revision.get("spec").and_then(Value::as_object).cloned().unwrap_or_default();
     let timeout = revision.int("/spec/timeoutSeconds").unwrap_or_default();
     for key in NOT_OF_PODS {
         spec.remove(key);
     }
     let all = revision.list("/spec/containers");
+    let hold = hold(revision, timeout, config);
     let containers = all.iter().map(|container| {
         let serves = all.len() == 1 || !container.list("/ports").is_empty();
-        container_of(container, revision, serves, timeout)
+        container_of(container, revision, serves, &hold)
     });
     spec.insert("containers".to_owned(), containers.collect());
     if let Some(inits) = spec.get_mut("initContainers").and_then(Value::as_array_mut) {
@@ -56,14 +59,14 @@ pub(super) fn pod_spec(revision: &Value, spreads: bool) -> Value {
     }
     only_once(&mut spec, "imagePullSecrets");
     spec.insert("terminationGracePeriodSeconds".to_owned(), json!(timeout + GRACE_S));
-    if spreads && spec.get("affinity").is_none_or(Value::is_null) {
+    if config.spreads_over_nodes && spec.get("affinity").is_none_or(Value::is_null) {
         spec.insert("affinity".to_owned(), apart(revision.text("/metadata/name")));
     }
     spec.retain(|_, value| !value.is_null());
     Value::Object(spec)
 }
 
-fn container_of(container: &Value, revision: &Value, serves: bool, timeout: i64) -> Value {
+fn container_of(container: &Value, revision: &Value, serves: bool, hold: &Value) -> Value {
     let mut made = container.as_object().cloned().unwrap_or_default();
     let mut env = container.list("/env").to_vec();
     let port = port_of(container);
@@ -85,8 +88,7 @@ fn container_of(container: &Value, revision: &Value, serves: bool, timeout: i64)
     only_once(&mut made, "env");
     made.remove("stdin");
     made.remove("tty");
-    let hold = json!({"preStop": {"sleep": {"seconds": HOLD_S.min(timeout.max(1))}}});
-    made.insert("lifecycle".to_owned(), hold);
+    made.insert("lifecycle".to_owned(), json!({"preStop": hold}));
     if container.text("/terminationMessagePolicy").is_empty() {
         made.insert("terminationMessagePolicy".to_owned(), json!("FallbackToLogsOnError"));
     }
@@ -96,6 +98,19 @@ fn container_of(container: &Value, revision: &Value, serves: bool, timeout: i64)
     }
     made.retain(|_, value| !value.is_null());
     Value::Object(made)
+}
+
+/// What keeps a pod before it is told to end: tidegate, until no request is left, where kubelets can
+/// ask it; else some time, in which no proxy sends to it any more and most requests end.
+fn hold(revision: &Value, timeout: i64, config: &DeploymentConfig) -> Value {
+    let timeout = Duration::from_secs(timeout.max(1).unsigned_abs());
+    let Some(address) = config.prestop_address else {
+        return json!({"sleep": {"seconds": HOLD.min(timeout).as_secs()}});
+    };
+    let [namespace, name] = ["namespace", "name"].map(|key| &revision["metadata"][key]);
+    let [namespace, name] = [namespace, name].map(|value| value.as_str().unwrap_or_default());
+    let path = path(&RevisionId::new(namespace, name), timeout);
+    json!({"httpGet": {"host": address.ip(), "port": address.port(), "path": path, "scheme": "HTTP"}})
 }
 
 fn port_of(container: &Value) -> i64 {

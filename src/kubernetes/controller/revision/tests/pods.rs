@@ -1,10 +1,16 @@
 use super::*;
+use crate::config::settings::DeploymentConfig;
+
+/// Pods that do not mind each other.
+fn alone() -> DeploymentConfig {
+    DeploymentConfig { spreads_over_nodes: false, ..DeploymentConfig::default() }
+}
 
 /// The first container of a pod made from a container of a manifest.
 fn made(container: Value) -> Value {
     let mut revision = revision();
     revision["spec"]["containers"] = json!([container]);
-    pod::pod_spec(&revision, false)["containers"][0].clone()
+    pod::pod_spec(&revision, &alone())["containers"][0].clone()
 }
 
 #[test]
@@ -69,7 +75,7 @@ fn others_beside_the_one_with_the_port_are_left_alone() {
         {"name": "main", "ports": [{"containerPort": 80}]},
     ]);
     assert_eq!(pod::serving(&revision).unwrap()["name"], "main");
-    let made = pod::pod_spec(&revision, false);
+    let made = pod::pod_spec(&revision, &alone());
     let side = &made["containers"][0];
     assert_eq!(side["readinessProbe"], json!({"httpGet": {"port": 1234}, "periodSeconds": 1}));
     assert_eq!(side.get("ports"), None);
@@ -84,11 +90,31 @@ fn fields_of_newer_clusters_stay_and_the_manifests_affinity_wins() {
     let mut revision = revision();
     revision["spec"]["newField"] = json!({"a": 1});
     revision["spec"]["containers"][0]["newField"] = json!(2);
-    let made = pod::pod_spec(&revision, true);
+    let made = pod::pod_spec(&revision, &DeploymentConfig::default());
     assert_eq!(made["newField"], json!({"a": 1}));
     assert_eq!(made["containers"][0]["newField"], 2);
     assert!(made["affinity"]["podAntiAffinity"].is_object());
     revision["spec"]["affinity"] = json!({"nodeAffinity": {}});
-    assert_eq!(pod::pod_spec(&revision, true)["affinity"], json!({"nodeAffinity": {}}));
+    assert_eq!(
+        pod::pod_spec(&revision, &DeploymentConfig::default())["affinity"],
+        json!({"nodeAffinity": {}})
+    );
     assert_eq!(made["terminationGracePeriodSeconds"], 35);
+}
+
+#[test]
+fn a_pod_is_held_by_tidegate_where_kubelets_can_ask_it() {
+    let hold = |address: Option<&str>| {
+        let address = address.map(|address| address.parse().unwrap());
+        let config = DeploymentConfig { prestop_address: address, ..alone() };
+        pod::pod_spec(&revision(), &config)["containers"][0]["lifecycle"].clone()
+    };
+    // Its revision's timeout is 5 s.
+    assert_eq!(hold(None), json!({"preStop": {"sleep": {"seconds": 5}}}));
+    let asked = |host: &str| {
+        let path = "/prestop/ns/hello-00001/5";
+        json!({"preStop": {"httpGet": {"host": host, "port": 80, "path": path, "scheme": "HTTP"}}})
+    };
+    assert_eq!(hold(Some("10.96.0.8:80")), asked("10.96.0.8"));
+    assert_eq!(hold(Some("[fd00::8]:80")), asked("fd00::8"));
 }
