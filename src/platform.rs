@@ -102,12 +102,15 @@ pub struct ScaleOrder {
     /// Whether requests wait for a replica, in this very process. Of several proxies each may start
     /// the first replica for its own requests; all else is for the one that leads.
     pub is_waited_for: bool,
+    /// Endpoints that are to be stopped in any case, and are not in the count: others take their
+    /// place. Only replicas on one machine are replaced so; a cluster replaces its pods itself.
+    pub replaced: Vec<EndpointId>,
 }
 
 impl ScaleOrder {
     /// So many replicas, and nobody waits for one.
     pub const fn of(replicas: u32) -> Self {
-        Self { replicas, spare: Vec::new(), is_waited_for: false }
+        Self { replicas, spare: Vec::new(), is_waited_for: false, replaced: Vec::new() }
     }
 }
 

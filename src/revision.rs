@@ -16,6 +16,7 @@ mod meter;
 mod permit;
 mod picker;
 mod queue;
+mod renewal;
 mod scale;
 mod shares;
 mod slots;

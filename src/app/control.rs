@@ -13,7 +13,7 @@ use crate::autoscaler::{Autoscaler, Restored, Statement};
 use crate::model::{EndpointId, Problem, RevisionId, RevisionSpec, ServiceSpec, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
-use crate::revision::{Revision, Setting};
+use crate::revision::{Plan, Revision, Setting};
 use crate::snapshot::{Changes, Registry};
 use crate::stats::{Pokes, RevisionStats};
 
@@ -429,7 +429,8 @@ impl<T: ScaleTarget> Control<T> {
         }
         let plan = revision.plan(desired, counts.starting, self.parts.shared.clock.now());
         let is_waited_for = revision.stats().waiting() > 0;
-        let order = ScaleOrder { replicas: plan.replicas, spare: plan.spare, is_waited_for };
+        let Plan { replicas, spare, replaced, .. } = plan;
+        let order = ScaleOrder { replicas, spare, is_waited_for, replaced };
         let taken = self.order(&spec, order).await;
         // The autoscaler does not state the count of one that was removed again.
         if plan.waits || (!taken && self.leaving.contains_key(id)) {

@@ -75,6 +75,7 @@ pub(super) struct Fleet {
     replicas: Vec<Replica>,
     wanted: u32,
     spare: Vec<EndpointId>,
+    replaced: Vec<EndpointId>,
     fixed: Option<Fixed>,
     backoff: Backoff,
     cold_since: Option<Instant>,
@@ -85,6 +86,7 @@ impl Fleet {
     pub(super) fn order(&mut self, now: Instant, order: ScaleOrder) {
         self.wanted = order.replicas;
         self.spare = order.spare;
+        self.replaced = order.replaced;
         if self.wanted == 0 {
             self.cold_since = None;
         } else if self.alive().next().is_none() && self.cold_since.is_none() {
@@ -102,7 +104,7 @@ impl Fleet {
         if self.fixed.is_some() { self.wanted.min(1) } else { self.wanted }
     }
 
-    /// Replicas beyond the count, in the order they go: those not listed as to be spared first –
+    /// Replicas that are replaced, and those beyond the count, in the order they go: those not listed as to be spared first –
     /// what has come least far first – then the listed ones from the end of the list.
     pub(super) fn surplus(&self) -> Vec<u64> {
         let rank = |replica: &Replica| {
@@ -123,14 +125,17 @@ impl Fleet {
                 std::cmp::Reverse(replica.serial),
             )
         };
-        let mut alive: Vec<&Replica> = self.alive().collect();
+        let is_replaced = |replica: &&Replica| self.replaced.contains(&replica.id);
+        let (replaced, mut alive): (Vec<&Replica>, Vec<&Replica>) =
+            self.alive().partition(is_replaced);
+        let replaced = replaced.into_iter().map(|replica| replica.serial);
         let surplus = alive.len().saturating_sub(self.effective() as usize);
         if surplus == 0 {
-            return Vec::new();
+            return replaced.collect();
         }
         // Ranks are looked up in a list: once for each replica.
         alive.sort_by_cached_key(|replica| rank(replica));
-        alive.into_iter().take(surplus).map(|replica| replica.serial).collect()
+        replaced.chain(alive.into_iter().take(surplus).map(|replica| replica.serial)).collect()
     }
 
     /// How many replicas are to be started.
@@ -260,11 +265,13 @@ impl Fleet {
         before.map(|fixed| fixed.port) != Some(port)
     }
 
-    /// Every replica is to be replaced, now: returns those to be told to go.
-    pub(super) fn restart(&mut self) -> Vec<u64> {
+    /// Every replica is to be replaced: those that were never ready can be told to go at once, and
+    /// are given back. The back-off is forgotten.
+    pub(super) fn renew(&mut self) -> Vec<u64> {
         self.backoff = Backoff::default();
-        self.fixed = None;
-        self.alive().map(|replica| replica.serial).collect()
+        let is_ready = |replica: &&Replica| matches!(replica.phase, Phase::Ready | Phase::Unready);
+        let others = self.alive().filter(|replica| !is_ready(replica));
+        others.map(|replica| replica.serial).collect()
     }
 
     /// The port that the program is known to listen on instead of its own.
@@ -364,6 +371,21 @@ mod tests {
             fleet.order(Instant::now(), order(replicas, spare));
             assert_eq!(fleet.surplus(), expected, "{phases:?} to {replicas}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_replaced_goes_and_does_not_count() {
+        use Phase::{Queued, Ready, Starting};
+        let mut fleet = fleet(&[Ready, Ready, Starting, Queued]);
+        let now = Instant::now();
+        fleet.order(now, ScaleOrder { replaced: vec![id(1), id(9)], ..order(3, &[2]) });
+        assert_eq!(fleet.surplus(), [1], "the other three are wanted");
+        fleet.order(now, ScaleOrder { replaced: vec![id(1)], ..order(1, &[2]) });
+        assert_eq!(fleet.surplus(), [1, 4, 3]);
+        assert!(fleet.stop(1));
+        fleet.order(now, ScaleOrder { replaced: vec![id(1)], ..order(4, &[2]) });
+        assert_eq!(fleet.missing(now), Missing::Now(1), "for the one that goes");
+        assert_eq!(fleet.renew(), [3, 4], "they have no request");
     }
 
     #[tokio::test(start_paused = true)]

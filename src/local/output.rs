@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
+use super::printed::Printed;
 use crate::model::RevisionId;
 
 /// Longest line; what is longer becomes several.
@@ -57,6 +58,7 @@ struct Pipe {
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     pipes: mpsc::Sender<Pipe>,
+    printed: Arc<Printed>,
 }
 
 /// The last lines of one replica.
@@ -79,14 +81,21 @@ impl Output {
     pub(super) fn start() -> io::Result<Self> {
         let (lines, received) = sync_channel(LINES_WAITING);
         let (pipes, drained) = mpsc::channel(PIPES_WAITING);
+        let printed = Arc::<Printed>::default();
+        let kept = Arc::clone(&printed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         std::thread::Builder::new()
             .name("replica-output".into())
-            .spawn(move || runtime.block_on(drain(drained, lines)))?;
+            .spawn(move || runtime.block_on(drain(drained, lines, kept)))?;
         std::thread::Builder::new()
             .name("replica-log".into())
             .spawn(move || write_log(&received))?;
-        Ok(Self { pipes })
+        Ok(Self { pipes, printed })
+    }
+
+    /// What was printed lately.
+    pub(super) fn printed(&self) -> Arc<Printed> {
+        Arc::clone(&self.printed)
     }
 
     /// Drains a replica's standard output and standard error.
@@ -130,13 +139,13 @@ impl Tail {
     }
 }
 
-async fn drain(mut pipes: mpsc::Receiver<Pipe>, lines: SyncSender<Line>) {
+async fn drain(mut pipes: mpsc::Receiver<Pipe>, lines: SyncSender<Line>, printed: Arc<Printed>) {
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             pipe = pipes.recv() => match pipe {
                 Some(pipe) => {
-                    tasks.spawn(drain_one(pipe, lines.clone()));
+                    tasks.spawn(drain_one(pipe, lines.clone(), Arc::clone(&printed)));
                 }
                 None => break,
             },
@@ -146,12 +155,13 @@ async fn drain(mut pipes: mpsc::Receiver<Pipe>, lines: SyncSender<Line>) {
     while tasks.join_next().await.is_some() {}
 }
 
-async fn drain_one(pipe: Pipe, lines: SyncSender<Line>) {
+async fn drain_one(pipe: Pipe, lines: SyncSender<Line>, printed: Arc<Printed>) {
     let Pipe { end, stream, origin, tail, open } = pipe;
     let Ok(receiver) = pipe::Receiver::from_owned_fd(end) else { return };
     let mut splitter = Splitter::default();
     let mut emit = |bytes: Vec<u8>| {
         remember(&tail, &bytes);
+        printed.push(&origin.revision, origin.replica, stream, &bytes);
         let line = Line { origin: Arc::clone(&origin), stream, bytes };
         if let Err(TrySendError::Full(_)) = lines.try_send(line) {
             origin.dropped.fetch_add(1, Ordering::Relaxed);

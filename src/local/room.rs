@@ -136,16 +136,20 @@ impl Room {
         refused
     }
 
-    /// Replaces all replicas of a revision and forgets its back-off.
+    /// Begins to replace all replicas of a revision: those that were never ready at once, and its
+    /// back-off is forgotten. Whether its program can run only once.
     ///
     /// # Errors
     ///
     /// There is no such revision here.
-    pub(super) fn restart(&mut self, id: &RevisionId) -> Result<(), String> {
+    pub(super) fn renew(&mut self, id: &RevisionId) -> Result<bool, String> {
         let Some(managed) = self.revisions.get_mut(id) else {
             return Err("it has no replicas on this machine".to_owned());
         };
-        for serial in managed.fleet.restart() {
+        if let Workload::Static(_) = managed.spec.workload {
+            return Err("somebody else runs its replicas (tidegate.dev/static-endpoints)".into());
+        }
+        for serial in managed.fleet.renew() {
             if managed.fleet.stop(serial)
                 && let Some(started) = self.started.get(&serial)
             {
@@ -153,8 +157,9 @@ impl Room {
                 self.turns.give_back(serial);
             }
         }
+        let runs_once = managed.fleet.fixed_port().is_some();
         self.settle(id, Instant::now());
-        Ok(())
+        Ok(runs_once)
     }
 
     /// Whether so many replicas of one revision are within the bound for all.

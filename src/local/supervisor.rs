@@ -16,6 +16,7 @@ use crate::platform::{ScaleError, ScaleOrder, ScaleTarget, Updates};
 use super::keeper::{GuardSettings, Keeper};
 use super::output::Output;
 use super::ports::Ports;
+use super::printed::Printed;
 use super::replica::Shared;
 use super::room::Room;
 use super::serials::Serials;
@@ -81,19 +82,20 @@ pub struct Supervisor {
 #[derive(Clone, Debug)]
 pub struct SupervisorHandle {
     orders: mpsc::Sender<Order>,
+    printed: Arc<Printed>,
 }
 
 #[derive(Debug)]
 struct Order {
     what: What,
-    reply: oneshot::Sender<Result<(), String>>,
+    reply: oneshot::Sender<Result<bool, String>>,
 }
 
 #[derive(Debug)]
 enum What {
     Scale(Arc<RevisionSpec>, ScaleOrder),
     Learn(Arc<RevisionSpec>),
-    Restart(RevisionId),
+    Renew(RevisionId),
 }
 
 impl Supervisor {
@@ -107,19 +109,21 @@ impl Supervisor {
         let guard_settings =
             GuardSettings { program: settings.program.clone(), folder: settings.folder.clone() };
         let (keeper, guard) = Keeper::start(guard_settings)?;
+        let output = Output::start()?;
+        let printed = output.printed();
         let shared = Arc::new(Shared {
             keeper,
             serials: Serials::default(),
             ports: Ports::default(),
             volumes: Volumes::new(settings.folder.clone()),
-            output: Output::start()?,
+            output,
             own: settings.program.clone(),
             limits: Mutex::new(None),
         });
         let (orders, received) = mpsc::channel(ORDERS_WAITING);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(Room::new(settings, shared), received, stopped, updates));
-        Ok(Self { handle: SupervisorHandle { orders }, stop, task, guard })
+        Ok(Self { handle: SupervisorHandle { orders, printed }, stop, task, guard })
     }
 
     /// Gives orders.
@@ -147,20 +151,27 @@ impl SupervisorHandle {
     ///
     /// The supervisor was shut down.
     pub async fn announce(&self, revision: &Arc<RevisionSpec>) -> Result<(), ScaleError> {
-        self.give(&revision.id, What::Learn(Arc::clone(revision))).await
+        self.give(&revision.id, What::Learn(Arc::clone(revision))).await.map(drop)
     }
 
-    /// Replaces all replicas of a revision, without waiting for a back-off: new ones start while
-    /// the old ones get SIGTERM and their grace.
+    /// What replicas printed lately.
+    pub fn printed(&self) -> &Arc<Printed> {
+        &self.printed
+    }
+
+    /// Begins to replace all replicas of a revision, without waiting for a back-off: those that were
+    /// never ready go at once; the others as counts are stated that name them
+    /// ([`ScaleOrder::replaced`]). Whether its program can run only once, because it listens on a
+    /// port of its own.
     ///
     /// # Errors
     ///
     /// There is no such revision here, or the supervisor was shut down.
-    pub async fn restart(&self, revision: &RevisionId) -> Result<(), ScaleError> {
-        self.give(revision, What::Restart(revision.clone())).await
+    pub async fn renew(&self, revision: &RevisionId) -> Result<bool, ScaleError> {
+        self.give(revision, What::Renew(revision.clone())).await
     }
 
-    async fn give(&self, revision: &RevisionId, what: What) -> Result<(), ScaleError> {
+    async fn give(&self, revision: &RevisionId, what: What) -> Result<bool, ScaleError> {
         let error = |message: String| ScaleError { revision: revision.clone(), message };
         let down = || error("the supervisor is shut down".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -179,7 +190,7 @@ impl ScaleTarget for SupervisorHandle {
         revision: &Arc<RevisionSpec>,
         order: ScaleOrder,
     ) -> Result<(), ScaleError> {
-        self.give(&revision.id, What::Scale(Arc::clone(revision), order)).await
+        self.give(&revision.id, What::Scale(Arc::clone(revision), order)).await.map(drop)
     }
 }
 
@@ -197,9 +208,11 @@ async fn run(
             Some((serial, event)) = room.happened() => room.happen(serial, event),
             Some(Order { what, reply }) = orders.recv() => {
                 let taken = match what {
-                    What::Scale(revision, order) => room.order(revision, Some(order)),
-                    What::Learn(revision) => room.order(revision, None),
-                    What::Restart(revision) => room.restart(&revision),
+                    What::Scale(revision, order) => {
+                        room.order(revision, Some(order)).map(|()| false)
+                    }
+                    What::Learn(revision) => room.order(revision, None).map(|()| false),
+                    What::Renew(revision) => room.renew(&revision),
                 };
                 // Nobody waits for the answer: the order holds all the same.
                 let _ = reply.send(taken);

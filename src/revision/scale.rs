@@ -11,6 +11,7 @@ use crate::model::EndpointId;
 use crate::stats::Nanos;
 
 use super::Revision;
+use super::renewal::{replaced, stay, surge};
 use super::state::{Entry, Phase};
 
 /// By then a platform has acted on an order, or will not.
@@ -23,6 +24,8 @@ pub struct Plan {
     pub replicas: u32,
     /// Endpoints in the order to spare them.
     pub spare: Vec<EndpointId>,
+    /// Endpoints that others have taken the place of.
+    pub replaced: Vec<EndpointId>,
     /// Whether victims still work: look again when one is empty or its time is over.
     pub waits: bool,
 }
@@ -39,17 +42,24 @@ impl Revision {
         let mut alive: Vec<usize> = (0..entries.len())
             .filter(|i| matches!(entries[*i].phase, Phase::Ready | Phase::Victim { .. }))
             .collect();
-        // Those with most to do are spared; among equals the older victim goes first, and by name, so
+        // Those with most to do are spared, of the fresh ones first; among equals the older victim goes first, and by name, so
         // that several proxies choose the same ones.
         let order = |i: &usize| {
             let entry = &entries[*i];
             let victim = matches!(entry.phase, Phase::Victim { .. });
-            (std::cmp::Reverse(entry.load_of_all()), victim, entry.endpoint.id())
+            (
+                entry.is_outdated(),
+                std::cmp::Reverse(entry.load_of_all()),
+                victim,
+                entry.endpoint.id(),
+            )
         };
         alive.sort_by(|a, b| order(a).cmp(&order(b)));
         let total = u32::try_from(alive.len()).unwrap_or(u32::MAX).saturating_add(starting);
         let excess = total.saturating_sub(desired).saturating_sub(starting);
         let keep = alive.len() - (excess as usize).min(alive.len());
+        let keep = stay(keep, &alive, entries);
+        let goal = desired.saturating_add(surge(&alive[..keep], desired, entries));
         let (mut changed, mut working) = (false, 0_u32);
         for index in &alive[..keep] {
             changed |= spare(&mut entries[*index]);
@@ -81,16 +91,18 @@ impl Revision {
         let mut spare: Vec<EndpointId> = alive.iter().filter(|i| !condemned(i)).map(id).collect();
         let unready = unready(entries, starting, timeout, now);
         spare.extend(unready.iter().map(id));
-        spare.extend(alive.iter().filter(condemned).map(id));
+        let outdated = |i: &&usize| entries[**i].is_outdated();
+        spare.extend(alive.iter().filter(condemned).filter(|i| !outdated(i)).map(id));
+        let replaced = replaced(entries);
         let kept = working + u32::try_from(unready.len()).unwrap_or(u32::MAX);
         // Never more than there are: nothing is started for the sake of what is to end.
-        let replicas = desired.saturating_add(kept).min(total.max(desired));
+        let replicas = goal.saturating_add(kept).min(total.max(goal));
         if changed {
             self.publish(entries);
             // One that was taken back may have slots that others wait for.
             self.dispatch(state, now);
         }
-        Plan { replicas, spare, waits: replicas > desired }
+        Plan { replicas, spare, replaced, waits: replicas > desired || working > 0 }
     }
 }
 
@@ -124,7 +136,8 @@ fn reprieve(entries: &mut [Entry], desired: u32, now: Nanos) {
         Phase::Condemned { since } => now.since(since) >= ACTS_WITHIN,
         Phase::Ready | Phase::Victim { .. } | Phase::Draining { .. } => false,
     };
-    for entry in entries.iter_mut().filter(kept).take(missing) {
+    let kept = entries.iter_mut().filter(kept).filter(|e| !e.is_outdated());
+    for entry in kept.take(missing) {
         // The caller sees a victim taken back, and publishes.
         entry.phase = Phase::Victim { since: Nanos(0) };
     }

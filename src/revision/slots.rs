@@ -52,7 +52,7 @@ impl Revision {
         let victim = entries
             .iter()
             .enumerate()
-            .filter(|(_, e)| matches!(e.phase, Phase::Victim { .. }) && e.limit.admits(e.held))
+            .filter(|(_, e)| e.is_taken_back() && e.limit.admits(e.held))
             .filter(|(_, e)| e.ejected.is_none() || all_aside)
             .max_by_key(|(_, e)| e.load())
             .map(|(index, _)| index)?;

@@ -18,6 +18,7 @@ use super::endpoint::{EndpointSet, EndpointState};
 use super::meter::{Limit, Meter};
 use super::permit::{Admission, Grant, Permit, Ticket};
 use super::queue::{Full, Outcome, ProcessQueue, Waiters};
+use super::renewal::Renewal;
 
 /// How far an endpoint is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(super) struct Entry {
     /// Set aside until then; the duration of the present ejection.
     pub(super) ejected: Option<(Nanos, Duration)>,
     pub(super) probing: bool,
+    pub(super) renewal: Renewal,
     /// Requests that other proxies have on it, as they told last.
     pub(super) elsewhere: u32,
 }
@@ -389,6 +391,7 @@ impl Revision {
                     limit,
                     ejected: None,
                     probing: false,
+                    renewal: Renewal::None,
                     elsewhere: 0,
                 });
             }

@@ -5,6 +5,7 @@ mod endpoints;
 mod metered;
 mod model;
 mod queue;
+mod renewal;
 mod shares;
 mod victims;
 

@@ -58,7 +58,7 @@ impl Revision {
                 ));
             }
             // A victim would be taken back.
-            let takes = matches!(entry.phase, Phase::Ready | Phase::Victim { .. })
+            let takes = (entry.phase == Phase::Ready || entry.is_taken_back())
                 && (entry.ejected.is_none() || all_aside);
             if takes && entry.limit.admits(entry.held) && !state.waiters.is_empty() {
                 return Err(format!("{}: a free slot beside a waiter", entry.endpoint.id()));

@@ -311,7 +311,7 @@ async fn a_crash_and_the_death_of_the_guard_are_survived() {
 }
 
 #[tokio::test]
-async fn a_restart_replaces_all_and_does_not_wait() {
+async fn a_renewal_does_not_wait_and_what_is_replaced_goes() {
     let mut stage = Stage::new();
     let home = tempfile::tempdir().unwrap();
     let sign = home.path().join("sign");
@@ -320,13 +320,15 @@ async fn a_restart_replaces_all_and_does_not_wait() {
     stage.scale(&spec, 1, &[]).await;
     stage.failure(&spec).await;
     std::fs::write(&sign, "").unwrap();
-    stage.handle.restart(&spec.id).await.unwrap();
+    assert!(!stage.handle.renew(&spec.id).await.unwrap());
     let before = stage.settled(&spec, 1).await;
-    stage.handle.restart(&spec.id).await.unwrap();
+    assert!(!stage.handle.renew(&spec.id).await.unwrap());
+    let order = ScaleOrder { replaced: vec![before[0].id.clone()], ..ScaleOrder::of(1) };
+    stage.handle.scale(&spec, order).await.unwrap();
     stage.until(&spec, "the old one out", |state| state.endpoints != before).await;
     assert_ne!(stage.settled(&spec, 1).await, before);
     let unknown = RevisionId::new("default", "other");
-    assert!(stage.handle.restart(&unknown).await.is_err());
+    assert!(stage.handle.renew(&unknown).await.is_err());
     stage.end().await;
 }
 

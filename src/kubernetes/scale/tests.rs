@@ -158,7 +158,7 @@ impl Stage {
 
     async fn order(&self, replicas: u32, spare: &[&str]) {
         let spare = spare.iter().map(|id| EndpointId::new(*id)).collect();
-        let order = ScaleOrder { replicas, spare, is_waited_for: true };
+        let order = ScaleOrder { spare, is_waited_for: true, ..ScaleOrder::of(replicas) };
         self.target.scale(&spec(), order).await.unwrap();
     }
 

@@ -167,6 +167,9 @@ async fn state(server: &Server, target: &KubernetesTarget, told: &RefCell<Told>)
         let Some(replicas) = wanted.or(least) else { continue };
         server.state(&format!("{}-deployment", revision.id.name), replicas);
         let spare = spare.get(&revision.id).cloned().unwrap_or_default();
-        target.scale(revision, ScaleOrder { replicas, spare, is_waited_for: true }).await.unwrap();
+        target
+            .scale(revision, ScaleOrder { spare, is_waited_for: true, ..ScaleOrder::of(replicas) })
+            .await
+            .unwrap();
     }
 }

@@ -3,7 +3,7 @@ use super::*;
 
 impl Room {
     /// The plan of a moment that is later than the one before.
-    async fn plan(&self, desired: u32, starting: u32) -> Plan {
+    pub(super) async fn plan(&self, desired: u32, starting: u32) -> Plan {
         tokio::time::advance(Duration::from_millis(1)).await;
         let plan = self.revision.plan(desired, starting, self.now());
         self.holds();
@@ -11,7 +11,7 @@ impl Room {
     }
 
     /// Takes slots until replica 1 has `loads[0]`, replica 2 `loads[1]` and so on.
-    fn load(&self, loads: &[usize]) -> Vec<Permit> {
+    pub(super) fn load(&self, loads: &[usize]) -> Vec<Permit> {
         let mut held = Vec::new();
         let mut surplus = Vec::new();
         while held.len() < loads.iter().sum() {
@@ -25,7 +25,7 @@ impl Room {
     }
 }
 
-fn names(spare: &[EndpointId]) -> Vec<String> {
+pub(super) fn names(spare: &[EndpointId]) -> Vec<String> {
     spare.iter().map(ToString::to_string).collect()
 }
 
