@@ -19,6 +19,7 @@ mod hosts;
 mod identity;
 mod memo;
 mod objects;
+mod ordered;
 mod own;
 mod patch;
 mod probes;
@@ -40,6 +41,7 @@ mod workload;
 mod tests;
 
 pub use files::{FileChange, FilePath, SourceFile};
+pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange};
 pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};

@@ -10,11 +10,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::LoggingSettings;
-use crate::config::world::{Advance, FileChange, Loaded, Loader, LoaderOptions, Moment};
+use crate::config::world::{
+    Advance, FileChange, Loaded, Loader, LoaderOptions, Moment, NewTraffic, OrderError,
+    TrafficChange,
+};
 use crate::model::{RevisionId, ServiceId, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
@@ -38,8 +42,26 @@ const COLLECT_EVERY: Duration = Duration::from_secs(600);
 /// be replaced.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 
+/// Orders for traffic that may wait.
+const ASKS: usize = 16;
+
+/// An order for a service's traffic.
+#[derive(Debug)]
+pub struct TrafficAsk {
+    /// Whose.
+    pub service: ServiceId,
+    /// What it is to be.
+    pub new: NewTraffic,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Told what changed, once it is remembered and handed on.
+    pub reply: oneshot::Sender<Result<TrafficChange, OrderError>>,
+}
+
 /// Why the source wakes.
 enum Wake {
+    /// Other traffic is ordered.
+    Traffic(TrafficAsk),
     /// Files changed.
     Files(Vec<FileChange>),
     /// Moving traffic may get further.
@@ -63,6 +85,8 @@ pub struct FileSource {
     replicas: Replicas,
     /// When old revisions are looked for next.
     collect_at: Instant,
+    /// Both ends of the orders' channel: it never ends.
+    asks: (mpsc::Sender<TrafficAsk>, mpsc::Receiver<TrafficAsk>),
 }
 
 impl std::fmt::Debug for FileSource {
@@ -129,12 +153,18 @@ impl FileSource {
             memory: folder.map(Memory::start).transpose()?,
             replicas,
             collect_at: Instant::now() + MISSING_FOR,
+            asks: mpsc::channel(ASKS),
         })
     }
 
     /// What keeps the state, if anything does.
     pub fn memory(&self) -> Option<Memory> {
         self.memory.clone()
+    }
+
+    /// Where other traffic is ordered.
+    pub fn asks(&self) -> mpsc::Sender<TrafficAsk> {
+        self.asks.0.clone()
     }
 
     /// Replicas as they were before a restart.
@@ -198,6 +228,7 @@ impl FileSource {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let moment = Moment { now: self.wall.now(), standing: &standing };
         let loaded = match wake {
+            Wake::Traffic(ask) => return self.traffic(ask, updates).await,
             Wake::Files(changes) => {
                 let loaded = self.loader.load_changes(changes, &moment);
                 tracing::info!(
@@ -224,7 +255,36 @@ impl FileSource {
         self.hand_on(loaded, updates).await
     }
 
-    /// Waits until files changed, moving traffic may get further, or revisions may be too old.
+    /// Carries out an order for traffic; whether anybody still takes updates.
+    async fn traffic(&mut self, ask: TrafficAsk, updates: &Updates) -> bool {
+        let TrafficAsk { service, new, dry_run, reply } = ask;
+        if dry_run {
+            // Whoever asked may be gone; so below.
+            let _ = reply.send(self.loader.plan_traffic(&service, &new));
+            return true;
+        }
+        let standing = |id: &RevisionId| self.progress.standing(id);
+        let moment = Moment { now: self.wall.now(), standing: &standing };
+        match self.loader.order_traffic(&service, &new, &moment) {
+            Ok((change, loaded)) => {
+                let shown = |shares: &[(String, u8)]| {
+                    let shares = shares.iter().map(|(name, percent)| format!("{name}={percent}"));
+                    shares.collect::<Vec<_>>().join(" ")
+                };
+                let (before, after) = (shown(&change.before), shown(&change.after));
+                tracing::info!(%service, %before, %after, "other traffic was ordered");
+                let goes_on = self.hand_on(loaded, updates).await;
+                let _ = reply.send(Ok(change));
+                goes_on
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                true
+            }
+        }
+    }
+
+    /// Waits until files changed, other traffic is ordered, moving traffic may get further, or revisions may be too old.
     async fn wake(&mut self) -> Wake {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let moment = Moment { now: self.wall.now(), standing: &standing };
@@ -236,6 +296,7 @@ impl FileSource {
         };
         tokio::select! {
             changes = self.files.next() => Wake::Files(changes),
+            Some(ask) = self.asks.1.recv() => Wake::Traffic(ask),
             () = sleep_until(step.unwrap_or_else(Instant::now)), if step.is_some() => Wake::Rollout,
             () = updated, if moves => Wake::Rollout,
             () = sleep_until(self.collect_at) => Wake::Collect,

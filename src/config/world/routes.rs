@@ -20,6 +20,10 @@ use crate::model::{
     ObjectName, Problem, Reason, RevisionId, ServiceId, ServiceSpec, Tag, is_cluster_local,
 };
 
+/// Said of a service whose traffic is not that of its manifest.
+const ORDERED: &str = "TrafficOrdered: by `tidegate traffic`; it holds until spec.traffic in the \
+                       manifest changes";
+
 /// A service or route, before its hosts are claimed.
 #[derive(Debug)]
 pub(super) struct RouteDraft<'a> {
@@ -109,11 +113,17 @@ impl Revisions for Reachable<'_> {
 
 impl RouteDraft<'_> {
     fn resolve_traffic(&mut self, drafts: &RevisionDrafts<'_>, stamps: &Stamps, pace: &Pace<'_>) {
-        let targets = targets(self.admitted.object.pointer("/spec/traffic"));
+        let written = self.admitted.object.pointer("/spec/traffic");
+        let good = stamps.good_traffic(self.id);
+        // What is no longer in place of this block is forgotten.
+        let ordered = good.and_then(|good| good.ordered.as_ref());
+        let ordered = ordered.filter(|ordered| ordered.in_place_of(written).is_some());
+        let held = ordered.and_then(|ordered| ordered.in_place_of(written));
+        let targets = targets(held.or(written));
         let revisions = Reachable { route: self.id, of_service: self.of_service, drafts, stamps };
         match resolve(&targets, &revisions, &self.id.name) {
             Ok(mut traffic) => {
-                let before = stamps.good_traffic(self.id).map(|before| {
+                let before = good.map(|before| {
                     let mut before = before.rollout.clone();
                     before.retain(|name| revisions.exists(name));
                     before
@@ -123,11 +133,12 @@ impl RouteDraft<'_> {
                 let now = pace.moment.now;
                 traffic.rollout = traffic.rollout.advanced(before.as_ref(), duration, now, &stand);
                 self.conditions = conditions(&traffic.rollout, &stand);
+                traffic.ordered = ordered.map(Arc::clone);
+                self.conditions.extend(ordered.map(|_| ORDERED.to_owned()));
                 self.is_resolved = true;
                 self.traffic = traffic;
             }
             Err(missing) => {
-                let good = stamps.good_traffic(self.id);
                 let good = good.filter(|good| good.revisions().all(|name| revisions.exists(name)));
                 match good.cloned() {
                     Some(good) => {

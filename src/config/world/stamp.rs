@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ordered::OrderedTraffic;
 use crate::config::rollout::{RevisionShare, Rollout};
 use crate::model::{ObjectName, RevisionId, ServiceId};
 
@@ -67,6 +68,9 @@ pub struct TrafficStamp {
     /// How far it has got there.
     #[serde(default)]
     pub rollout: Rollout,
+    /// What somebody ordered in place of the manifest's block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Arc<OrderedTraffic>>,
 }
 
 impl TrafficStamp {

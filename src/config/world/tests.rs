@@ -4,6 +4,7 @@ mod examples;
 mod former_self;
 mod hosting;
 mod invariants;
+mod ordering;
 mod patches;
 mod retention;
 mod rolling;

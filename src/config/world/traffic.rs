@@ -102,6 +102,7 @@ pub(super) fn resolve(
         targets: shares.into_iter().map(|share| (share.revision, share.percent)).collect(),
         tags,
         rollout: Rollout::at_target(following),
+        ordered: None,
     })
 }
 
