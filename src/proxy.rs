@@ -22,6 +22,7 @@ mod guard;
 mod head;
 mod headers;
 mod listen;
+mod noted;
 mod outgoing;
 mod probe;
 mod proxy_protocol;
@@ -38,5 +39,6 @@ mod worker;
 
 pub use access_log::{AccessLog, LineSink};
 pub use listen::{Acceptor, Door, Entry};
+pub use noted::{Met, Note, Noted};
 pub use shared::{DrainState, Position, Settings, Shared};
 pub use worker::{Message, Worker};

@@ -23,7 +23,9 @@ use super::connection::{Active, Connection};
 use super::edge::{Checked, check};
 use super::exchange::Exchange;
 use super::forward::forward;
+use super::forwarded::X_REQUEST_ID;
 use super::guard::Refused;
+use super::noted::{Met, Note};
 use super::outgoing::Outgoing;
 use super::probe::network_probe;
 use super::refusal;
@@ -90,6 +92,19 @@ enum Verdict {
     Routed(Rc<LocalRevision>, Option<Box<Record>>),
 }
 
+/// Has a request noted that is refused before its revision is known.
+fn note(worker: &Worker, request: &Request<Incoming>, arrived: Nanos, problem: &Problem) {
+    let id = request.headers().get(&X_REQUEST_ID);
+    worker.shared.noted.push(Note {
+        id: id.map_or(b"".as_slice(), HeaderValue::as_bytes).into(),
+        revision: None,
+        arrived,
+        waited: Duration::ZERO,
+        met: Met::default(),
+        problem: Some(problem.clone()),
+    });
+}
+
 /// Answers one request.
 pub(super) fn answer(
     worker: &Rc<Worker>,
@@ -124,6 +139,7 @@ pub(super) fn answer(
         }
         Verdict::Refused(problem) => {
             worker.shared.refused(problem.reason);
+            note(worker, &request, arrived, &problem);
             let response = refusal::response(&problem, seen.grpc, None);
             turned_away(worker, active, request, response)
         }

@@ -11,6 +11,7 @@ use crate::revision::{Admission, pick};
 use crate::upstream::{SendError, Sent};
 
 use super::exchange::{Exchange, Hold};
+use super::noted::Met;
 use super::retry::RETRIES_MAX;
 use super::sweep::Fired;
 use super::worker::LocalEndpoint;
@@ -148,10 +149,15 @@ pub(super) async fn admit(exchange: &mut Exchange, avoid: Option<u64>) -> Result
         )));
     }
     let now = clock.now();
+    let met = Met::now(revision.stats());
     let permit = match revision.admit(now, avoid) {
         Admission::Granted(permit) => permit,
-        Admission::Refused(problem) => return Err(Stop::Refuse(problem)),
+        Admission::Refused(problem) => {
+            exchange.met = Some(Box::new(met));
+            return Err(Stop::Refuse(problem));
+        }
         Admission::Waiting(mut ticket) => {
+            exchange.met = Some(Box::new(met));
             let deadline = local.with_spec(|s| s.queue.timeout.map(|t| exchange.arrived.plus(t)));
             let connection = exchange.connection();
             let client = (!connection.is_http2()).then(|| connection.io.clone());

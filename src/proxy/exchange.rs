@@ -11,6 +11,7 @@ use crate::stats::Nanos;
 use super::access_log::{Ending, Record};
 use super::body::Cut;
 use super::connection::{Active, Connection};
+use super::noted::{Met, Note};
 use super::shared::Position;
 use super::sweep::{Swept, Timer};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) hold: Hold,
     pub(super) log: Option<Box<Record>>,
     pub(super) waited: Duration,
+    /// What it met where it had to wait, or was refused.
+    pub(super) met: Option<Box<Met>>,
     active: Active,
     clockwork: Clockwork,
     ended: Option<Nanos>,
@@ -84,6 +87,7 @@ impl Exchange {
             hold: Hold::Nothing,
             log: None,
             waited: Duration::ZERO,
+            met: None,
             active,
             clockwork,
             ended: None,
@@ -127,6 +131,23 @@ impl Exchange {
         self.status = Some(problem.reason.status());
         self.reason = Some(problem.reason);
         self.local.revision.stats().refused(problem.reason);
+    }
+
+    /// Has it noted that it waited, or why it is refused; once.
+    pub(super) fn note(&mut self, id: &[u8], problem: Option<&Problem>) {
+        let revision = &self.local.revision;
+        let met = self.met.take();
+        if met.is_none() && problem.is_none() {
+            return;
+        }
+        self.worker.shared.noted.push(Note {
+            id: id.into(),
+            revision: Some(revision.id().clone()),
+            arrived: self.arrived,
+            waited: self.waited,
+            met: met.map_or_else(|| Met::now(revision.stats()), |met| *met),
+            problem: problem.cloned(),
+        });
     }
 
     /// When to try again after a refusal that time may cure, seconds.

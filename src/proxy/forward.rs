@@ -46,6 +46,7 @@ pub(super) async fn forward(mut relay: Box<Relay>) -> Result<Response<ResponseBo
 /// tidegate answers itself.
 async fn refuse(mut relay: Box<Relay>, problem: Problem) -> Response<ResponseBody> {
     relay.refuse(&problem);
+    relay.note(Some(&problem));
     let retry_after = relay.exchange.retry_after(&problem);
     relay.exchange.release();
     let mut response = refusal::response(&problem, relay.grpc, retry_after);
@@ -83,6 +84,7 @@ async fn attempts(relay: &mut Box<Relay>) -> Result<Response<Incoming>, Stop> {
     loop {
         if !admit_at_once(&mut relay.exchange, attempts.avoid) {
             Box::pin(admit(&mut relay.exchange, attempts.avoid)).await?;
+            relay.note(None);
         }
         let Some(endpoint) = relay.exchange.hold.endpoint().map(Rc::clone) else {
             return Err(Stop::Gone);

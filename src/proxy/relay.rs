@@ -2,11 +2,14 @@
 
 use std::rc::Rc;
 
+use http::HeaderValue;
+
 use crate::model::Problem;
 use crate::upstream::{Lease, Returned, SharedIo};
 
 use super::body::Cut;
 use super::exchange::Exchange;
+use super::forwarded::X_REQUEST_ID;
 use super::outgoing::Outgoing;
 
 /// One request, its way out, and the connection that its response comes on.
@@ -30,6 +33,12 @@ impl Relay {
     /// tidegate answers itself.
     pub(super) fn refuse(&mut self, problem: &Problem) {
         self.exchange.refuse(problem);
+    }
+
+    /// Has it noted that it waited, or why it is refused.
+    pub(super) fn note(&mut self, problem: Option<&Problem>) {
+        let id = self.outgoing.headers.get(&X_REQUEST_ID);
+        self.exchange.note(id.map_or(b"", HeaderValue::as_bytes), problem);
     }
 
     /// The response ended in order.

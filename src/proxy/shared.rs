@@ -14,6 +14,7 @@ use crate::stats::Clock;
 use crate::upstream::Connector;
 
 use super::AccessLog;
+use super::noted::Noted;
 
 /// Where the proxy stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The clock of all stats.
     pub clock: Clock,
+    /// Requests that waited or were refused.
+    pub noted: Noted,
     drain: AtomicU8,
     refused: [AtomicU64; Reason::ALL.len()],
     /// Without and with TLS.
@@ -122,6 +125,7 @@ impl Shared {
             settings,
             snapshot: Arc::default(),
             clock,
+            noted: Noted::default(),
             drain: AtomicU8::new(DrainState::Starting as u8),
             refused: Default::default(),
             connections: Default::default(),

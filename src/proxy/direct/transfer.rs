@@ -104,6 +104,7 @@ async fn attempts(
     loop {
         if !admit_at_once(exchange, attempts.avoid) {
             Box::pin(wait(exchange, outgoing, client, attempts.avoid)).await?;
+            exchange.note(&outgoing.bytes[outgoing.id.clone()], None);
         }
         let Some(endpoint) = exchange.hold.endpoint().map(Rc::clone) else {
             return Err(Stop::Gone);
@@ -419,6 +420,7 @@ async fn refuse(
     problem: Problem,
 ) -> After {
     exchange.refuse(&problem);
+    exchange.note(&outgoing.bytes[outgoing.id.clone()], Some(&problem));
     let retry_after = exchange.retry_after(&problem);
     let mut response = refusal::response(&problem, false, retry_after);
     if let Ok(id) = HeaderValue::from_bytes(&outgoing.bytes[outgoing.id]) {
