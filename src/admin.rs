@@ -2,6 +2,7 @@
 //! and knows the rest only by read-only views that are handed in.
 
 pub mod metrics;
+pub mod order;
 pub mod server;
 pub mod view;
 

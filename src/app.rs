@@ -7,6 +7,7 @@ mod https;
 mod kubernetes;
 mod levels;
 mod listeners;
+mod orders;
 mod refusals;
 mod rollouts;
 mod serve;

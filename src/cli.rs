@@ -1,15 +1,24 @@
 //! The command line: arguments, client commands over the admin API, output for people.
 
 pub mod args;
+mod client;
 pub mod echo;
 pub mod exit;
+pub mod generated;
 pub mod logging;
+pub mod logs;
+mod paint;
+pub mod restart;
 pub mod status;
+pub mod traffic;
+pub mod wait;
+pub mod why;
 
+use std::future::Future;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use args::Command;
+use args::{Command, Output};
 
 /// Understands this process' command line.
 ///
@@ -35,4 +44,30 @@ pub fn say(message: impl std::fmt::Display) {
 /// Prints what went wrong to standard error.
 pub fn complain(message: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "tidegate: {message}");
+}
+
+/// Runs a command that asks a tidegate; what went wrong is said, with the exit code 1.
+fn asking(command: impl Future<Output = Result<(), String>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(format!("no event loop: {error}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            complain(problem);
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}
+
+/// An answer as it was given; none where it is to be put in words.
+fn written(answer: &serde_json::Value, output: Output) -> Option<String> {
+    match output {
+        Output::Table => None,
+        Output::Json => Some(format!("{answer:#}\n")),
+        // What is made of JSON can be written as YAML.
+        Output::Yaml => Some(serde_saphyr::to_string(answer).unwrap_or_default()),
+    }
 }

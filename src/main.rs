@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tidegate::app;
 use tidegate::cli::args::Command;
-use tidegate::cli::{self, echo, status};
+use tidegate::cli::{self, echo, generated, logs, restart, status, traffic, wait, why};
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -13,6 +13,13 @@ fn main() -> ExitCode {
         Ok(Command::Validate(args)) => app::validate(&args),
         Ok(Command::Echo(args)) => echo::run(&args),
         Ok(Command::Status(args)) => status::run(&args),
+        Ok(Command::Why(args)) => why::run(&args),
+        Ok(Command::Wait(args)) => wait::run(&args),
+        Ok(Command::Restart(args)) => restart::run(&args),
+        Ok(Command::Traffic(args)) => traffic::run(&args),
+        Ok(Command::Logs(args)) => logs::run(&args),
+        Ok(Command::Completions(args)) => generated::completions(&args),
+        Ok(Command::Man(args)) => generated::man(&args),
         Ok(Command::Guard(_)) => tidegate::local::guard_main(),
         Err(code) => code,
     }

@@ -12,7 +12,7 @@ use tidegate::admin::metrics::{
     AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, MetricsInput, RevisionMetrics,
 };
 use tidegate::admin::server::{AdminServer, Config};
-use tidegate::admin::view::{DecisionsView, Readiness, RevisionsView, ServicesView, Views};
+use tidegate::admin::view::{DecisionsView, Views};
 use tidegate::model::{EndpointId, Metric, Reason, RevisionId, ServiceId};
 use tidegate::stats::{Clock, Pokes, RevisionStats};
 use tokio::time::Instant;
@@ -66,12 +66,9 @@ fn input() -> MetricsInput {
 fn server() -> AdminServer {
     let input = input();
     let views = Views {
-        readiness: Box::new(|| Readiness { ready: true, state: "ready".into() }),
-        services: Box::new(ServicesView::default),
-        revisions: Box::new(RevisionsView::default),
-        revision: Box::new(|_| None),
         decisions: Box::new(|_| Some(DecisionsView::default())),
         metrics: Box::new(move || input.clone()),
+        ..Views::default()
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     AdminServer::start(Config::new(listener), views).unwrap()

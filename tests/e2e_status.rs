@@ -5,15 +5,13 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 
-use tidegate::admin::metrics::MetricsInput;
 use tidegate::admin::server::{AdminServer, Config};
 use tidegate::admin::view::{
-    Readiness, RevisionView, RevisionsView, ServiceView, ServicesView, TrafficView, Views,
+    RevisionView, RevisionsView, ServiceView, ServicesView, TrafficView, Views,
 };
 
 fn server() -> AdminServer {
     let views = Views {
-        readiness: Box::new(|| Readiness { ready: true, state: "ready".into() }),
         services: Box::new(|| ServicesView {
             services: vec![ServiceView {
                 namespace: "default".into(),
@@ -36,9 +34,7 @@ fn server() -> AdminServer {
                 ..RevisionView::default()
             }],
         }),
-        revision: Box::new(|_| None),
-        decisions: Box::new(|_| None),
-        metrics: Box::new(MetricsInput::default),
+        ..Views::default()
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     AdminServer::start(Config::new(listener), views).unwrap()

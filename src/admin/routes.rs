@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::metrics::{Format, classic_families, own_families};
-use super::view::Views;
+use super::order::Declined;
+use super::view::{Lines, Views};
 use crate::model::RevisionId;
 use crate::server::Answer;
 
@@ -22,6 +23,13 @@ tidegate
 /api/v1/revisions                                revisions as JSON
 /api/v1/revisions/NAMESPACE/NAME                 one of them
 /api/v1/revisions/NAMESPACE/NAME/decisions       the autoscaler's last decisions
+/api/v1/revisions/NAMESPACE/NAME/logs            the last lines that its replicas printed
+/api/v1/requests/ID                              a request that waited or was refused, lately
+
+To be told, with POST and Content-Type: application/json
+/api/v1/revisions/NAMESPACE/NAME/wake            start a replica if there is none
+/api/v1/revisions/NAMESPACE/NAME/restart         replace its replicas
+/api/v1/services/NAMESPACE/NAME/traffic          other shares of traffic
 ";
 
 enum Page {
@@ -33,6 +41,8 @@ enum Page {
     Revisions,
     Revision(RevisionId),
     Decisions(RevisionId),
+    Logs(RevisionId),
+    Requests(String),
 }
 
 impl Page {
@@ -52,14 +62,18 @@ impl Page {
             ["api", "v1", "revisions", namespace, name, "decisions"] => {
                 Self::Decisions(RevisionId::new(namespace, name))
             }
+            ["api", "v1", "revisions", namespace, name, "logs"] => {
+                Self::Logs(RevisionId::new(namespace, name))
+            }
+            ["api", "v1", "requests", id] => Self::Requests(decoded(id)?),
             _ => return None,
         })
     }
 }
 
 /// Answers a request that was let in.
-pub(super) fn answer(method: &Method, path: &str, headers: &HeaderMap, views: &Views) -> Answer {
-    let Some(page) = Page::find(path) else {
+pub(super) fn answer(method: &Method, uri: &Uri, headers: &HeaderMap, views: &Views) -> Answer {
+    let Some(page) = Page::find(uri.path()) else {
         return error(StatusCode::NOT_FOUND, "no such path; / lists all");
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
@@ -81,6 +95,45 @@ pub(super) fn answer(method: &Method, path: &str, headers: &HeaderMap, views: &V
         Page::Revisions => as_json(&(views.revisions)()),
         Page::Revision(id) => found(&id, (views.revision)(&id)),
         Page::Decisions(id) => found(&id, (views.decisions)(&id)),
+        Page::Logs(id) => match lines(uri.query().unwrap_or_default()) {
+            Ok(asked) => found(&id, (views.logs)(&id, asked)),
+            Err(why) => error(StatusCode::BAD_REQUEST, &why),
+        },
+        Page::Requests(id) => as_json(&json!({"requests": (views.requests)(&id)})),
+    }
+}
+
+/// A part of a path, without its percent-encoding (RFC 3986 §2.1).
+fn decoded(part: &str) -> Option<String> {
+    percent_encoding::percent_decode_str(part).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// Which lines a query asks for.
+fn lines(query: &str) -> Result<Lines, String> {
+    let mut lines = Lines::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let bad = || format!("{pair:?} means nothing here: write after=NUMBER or tail=NUMBER");
+        let (key, value) = pair.split_once('=').ok_or_else(bad)?;
+        match (key, value.parse::<u64>().map_err(|_error| bad())?) {
+            ("after", number) => lines.after = number,
+            ("tail", count) => lines.tail = Some(usize::try_from(count).unwrap_or(usize::MAX)),
+            _ => return Err(bad()),
+        }
+    }
+    Ok(lines)
+}
+
+/// What became of an order.
+pub(super) fn done(done: Result<Value, Declined>) -> Answer {
+    match done {
+        Ok(value) => as_json(&value),
+        Err(declined) => {
+            let mut answer = error(declined.status, &declined.message);
+            if declined.status == StatusCode::METHOD_NOT_ALLOWED {
+                answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            answer
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use tower::BoxError;
 
 use super::guard;
 use super::metrics::started;
+use super::order::{self, Declined, Orders};
 use super::routes;
 use super::token::{READ_EVERY, Token, shown};
 use super::view::Views;
@@ -27,7 +28,7 @@ use crate::tls::{Handshake, Outcome, TlsServer};
 
 /// Requests at once; further ones get 503.
 const REQUESTS: usize = 64;
-/// What callers may take. At the end everything is short: answers are made without waiting.
+/// What callers may take. At the end everything is short.
 const BOUNDS: Bounds = Bounds {
     connections: 256,
     requests: REQUESTS,
@@ -41,6 +42,8 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 const SPEAKS_TLS: &str = "this port speaks TLS: write https:// in place of http:// (tidegate \
                           status: add --admin-ca FILE)";
+
+const NOTHING_TO_ORDER: &str = "there is nothing here that can be told to do something";
 
 const API_IS_LOCAL: &str = "the JSON API is for callers on the machine itself here: set a token \
                             (--admin-token-file FILE)";
@@ -75,6 +78,8 @@ pub struct Config {
     pub api_is_local: bool,
     /// Who says of others, by their tokens, that it is for them too.
     pub reviewer: Option<Reviewer>,
+    /// Who carries out what it is told to do; none = there is nothing to be told.
+    pub orders: Option<Orders>,
 }
 
 impl std::fmt::Debug for Config {
@@ -93,6 +98,7 @@ impl Config {
             token: None,
             api_is_local: false,
             reviewer: None,
+            orders: None,
         }
     }
 }
@@ -108,8 +114,8 @@ impl AdminServer {
     /// The thread or its runtime cannot be made, or the listener is not usable.
     pub fn start(config: Config, views: Views) -> io::Result<Self> {
         started();
-        let Config { listener, hosts, tls, token, api_is_local, reviewer } = config;
-        let shared = Arc::new(Shared { views, hosts, tls, token, api_is_local, reviewer });
+        let Config { listener, hosts, tls, token, api_is_local, reviewer, orders } = config;
+        let shared = Arc::new(Shared { views, orders, hosts, tls, token, api_is_local, reviewer });
         let renewed = Arc::clone(&shared);
         let server = Server::start("admin", listener, BOUNDS, move |stream, session| {
             connection(stream, session, Arc::clone(&shared))
@@ -128,6 +134,7 @@ impl AdminServer {
 
 struct Shared {
     views: Views,
+    orders: Option<Orders>,
     hosts: Vec<String>,
     tls: Option<Arc<TlsServer>>,
     token: Option<Token>,
@@ -216,8 +223,18 @@ async fn handle(
     {
         return Ok(refusal);
     }
-    discard(body).await?;
-    Ok(routes::answer(&head.method, head.uri.path(), &head.headers, &shared.views))
+    let body = read(body).await?;
+    if let Some(order) = order::read(&head.method, head.uri.path(), &body) {
+        let done = match order {
+            Ok(order) => match &shared.orders {
+                Some(orders) => orders(order).await,
+                None => Err(Declined::new(StatusCode::NOT_IMPLEMENTED, NOTHING_TO_ORDER)),
+            },
+            Err(declined) => Err(declined),
+        };
+        return Ok(routes::done(done));
+    }
+    Ok(routes::answer(&head.method, &head.uri, &head.headers, &shared.views))
 }
 
 /// The answer to somebody elsewhere who may not ask; none if they may.
@@ -242,14 +259,10 @@ fn is_for(peer: IpAddr, path: &str) -> bool {
 }
 
 /// Reads a body to its end, so that the connection stays usable.
-async fn discard(
+async fn read(
     body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
-) -> Result<(), BoxError> {
-    let mut body = Limited::new(body, BODY_LIMIT);
-    while let Some(frame) = body.frame().await {
-        frame?;
-    }
-    Ok(())
+) -> Result<Bytes, BoxError> {
+    Ok(Limited::new(body, BODY_LIMIT).collect().await?.to_bytes())
 }
 
 #[cfg(test)]

@@ -20,14 +20,49 @@ pub struct Views {
     pub revision: RevisionQuery<RevisionView>,
     /// Last decisions of a revision, newest first.
     pub decisions: RevisionQuery<DecisionsView>,
+    /// Lines that the replicas of a revision printed.
+    pub logs: LogsQuery,
+    /// Requests of this identity that waited or were refused lately, newest first.
+    pub requests: RequestQuery,
     /// Input of both metrics pages.
     pub metrics: View<MetricsInput>,
+}
+
+impl Default for Views {
+    /// Ready, and nothing to show.
+    fn default() -> Self {
+        Self {
+            readiness: Box::new(|| Readiness { ready: true, state: "ready".to_owned() }),
+            services: Box::new(ServicesView::default),
+            revisions: Box::new(RevisionsView::default),
+            revision: Box::new(|_| None),
+            decisions: Box::new(|_| None),
+            logs: Box::new(|_, _| None),
+            requests: Box::new(|_| Vec::new()),
+            metrics: Box::new(MetricsInput::default),
+        }
+    }
 }
 
 /// A view of everything.
 pub type View<T> = Box<dyn Fn() -> T + Send + Sync>;
 /// A view of one revision; none when there is no such revision.
 pub type RevisionQuery<T> = Box<dyn Fn(&RevisionId) -> Option<T> + Send + Sync>;
+
+/// A view of what the replicas of a revision printed; none when there is no such revision.
+pub type LogsQuery = Box<dyn Fn(&RevisionId, Lines) -> Option<LogsView> + Send + Sync>;
+
+/// A view of requests of an identity.
+pub type RequestQuery = Box<dyn Fn(&str) -> Vec<RequestView> + Send + Sync>;
+
+/// Which lines are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// Only those after the one of this number.
+    pub after: u64,
+    /// The last so many of them; none = all that are kept.
+    pub tail: Option<usize>,
+}
 
 impl std::fmt::Debug for Views {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -158,9 +193,32 @@ pub struct RevisionView {
     pub refused: BTreeMap<String, u64>,
     /// Ready endpoints and victims.
     pub endpoints: Vec<EndpointView>,
+    /// Replicas that are still to be replaced by others.
+    pub to_renew: u32,
+    /// How it is scaled.
+    pub scaling: ScalingView,
     /// Why its replicas cannot be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemView>,
+}
+
+/// Settings by which a revision is scaled.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ScalingView {
+    /// Length of the stable window, seconds.
+    pub stable_window_s: f64,
+    /// Length of the panic window, seconds.
+    pub panic_window_s: f64,
+    /// Replicas wanted over those that are ready from which on it panics.
+    pub panic_threshold: f64,
+    /// Replicas to begin with.
+    pub initial_scale: u32,
+    /// Replicas to start at once from zero.
+    pub activation_scale: u32,
+    /// How long the last replica stays after the last request at least, seconds.
+    pub retention_s: f64,
+    /// How long a lower count has to be wanted before it is ordered, seconds.
+    pub scale_down_delay_s: f64,
 }
 
 /// An endpoint.
@@ -214,4 +272,62 @@ pub struct DecisionView {
     pub clamps: Vec<String>,
     /// How often in a row the same decision was made; 1 = once.
     pub times: u64,
+}
+
+/// `GET /api/v1/revisions/{namespace}/{name}/logs`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LogsView {
+    /// Oldest first.
+    pub lines: Vec<LineView>,
+    /// Number of the newest line there is: ask for those after it.
+    pub last: u64,
+    /// Where the lines are if they are not here: what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
+}
+
+/// A line that a replica printed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LineView {
+    /// Its number, ascending over all revisions.
+    pub number: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// Number of the replica.
+    pub replica: u64,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Without the line's end.
+    pub text: String,
+}
+
+/// `GET /api/v1/requests/{id}`: a request that waited for a replica, or was refused.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RequestView {
+    /// Its `X-Request-Id`.
+    pub id: String,
+    /// When it arrived, in milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// Namespace of its revision; empty where none was found.
+    pub namespace: String,
+    /// Name of its revision; empty where none was found.
+    pub revision: String,
+    /// How long it waited for a place, in milliseconds.
+    pub waited_ms: f64,
+    /// What it met when it began to wait, or was refused.
+    pub met: MetView,
+    /// Why it was refused; none = it was served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ProblemView>,
+}
+
+/// What a revision was doing at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MetView {
+    /// Ready replicas.
+    pub ready: u32,
+    /// Replicas on their way up.
+    pub starting: u32,
+    /// Requests that waited, this one not counted.
+    pub waiting: u32,
 }

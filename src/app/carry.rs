@@ -33,6 +33,7 @@ use super::control::{Control, ControlParts, Live};
 use super::doors::{Ports, keep_open};
 use super::https::ShownAt;
 use super::listeners::{ListenError, Listeners, announce};
+use super::orders::{Hands, orders};
 use super::state::Keeping;
 use super::threads::{Workers, configured, start_workers};
 use super::views::{MoreFamilies, Sources, views};
@@ -119,6 +120,8 @@ pub(super) struct Home<F, T> {
     pub(super) memory: Option<Memory>,
     /// Who says of callers from elsewhere that the admin API is for them.
     pub(super) reviewer: Option<Reviewer>,
+    /// What it can be told to do.
+    pub(super) hands: Hands,
     /// Told when the way down begins.
     pub(super) drain: Option<watch::Sender<bool>>,
     /// Metrics of what only this home has.
@@ -209,8 +212,8 @@ where
     let clock = Clock::start();
     let shared = Shared::new(Settings { https_port, ..home.settings }, clock);
     let pokes = Arc::new(Pokes::default());
-    let autoscaler = Autoscaler::new(Arc::clone(&pokes), clock, home.scaling.limits());
-    let autoscaler = Arc::new(autoscaler);
+    let limits = home.scaling.limits();
+    let autoscaler = Arc::new(Autoscaler::new(Arc::clone(&pokes), clock, limits));
     // Without a certificate for all, only single hosts have https.
     let shown_port = https_port.filter(|_| listen.https.pairs().next().is_some());
     let shown_at = ShownAt::new(&http, &inside, shown_port);
@@ -227,12 +230,13 @@ where
     let mut control = Control::new(parts, Arc::clone(&autoscaler));
     control.restore(home.restored);
     let live = control.live();
-    let source = (home.source)(&live, &autoscaler);
+    let (source, hands) = ((home.source)(&live, &autoscaler), home.hands);
     tls.keep_current();
     if let Some(certificates) = home.certificates {
         tls.take_named(certificates);
     }
     let sources = Sources {
+        hands: hands.clone(),
         live: Arc::clone(&live),
         autoscaler: Arc::clone(&autoscaler),
         shared: Arc::clone(&shared),
@@ -243,8 +247,8 @@ where
         log: Arc::clone(log),
         tls,
     };
-    let admin = AdminConfig { reviewer: home.reviewer, ..admin };
-    let admin = AdminServer::start(admin, views(sources))?;
+    let (reviewer, orders) = (home.reviewer, Some(orders(&live, &hands)));
+    let admin = AdminServer::start(AdminConfig { reviewer, orders, ..admin }, views(sources))?;
     let (statements, stated) = mpsc::channel(STATEMENTS);
     let scaling =
         tokio::task::spawn_local(scale(home.scaling, Arc::clone(&autoscaler), statements));

@@ -42,9 +42,20 @@ use crate::tls::NamedPair;
 
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::control::Live;
+use super::orders::Hands;
 use super::serve::{proxy_settings, take_logging};
 use aside::Aside;
 use peers::{Others, Place};
+
+/// What to do where the cluster's own means are the right ones, with the rights of who does it.
+const INSTEAD: [&str; 3] = [
+    "this tidegate serves a cluster: kubectl rollout restart -n NAMESPACE \
+     deployment/REVISION-deployment",
+    "this tidegate serves a cluster, where a Service says its traffic: kubectl edit -n NAMESPACE ksvc \
+     NAME, or kn service update NAME --traffic REVISION=PERCENT",
+    "this tidegate serves a cluster, which keeps what pods print: kubectl logs -n NAMESPACE -l \
+     serving.knative.dev/revision=REVISION --all-containers --prefix",
+];
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
@@ -90,6 +101,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
     let held = Rc::clone(&holding);
     let explained = target.clone();
     let home = Home {
+        hands: Hands::none(INSTEAD),
         target,
         updates: updates(),
         settings: Settings { one_machine: false, ..proxy_settings(args, log) },

@@ -71,6 +71,7 @@ impl Listeners {
             // Where callers outside come in, the admin listener is open to them, too.
             api_is_local,
             reviewer: None,
+            orders: None,
         };
         let of = |doors: &[Door]| doors.iter().map(Door::address).collect::<Vec<_>>();
         let (http, inside, https) = (of(&doors), of(&of_inside), of(&secure));

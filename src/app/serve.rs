@@ -5,16 +5,21 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use http::StatusCode;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::order::Declined;
 use crate::autoscaler::ProcessLimits;
 use crate::cli::args::ServeArgs;
 use crate::cli::logging::LogHandle;
 use crate::config::settings::LoggingSettings;
-use crate::local::source::{FileSource, OpenError, TakeLogging};
-use crate::local::{Supervisor, SupervisorSettings};
+use crate::local::source::{FileSource, OpenError, TakeLogging, TrafficAsk};
+use crate::local::{Supervisor, SupervisorHandle, SupervisorSettings};
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
 
 use super::carry::{Home, Scaling, Signals, StartError, access_log, carry, live, updates};
+use super::orders::{Hands, Renew, SetTraffic, declined};
 use super::rollouts::outcome;
 use super::state::{place, restored};
 use super::validate::loader_options;
@@ -36,6 +41,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     // Before the limit of open files is raised: the guard and all it starts keep the original one.
     let supervisor = Supervisor::start(supervisor_settings(args)?, updates.clone())?;
     let home = Home {
+        hands: hands(&supervisor.handle(), source.asks()),
         target: supervisor.handle(),
         updates: (updates, received),
         settings: proxy_settings(args, log),
@@ -57,6 +63,29 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// What can be done to replicas on this machine, and to traffic of manifests.
+fn hands(supervisor: &SupervisorHandle, asks: mpsc::Sender<TrafficAsk>) -> Hands {
+    let printed = Arc::clone(supervisor.printed());
+    let supervisor = supervisor.clone();
+    let renew: Renew = Box::new(move |revision| {
+        let supervisor = supervisor.clone();
+        Box::pin(
+            async move { supervisor.renew(&revision).await.map_err(|error| error.to_string()) },
+        )
+    });
+    let traffic: SetTraffic = Box::new(move |service, new, dry_run| {
+        let asks = asks.clone();
+        Box::pin(async move {
+            let gone = || Declined::new(StatusCode::SERVICE_UNAVAILABLE, "tidegate is going down");
+            let (reply, answer) = oneshot::channel();
+            let ask = TrafficAsk { service, new, dry_run, reply };
+            asks.send(ask).await.map_err(|_closed| gone())?;
+            answer.await.map_err(|_closed| gone())?.map_err(|error| declined(&error))
+        })
+    });
+    Hands::new(renew, traffic, printed)
 }
 
 /// Reads the manifests, on top of what is remembered of a life before.

@@ -14,6 +14,14 @@ use crate::proxy::{Position, Settings};
 use crate::revision::QueueLimits;
 
 use super::carry::{Home, Scaling, Signals, StartError, access_log, carry, live, updates};
+use super::orders::Hands;
+
+/// What to do where somebody else runs the backend.
+const INSTEAD: [&str; 3] = [
+    "this is a sidecar: who started its backend restarts it",
+    "this is a sidecar: all of its requests go to its one backend",
+    "this is a sidecar: who started its backend has what it prints",
+];
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
 pub fn sidecar(args: &SidecarArgs) -> ExitCode {
@@ -33,6 +41,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
     let revision = configured.revision;
     let depth = configured.queue_depth;
     let home = Home {
+        hands: Hands::none(INSTEAD),
         reviewer: None,
         drain: None,
         source: |_: &Arc<_>, _: &Arc<_>| {

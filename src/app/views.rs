@@ -1,26 +1,29 @@
 //! What the admin listener shows, gathered from the live parts at each request.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::admin::metrics::{
     AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, Family, Kind, MetricsInput,
     RevisionMetrics, Value,
 };
 use crate::admin::view::{
-    DecisionView, DecisionsView, EndpointView, ProblemView, Readiness, RevisionView, RevisionsView,
-    ServiceView, ServicesView, TagView, TrafficView, Views,
+    DecisionView, DecisionsView, EndpointView, Lines, LogsView, MetView, ProblemView, Readiness,
+    RequestView, RevisionView, RevisionsView, ScalingView, ServiceView, ServicesView, TagView,
+    TrafficView, Views,
 };
 use crate::autoscaler::{Autoscaler, Decision};
 use crate::cli::logging::{ForwarderCounts, LogHandle};
 use crate::local::state::{Health, Memory};
 use crate::model::{
-    ContainerConcurrency, Metric, Problem, Protocol, RevisionId, ServiceSpec, Workload,
+    ContainerConcurrency, Metric, Problem, Protocol, RevisionId, ScalingSpec, ServiceSpec, Workload,
 };
-use crate::proxy::{DrainState, Position, Shared};
+use crate::proxy::{DrainState, Note, Position, Shared};
 use crate::revision::Revision;
 
 use super::control::Live;
 use super::https::{ShownAt, TlsServers};
+use super::orders::Hands;
 use super::state::{conditions, families};
 
 /// Families of metrics that somebody else gathers.
@@ -36,6 +39,8 @@ pub(super) struct Sources {
     pub(super) instance: Arc<str>,
     /// None where no state is kept.
     pub(super) memory: Option<Memory>,
+    /// What it can be told to do.
+    pub(super) hands: Hands,
     /// Metrics of what only this home has.
     pub(super) families: Option<MoreFamilies>,
     pub(super) log: Arc<LogHandle>,
@@ -47,7 +52,7 @@ pub(super) struct Sources {
 pub(super) fn views(sources: Sources) -> Views {
     let sources = Arc::new(sources);
     let s = || Arc::clone(&sources);
-    let (a, b, c, d, e, f) = (s(), s(), s(), s(), s(), s());
+    let (a, b, c, d, e, f, g, h) = (s(), s(), s(), s(), s(), s(), s(), s());
     Views {
         readiness: Box::new(move || readiness(&a)),
         services: Box::new(move || b.services()),
@@ -56,6 +61,8 @@ pub(super) fn views(sources: Sources) -> Views {
         }),
         revision: Box::new(move |id| d.live.revision(id).map(|r| d.revision(&r))),
         decisions: Box::new(move |id| e.decisions(id)),
+        logs: Box::new(move |id, lines| g.logs(id, lines)),
+        requests: Box::new(move |id| h.requests(id)),
         metrics: Box::new(move || f.metrics()),
     }
 }
@@ -111,7 +118,50 @@ fn metric_word(metric: Metric) -> &'static str {
     }
 }
 
+fn scaling_view(scaling: &ScalingSpec) -> ScalingView {
+    ScalingView {
+        stable_window_s: scaling.stable_window.as_secs_f64(),
+        panic_window_s: scaling.panic_window.as_secs_f64(),
+        panic_threshold: scaling.panic_threshold,
+        initial_scale: scaling.initial_scale,
+        activation_scale: scaling.activation_scale.unwrap_or(1),
+        retention_s: scaling.scale_to_zero_retention.as_secs_f64(),
+        scale_down_delay_s: scaling.scale_down_delay.as_secs_f64(),
+    }
+}
+
 impl Sources {
+    /// Lines that replicas of a revision printed.
+    fn logs(&self, id: &RevisionId, asked: Lines) -> Option<LogsView> {
+        self.live.revision(id).map(|_| self.hands.logs(id, asked))
+    }
+
+    /// Requests of this identity.
+    fn requests(&self, id: &str) -> Vec<RequestView> {
+        let clock = self.shared.clock;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let view = |note: Note| {
+            let at = since.saturating_sub(clock.now().since(note.arrived));
+            let name = |part: fn(&RevisionId) -> &Arc<str>| {
+                note.revision.as_ref().map(|id| part(id).to_string()).unwrap_or_default()
+            };
+            RequestView {
+                id: String::from_utf8_lossy(&note.id).into_owned(),
+                unix_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+                namespace: name(|id| &id.namespace),
+                revision: name(|id| &id.name),
+                waited_ms: note.waited.as_secs_f64() * 1000.0,
+                met: MetView {
+                    ready: note.met.ready,
+                    starting: note.met.starting,
+                    waiting: note.met.waiting,
+                },
+                problem: note.problem.as_ref().map(problem_view),
+            }
+        };
+        self.shared.noted.find(id.as_bytes()).into_iter().map(view).collect()
+    }
+
     /// Whether this is a sidecar whose backend is not ready.
     fn backend_is_away(&self) -> bool {
         self.shared.settings.position == Position::Sidecar
@@ -216,6 +266,8 @@ impl Sources {
             waiting: stats.waiting(),
             requests: reading.arrivals,
             refused: stats.refusals().map(|(r, n)| (r.token().to_owned(), n)).collect(),
+            to_renew: revision.to_renew(),
+            scaling: scaling_view(&spec.scaling),
             endpoints: revision
                 .endpoints()
                 .into_iter()

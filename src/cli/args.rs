@@ -1,6 +1,7 @@
 //! Command line arguments. Every option can be given by a variable `TIDEGATE_…` as well; the
 //! command line wins.
 
+mod client;
 mod cluster;
 mod https;
 mod parse;
@@ -10,19 +11,21 @@ mod sidecar;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::model::ServiceId;
-use parse::{duration, host_address, listen_address, network, object_name, run_command};
+use parse::{host_address, listen_address, network, object_name, run_command};
 
+pub use client::{
+    ClientArgs, LogsArgs, Output, RestartArgs, StatusArgs, TrafficArgs, WaitArgs, WhyArgs,
+};
 pub use cluster::ClusterArgs;
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
-pub use parse::{HostAddress, RunCommand, StateDir, UpstreamAddress};
+pub use parse::{HostAddress, RunCommand, Share, StateDir, UpstreamAddress, WaitFor};
 pub use shared::{DrainArgs, ListenArgs, LogArgs, LogFormat};
 pub use sidecar::SidecarArgs;
 
@@ -34,6 +37,8 @@ Examples:
                                             say which program an image stands for here
   tidegate validate -f hello.yaml           only check
   tidegate status --watch                   see services, replicas and load
+  tidegate why hello                        why it has as many replicas as it has
+  tidegate traffic hello --rollback         back to the revision before
   tidegate sidecar --upstream 127.0.0.1:9000 --container-concurrency 4
                                             queue before one program that runs already
   curl http://hello.default.localhost:8080  call a service
@@ -60,6 +65,12 @@ Examples:
 
 Exit codes: 0 no problem, 1 at least one problem, each printed with file, line and field.";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
+  tidegate completions zsh > ~/.zfunc/_tidegate
+  tidegate completions fish > ~/.config/fish/completions/tidegate.fish";
+
 const ECHO_EXAMPLES: &str = "\
 Examples:
   tidegate echo --port 9001 &
@@ -72,13 +83,6 @@ Examples:
 
 HTTP/1.1 and HTTP/2 (prior knowledge) on one port, WebSocket at /ws, gRPC health and echo.
 In a manifest: command: [\"tidegate\", \"echo\"]";
-
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  tidegate status
-  tidegate status --watch
-  tidegate status -o json | jq '.revisions[] | {name, ready, waiting}'
-  tidegate status --admin 127.0.0.1:9195       a tidegate with another --admin";
 
 /// Serves Knative Service manifests on this machine: proxy, scaling from and to zero, traffic
 /// splitting.
@@ -109,8 +113,28 @@ pub enum Command {
     #[command(after_help = ECHO_EXAMPLES)]
     Echo(EchoArgs),
     /// Show services, revisions, traffic, replicas and load of a running tidegate
-    #[command(after_help = STATUS_EXAMPLES)]
+    #[command(after_help = client::STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Say why a revision has the replicas it has, or why a request waited or was refused
+    #[command(after_help = client::WHY_EXAMPLES)]
+    Why(WhyArgs),
+    /// Wait until a service is ready
+    #[command(after_help = client::WAIT_EXAMPLES)]
+    Wait(WaitArgs),
+    /// Replace the replicas of a service, without a lost request
+    #[command(after_help = client::RESTART_EXAMPLES)]
+    Restart(RestartArgs),
+    /// Change the shares of a service's traffic
+    #[command(after_help = client::TRAFFIC_EXAMPLES)]
+    Traffic(TrafficArgs),
+    /// Show what replicas printed
+    #[command(after_help = client::LOGS_EXAMPLES)]
+    Logs(LogsArgs),
+    /// Print a shell's completions
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
     /// Started by tidegate itself.
     #[command(name = "__guard", hide = true)]
     Guard(GuardArgs),
@@ -228,39 +252,20 @@ impl EchoArgs {
     }
 }
 
-/// Form of a client command's output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// The admin API's answer.
-    Json,
+/// Options of `completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
-/// Options of `status`.
+/// Options of `man`.
 #[derive(Args, Clone, Debug)]
-pub struct StatusArgs {
-    /// The running tidegate's --admin
-    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:9095")]
-    #[arg(value_parser = listen_address)]
-    pub admin: SocketAddr,
-
-    /// How it is known.
-    #[command(flatten)]
-    pub known: AdminClientArgs,
-
-    /// Show again and again until interrupted
-    #[arg(long, short = 'w')]
-    pub watch: bool,
-
-    /// Time between two shows
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
-    pub interval: Duration,
-
-    /// Form of the output
-    #[arg(long, short = 'o', value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: Output,
+pub struct ManArgs {
+    /// Write a page of each command into this folder [default: the first page, to standard output]
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 /// Arguments that tidegate gives to itself.
@@ -280,7 +285,8 @@ struct EchoAlone {
     echo: EchoArgs,
 }
 
-fn cli() -> clap::Command {
+/// The whole command line, as completions and manual pages have it.
+pub(super) fn cli() -> clap::Command {
     Cli::command().mut_subcommand("serve", cluster::allow)
 }
 
@@ -304,6 +310,9 @@ pub fn parse_from(mut arguments: Vec<OsString>) -> Result<Command, clap::Error> 
         cluster::check(serve).map_err(|(kind, text)| cli().error(kind, text))?;
     }
     let command = Cli::from_arg_matches(&matches)?.command;
+    if let Command::Traffic(traffic) = &command {
+        traffic.check().map_err(|text| cli().error(ErrorKind::ValueValidation, text))?;
+    }
     let https = match &command {
         Command::Serve(serve) => Some((&serve.listen.https, serve.cluster.kubernetes)),
         Command::Sidecar(sidecar) => Some((&sidecar.listen.https, false)),

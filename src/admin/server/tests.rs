@@ -29,6 +29,7 @@ fn server() -> AdminServer {
             connections: vec![ConnectionMetrics { listener: "http".into(), open: 3, accepted: 4 }],
             ..MetricsInput::default()
         }),
+        ..Views::default()
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     AdminServer::start(Config::new(listener), views).unwrap()

@@ -63,6 +63,44 @@ pub(super) fn run_command(text: &str) -> Result<RunCommand, String> {
     Ok(RunCommand { namespace, name: name.to_owned(), command: command.to_owned() })
 }
 
+/// What `wait` waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Each revision with traffic has a ready replica.
+    Ready,
+    /// The revision of this name has one.
+    Revision(String),
+}
+
+pub(super) fn wait_for(text: &str) -> Result<WaitFor, String> {
+    match text.split_once('=') {
+        None if text == "ready" => Ok(WaitFor::Ready),
+        Some(("revision", name)) if !name.is_empty() => Ok(WaitFor::Revision(name.to_owned())),
+        _ => Err("write ready or revision=NAME".to_owned()),
+    }
+}
+
+/// A share of traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Name of the revision; none = the latest one.
+    pub revision: Option<String>,
+    /// Per cent.
+    pub percent: u8,
+}
+
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    let help = || "write REVISION=PERCENT, for example hello-00001=90".to_owned();
+    let (name, percent) = text.split_once('=').ok_or_else(help)?;
+    let percent = percent.trim_end_matches('%').parse().map_err(|_error| help())?;
+    if name.is_empty() || percent > 100 {
+        return Err(help());
+    }
+    // As `kn` has it.
+    let revision = (name != "@latest").then(|| name.to_owned());
+    Ok(Share { revision, percent })
+}
+
 pub(super) fn object_name(text: &str) -> Result<ObjectName, String> {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     if namespace.is_empty() || name.is_empty() || name.contains('/') {

@@ -1,5 +1,6 @@
 use super::*;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 fn parse(line: &[&str]) -> Result<Command, clap::Error> {
     let line = std::iter::once("tidegate").chain(line.iter().copied());

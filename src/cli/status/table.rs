@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Problem, Revision, Service, Status};
+use crate::cli::client::answers::{Problem, Revision, Service, Status};
+use crate::cli::paint::{Paint, Style, cut};
 
 const COLUMNS: usize = 8;
 /// From here on numbers, which stand to the right.
 const FIRST_NUMBER: usize = 4;
+/// The column that is narrowed first, and to how much at most.
+const URL: usize = 1;
+const URL_LEAST: usize = 12;
 const HEAD: [&str; COLUMNS] =
     ["SERVICE", "URL", "REVISION", "TRAFFIC", "DESIRED", "READY", "IN FLIGHT", "WAITING"];
 
 /// One row a revision, the service named on its first; below it what needs attention.
-pub(super) fn render(status: &Status) -> String {
+pub(super) fn render(status: &Status, paint: Paint) -> String {
     let revisions: BTreeMap<_, _> = status
         .revisions
         .iter()
@@ -41,11 +45,11 @@ pub(super) fn render(status: &Status) -> String {
             rows.push(row(title, "-".into(), &revision.name, "-", Some(revision)));
         }
     }
-    let mut text = lay_out(&rows);
+    let mut text = lay_out(&mut rows, paint);
     if status.services.is_empty() {
         text.push_str("no services\n");
     }
-    attention(status, &mut text);
+    attention(status, &mut text, paint);
     text
 }
 
@@ -118,15 +122,21 @@ fn row(
     ]
 }
 
-fn lay_out(rows: &[[String; COLUMNS]]) -> String {
+fn lay_out(rows: &mut [[String; COLUMNS]], paint: Paint) -> String {
     let mut widths = [0; COLUMNS];
-    for row in rows {
+    for row in rows.iter() {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
+    let needed = widths.iter().sum::<usize>() + 2 * (COLUMNS - 1);
+    let excess = paint.width().map_or(0, |width| needed.saturating_sub(width));
+    if excess > 0 {
+        widths[URL] = widths[URL].saturating_sub(excess).max(URL_LEAST).min(widths[URL]);
+        rows.iter_mut().for_each(|row| row[URL] = cut(&row[URL], widths[URL]));
+    }
     let mut text = String::new();
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
             let padding = " ".repeat(width - cell.chars().count());
@@ -134,21 +144,17 @@ fn lay_out(rows: &[[String; COLUMNS]]) -> String {
                 if column < FIRST_NUMBER { ("", &*padding) } else { (&*padding, "") };
             line.extend([before, cell, after, "  "]);
         }
-        text.push_str(line.trim_end());
+        text += &paint.line(line.trim_end(), (index == 0).then_some(Style::Head));
         text.push('\n');
     }
     text
 }
 
 /// Problems and warnings, one a line.
-fn attention(status: &Status, text: &mut String) {
+fn attention(status: &Status, text: &mut String, paint: Paint) {
     let mut lines = Vec::new();
     let mut problem = |name: String, problem: Option<&Problem>| {
-        lines.extend(problem.map(|problem| {
-            // The first line says what is wrong; the rest, what to write, is in the answer.
-            let message = problem.message.lines().next().unwrap_or_default();
-            format!("{name}: {}: {message}", problem.reason)
-        }));
+        lines.extend(problem.map(|problem| (Style::Bad, format!("{name}: {}", problem.short()))));
     };
     for service in &status.services {
         problem(format!("{}/{}", service.namespace, service.name), service.problem.as_ref());
@@ -158,15 +164,17 @@ fn attention(status: &Status, text: &mut String) {
     }
     for service in &status.services {
         let name = format!("{}/{}", service.namespace, service.name);
-        lines.extend(service.warnings.iter().map(|warning| format!("{name}: {warning}")));
+        let warning = |warning| (Style::Warning, format!("{name}: {warning}"));
+        lines.extend(service.warnings.iter().map(warning));
     }
-    lines.extend(status.conditions.iter().cloned());
-    lines.extend(status.rejected.iter().map(|rejected| format!("not admitted: {rejected}")));
+    lines.extend(status.conditions.iter().map(|text| (Style::Warning, text.clone())));
+    let rejected = |text| (Style::Bad, format!("not admitted: {text}"));
+    lines.extend(status.rejected.iter().map(rejected));
     if !lines.is_empty() {
         text.push('\n');
     }
-    for line in lines {
-        text.push_str(&line);
+    for (style, line) in lines {
+        text.push_str(&paint.line(&line, Some(style)));
         text.push('\n');
     }
 }
@@ -225,12 +233,26 @@ mod tests {
             StateNotSaved: no space left
             not admitted: a.yaml:3: spec.template: missing
         "#]]
-        .assert_eq(&render(&status));
+        .assert_eq(&render(&status, Paint::default()));
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_less_of_the_url() {
+        let service = json!({"namespace": "ns", "name": "a", "url": "http://a.ns.example.com:8080",
+            "traffic": [{"revision": "a-1", "percent": 100}]});
+        let status: Status = serde_json::from_value(json!({"services": [service]})).unwrap();
+        expect![[r#"
+            SERVICE  URL             REVISION  TRAFFIC  DESIRED  READY  IN FLIGHT  WAITING
+            ns/a     http://a.ns.e…  a-1       100%           -      -          -        -
+        "#]]
+        .assert_eq(&render(&status, Paint::wide(78)));
+        let narrow = render(&status, Paint::wide(30));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 30), "{narrow}");
     }
 
     #[test]
     fn nothing_is_said_in_words() {
-        let text = render(&Status::default());
+        let text = render(&Status::default(), Paint::default());
         assert!(text.ends_with("no services\n"), "{text}");
     }
 }
