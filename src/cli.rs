@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 pub mod echo;
 pub mod exit;
+pub mod export;
 pub mod generated;
 pub mod logging;
 pub mod logs;
@@ -67,7 +68,6 @@ fn written(answer: &serde_json::Value, output: Output) -> Option<String> {
     match output {
         Output::Table => None,
         Output::Json => Some(format!("{answer:#}\n")),
-        // What is made of JSON can be written as YAML.
-        Output::Yaml => Some(serde_saphyr::to_string(answer).unwrap_or_default()),
+        Output::Yaml => Some(crate::config::yaml::to_text(std::slice::from_ref(answer))),
     }
 }

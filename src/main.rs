@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tidegate::app;
 use tidegate::cli::args::Command;
-use tidegate::cli::{self, echo, generated, logs, restart, status, traffic, wait, why};
+use tidegate::cli::{self, echo, export, generated, logs, restart, status, traffic, wait, why};
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Ok(Command::Restart(args)) => restart::run(&args),
         Ok(Command::Traffic(args)) => traffic::run(&args),
         Ok(Command::Logs(args)) => logs::run(&args),
+        Ok(Command::Export(args)) => export::export(&args),
+        Ok(Command::Restore(args)) => export::restore(&args),
         Ok(Command::Completions(args)) => generated::completions(&args),
         Ok(Command::Man(args)) => generated::man(&args),
         Ok(Command::Guard(_)) => tidegate::local::guard_main(),

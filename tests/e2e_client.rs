@@ -139,6 +139,32 @@ async fn traffic_is_shown_moved_and_taken_back() {
 }
 
 #[tokio::test]
+async fn an_export_is_served_elsewhere_with_the_same_revisions_and_traffic() {
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {k: v}\n";
+    let served = Tidegate::serve(&(abrupt("One", "") + secret));
+    served.write(&(abrupt("Two", "") + secret));
+    served.logged("configuration loaded").await;
+    good(&served, &["traffic", "hello", "hello-00001=40", "hello-00002=60"]);
+    let backup = good(&served, &["export"]);
+    assert!(backup.ends_with("# not included: Secret default/db (--include-secrets)\n"), "{backup}");
+    let refused = bad(&served, &["export", "--include-secrets"]);
+    assert!(refused.contains("--admin-token-file"), "{refused}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup.yaml");
+    std::fs::write(&file, &backup).unwrap();
+    let elsewhere = Tidegate::files(&[&file], &[]);
+    let check = ["restore", file.to_str().unwrap(), "--check"];
+    assert!(good(&served, &check).starts_with("what runs is what "));
+    assert!(good(&elsewhere, &check).starts_with("what runs is what "));
+    let status = good(&elsewhere, &["status"]);
+    assert!(status.contains("hello-00001  40%") && status.contains("hello-00002  60%"), "{status}");
+    good(&elsewhere, &["traffic", "hello", "--rollback"]);
+    let told = bad(&elsewhere, &check);
+    assert!(told.contains("service default/hello: traffic: \"hello-00001=100\""), "{told}");
+    assert!(told.contains("restore: 1 differences"), "{told}");
+}
+
+#[tokio::test]
 async fn a_restart_loses_no_request() {
     let annotations = "autoscaling.knative.dev/min-scale: \"3\"";
     let served = Tidegate::serve(&abrupt("One", annotations));

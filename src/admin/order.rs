@@ -1,7 +1,8 @@
-//! What the JSON API can be told to do: requests with `POST` and a JSON body.
+//! What the JSON API can be told to do: requests with `POST` and a JSON body; and what it has to ask
+//! others for.
 
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{RevisionId, ServiceId};
@@ -16,6 +17,11 @@ pub enum Order {
     Restart(RevisionId),
     /// `POST /api/v1/services/NAMESPACE/NAME/traffic`: other shares of traffic.
     Traffic(ServiceId, TrafficOrder),
+    /// `GET /api/v1/export`: all that is in effect.
+    Export {
+        /// With the values of Secrets (`?secrets=true`).
+        secrets: bool,
+    },
 }
 
 /// Body of an order for traffic.
@@ -73,8 +79,11 @@ pub type Orders =
 ///
 /// # Errors
 /// It is one, with another method or a body that does not say what is meant.
-pub(super) fn read(method: &Method, path: &str, body: &[u8]) -> Option<Result<Order, Declined>> {
-    let segments: Vec<_> = path.split('/').skip(1).collect();
+pub(super) fn read(method: &Method, uri: &Uri, body: &[u8]) -> Option<Result<Order, Declined>> {
+    let segments: Vec<_> = uri.path().split('/').skip(1).collect();
+    if let ["api", "v1", "export"] = segments[..] {
+        return (*method == Method::GET).then(|| export(uri.query().unwrap_or_default()));
+    }
     let ["api", "v1", kind, namespace, name, what] = segments[..] else { return None };
     let id = || RevisionId::new(namespace, name);
     let order = match (kind, what) {
@@ -94,6 +103,14 @@ pub(super) fn read(method: &Method, path: &str, body: &[u8]) -> Option<Result<Or
         return Some(Err(Declined::new(StatusCode::METHOD_NOT_ALLOWED, message)));
     }
     Some(order)
+}
+
+fn export(query: &str) -> Result<Order, Declined> {
+    match query {
+        "" | "secrets=false" => Ok(Order::Export { secrets: false }),
+        "secrets=true" => Ok(Order::Export { secrets: true }),
+        _ => Err(Declined::new(StatusCode::BAD_REQUEST, "write /api/v1/export?secrets=true")),
+    }
 }
 
 fn traffic(body: &[u8]) -> Result<TrafficOrder, Declined> {
@@ -118,7 +135,7 @@ mod tests {
     use super::*;
 
     fn shown(method: &Method, path: &str, body: &str) -> String {
-        match read(method, path, body.as_bytes()) {
+        match read(method, &path.parse().unwrap(), body.as_bytes()) {
             None => "no order".to_owned(),
             Some(Ok(order)) => format!("{order:?}"),
             Some(Err(declined)) => format!("{} {}", declined.status.as_u16(), declined.message),
@@ -132,6 +149,10 @@ mod tests {
         assert!(shown(&post, "/api/v1/revisions/ns/a-1/restart", "").starts_with("Restart("));
         assert!(shown(&Method::GET, "/api/v1/revisions/ns/a/wake", "").starts_with("405 "));
         assert!(shown(&Method::GET, "/api/v1/services/ns/a/traffic", "").starts_with("405 "));
+        let get = |path: &str| shown(&Method::GET, path, "");
+        assert_eq!(get("/api/v1/export"), "Export { secrets: false }");
+        assert_eq!(get("/api/v1/export?secrets=true"), "Export { secrets: true }");
+        assert!(get("/api/v1/export?all").starts_with("400 "));
         for path in ["/api/v1/revisions/ns/a", "/api/v1/services/ns/a/wake", "/metrics", "/"] {
             assert_eq!(shown(&post, path, "{}"), "no order", "{path}");
         }

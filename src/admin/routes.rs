@@ -24,6 +24,7 @@ tidegate
 /api/v1/revisions/NAMESPACE/NAME                 one of them
 /api/v1/revisions/NAMESPACE/NAME/decisions       the autoscaler's last decisions
 /api/v1/revisions/NAMESPACE/NAME/logs            the last lines that its replicas printed
+/api/v1/export                                   all that is in effect, as objects of Kubernetes
 /api/v1/requests/ID                              a request that waited or was refused, lately
 
 To be told, with POST and Content-Type: application/json

@@ -19,7 +19,7 @@ use tower::BoxError;
 
 use super::guard;
 use super::metrics::started;
-use super::order::{self, Declined, Orders};
+use super::order::{self, Declined, Order, Orders};
 use super::routes;
 use super::token::{READ_EVERY, Token, shown};
 use super::view::Views;
@@ -42,6 +42,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 const SPEAKS_TLS: &str = "this port speaks TLS: write https:// in place of http:// (tidegate \
                           status: add --admin-ca FILE)";
+
+const SECRETS_NEED_TOKEN: &str = "values of Secrets are given only to who shows a token: start \
+                                  tidegate with --admin-token-file FILE";
 
 const NOTHING_TO_ORDER: &str = "there is nothing here that can be told to do something";
 
@@ -224,8 +227,12 @@ async fn handle(
         return Ok(refusal);
     }
     let body = read(body).await?;
-    if let Some(order) = order::read(&head.method, head.uri.path(), &body) {
+    if let Some(order) = order::read(&head.method, &head.uri, &body) {
         let done = match order {
+            // Other users of the machine reach a loopback address as well.
+            Ok(Order::Export { secrets: true }) if shared.token.is_none() => {
+                Err(Declined::new(StatusCode::FORBIDDEN, SECRETS_NEED_TOKEN))
+            }
             Ok(order) => match &shared.orders {
                 Some(orders) => orders(order).await,
                 None => Err(Declined::new(StatusCode::NOT_IMPLEMENTED, NOTHING_TO_ORDER)),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::control::Live;
 use crate::admin::order::{Declined, Order, Orders, TrafficOrder};
 use crate::admin::view::{LineView, Lines, LogsView};
-use crate::config::world::{NewTraffic, OrderError, TrafficChange};
+use crate::config::world::{Export, NewTraffic, OrderError, TrafficChange};
 use crate::local::{Printed, PrintedLine};
 use crate::model::{Reason, RevisionId, ServiceId};
 use crate::revision::{Admission, Revision};
@@ -31,6 +31,10 @@ pub(super) type SetTraffic = Box<
         + Sync,
 >;
 
+/// All that is in effect, with or without the values of Secrets.
+pub(super) type ExportAll =
+    Box<dyn Fn(bool) -> BoxFuture<'static, Result<Export, Declined>> + Send + Sync>;
+
 /// What only one home of the program can do, or what to do in its place.
 #[derive(Clone)]
 pub(super) struct Hands(Arc<Inner>);
@@ -38,19 +42,27 @@ pub(super) struct Hands(Arc<Inner>);
 struct Inner {
     renew: Result<Renew, &'static str>,
     traffic: Result<SetTraffic, &'static str>,
+    export: Result<ExportAll, &'static str>,
     printed: Result<Arc<Printed>, &'static str>,
 }
 
 impl Hands {
     /// Those of a home that can do all.
-    pub(super) fn new(renew: Renew, traffic: SetTraffic, printed: Arc<Printed>) -> Self {
-        Self(Arc::new(Inner { renew: Ok(renew), traffic: Ok(traffic), printed: Ok(printed) }))
+    pub(super) fn new(
+        renew: Renew,
+        traffic: SetTraffic,
+        export: ExportAll,
+        printed: Arc<Printed>,
+    ) -> Self {
+        let (renew, traffic, export, printed) = (Ok(renew), Ok(traffic), Ok(export), Ok(printed));
+        Self(Arc::new(Inner { renew, traffic, export, printed }))
     }
 
-    /// None: what to do in its place, of restarting, traffic and logs.
-    pub(super) fn none([renew, traffic, printed]: [&'static str; 3]) -> Self {
-        let (renew, traffic, printed) = (Err(renew), Err(traffic), Err(printed));
-        Self(Arc::new(Inner { renew, traffic, printed }))
+    /// None: what to do in its place, of restarting, traffic, export and logs.
+    pub(super) fn none([renew, traffic, export, printed]: [&'static str; 4]) -> Self {
+        let (renew, traffic) = (Err(renew), Err(traffic));
+        let (export, printed) = (Err(export), Err(printed));
+        Self(Arc::new(Inner { renew, traffic, export, printed }))
     }
 
     /// Lines that the replicas of a revision printed, or where they are.
@@ -92,6 +104,7 @@ pub(super) fn orders(live: &Arc<Live>, hands: &Hands) -> Orders {
                 Order::Wake(id) => wake(&find(&live, &id)?).await,
                 Order::Restart(id) => restart(&find(&live, &id)?, &hands).await,
                 Order::Traffic(id, order) => traffic(id, order, &hands).await,
+                Order::Export { secrets } => export(secrets, &hands).await,
             }
         })
     })
@@ -157,6 +170,12 @@ async fn traffic(
         shares.into_iter().map(share).collect()
     };
     Ok(json!({"before": shares(before), "after": shares(after)}))
+}
+
+async fn export(secrets: bool, hands: &Hands) -> Result<Value, Declined> {
+    let export = hands.0.export.as_ref().map_err(|instead| elsewhere(instead))?;
+    let Export { items, omitted } = export(secrets).await?;
+    Ok(json!({"items": items, "omitted": omitted}))
 }
 
 /// Why an order for traffic is declined.

@@ -13,13 +13,13 @@ use crate::autoscaler::ProcessLimits;
 use crate::cli::args::ServeArgs;
 use crate::cli::logging::LogHandle;
 use crate::config::settings::LoggingSettings;
-use crate::local::source::{FileSource, OpenError, TakeLogging, TrafficAsk};
+use crate::local::source::{Ask, FileSource, OpenError, TakeLogging, TrafficAsk};
 use crate::local::{Supervisor, SupervisorHandle, SupervisorSettings};
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
 
 use super::carry::{Home, Scaling, Signals, StartError, access_log, carry, live, updates};
-use super::orders::{Hands, Renew, SetTraffic, declined};
+use super::orders::{ExportAll, Hands, Renew, SetTraffic, declined};
 use super::rollouts::outcome;
 use super::state::{place, restored};
 use super::validate::loader_options;
@@ -66,7 +66,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
 }
 
 /// What can be done to replicas on this machine, and to traffic of manifests.
-fn hands(supervisor: &SupervisorHandle, asks: mpsc::Sender<TrafficAsk>) -> Hands {
+fn hands(supervisor: &SupervisorHandle, asks: mpsc::Sender<Ask>) -> Hands {
     let printed = Arc::clone(supervisor.printed());
     let supervisor = supervisor.clone();
     let renew: Renew = Box::new(move |revision| {
@@ -75,17 +75,29 @@ fn hands(supervisor: &SupervisorHandle, asks: mpsc::Sender<TrafficAsk>) -> Hands
             async move { supervisor.renew(&revision).await.map_err(|error| error.to_string()) },
         )
     });
+    let exported = asks.clone();
     let traffic: SetTraffic = Box::new(move |service, new, dry_run| {
-        let asks = asks.clone();
-        Box::pin(async move {
-            let gone = || Declined::new(StatusCode::SERVICE_UNAVAILABLE, "tidegate is going down");
-            let (reply, answer) = oneshot::channel();
-            let ask = TrafficAsk { service, new, dry_run, reply };
-            asks.send(ask).await.map_err(|_closed| gone())?;
-            answer.await.map_err(|_closed| gone())?.map_err(|error| declined(&error))
-        })
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Traffic(TrafficAsk { service, new, dry_run, reply });
+        let asked = asked(asks.clone(), ask, answer);
+        Box::pin(async move { asked.await?.map_err(|error| declined(&error)) })
     });
-    Hands::new(renew, traffic, printed)
+    let export: ExportAll = Box::new(move |secrets| {
+        let (reply, answer) = oneshot::channel();
+        Box::pin(asked(exported.clone(), Ask::Export(secrets, reply), answer))
+    });
+    Hands::new(renew, traffic, export, printed)
+}
+
+/// What the source answers.
+async fn asked<T>(
+    asks: mpsc::Sender<Ask>,
+    ask: Ask,
+    answer: oneshot::Receiver<T>,
+) -> Result<T, Declined> {
+    let gone = || Declined::new(StatusCode::SERVICE_UNAVAILABLE, "tidegate is going down");
+    asks.send(ask).await.map_err(|_closed| gone())?;
+    answer.await.map_err(|_closed| gone())
 }
 
 /// Reads the manifests, on top of what is remembered of a life before.

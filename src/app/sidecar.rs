@@ -17,9 +17,10 @@ use super::carry::{Home, Scaling, Signals, StartError, access_log, carry, live, 
 use super::orders::Hands;
 
 /// What to do where somebody else runs the backend.
-const INSTEAD: [&str; 3] = [
+const INSTEAD: [&str; 4] = [
     "this is a sidecar: who started its backend restarts it",
     "this is a sidecar: all of its requests go to its one backend",
+    "this is a sidecar: its options are all there is",
     "this is a sidecar: who started its backend has what it prints",
 ];
 

@@ -21,7 +21,8 @@ use crate::model::ServiceId;
 use parse::{host_address, listen_address, network, object_name, run_command};
 
 pub use client::{
-    ClientArgs, LogsArgs, Output, RestartArgs, StatusArgs, TrafficArgs, WaitArgs, WhyArgs,
+    ClientArgs, ExportArgs, LogsArgs, Output, RestartArgs, RestoreArgs, StatusArgs, TrafficArgs,
+    WaitArgs, WhyArgs,
 };
 pub use cluster::ClusterArgs;
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
@@ -130,6 +131,12 @@ pub enum Command {
     /// Show what replicas printed
     #[command(after_help = client::LOGS_EXAMPLES)]
     Logs(LogsArgs),
+    /// Write all that is in effect as objects of Kubernetes
+    #[command(after_help = client::EXPORT_EXAMPLES)]
+    Export(ExportArgs),
+    /// Check whether what runs is what an export says
+    #[command(after_help = client::RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Print a shell's completions
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),

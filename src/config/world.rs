@@ -12,8 +12,10 @@
 mod admitted;
 mod build;
 pub mod cluster;
+mod compare;
 mod data;
 mod env;
+mod export;
 mod files;
 mod hosts;
 mod identity;
@@ -40,6 +42,8 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use compare::differences;
+pub use export::{Export, world_of};
 pub use files::{FileChange, FilePath, SourceFile};
 pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange};
 pub use rolling::{Advance, Moment};

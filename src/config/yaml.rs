@@ -15,6 +15,14 @@ mod tests;
 
 pub use parts::ParsedFile;
 
+/// Objects as the documents of one file.
+pub fn to_text(objects: &[serde_json::Value]) -> String {
+    // What is made of JSON can be written.
+    let text = |object| serde_saphyr::to_string(object).unwrap_or_default();
+    let documents = objects.iter().map(|object| format!("---\n{}\n", text(object).trim_end()));
+    documents.collect()
+}
+
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {

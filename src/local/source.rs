@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::LoggingSettings;
 use crate::config::world::{
-    Advance, FileChange, Loaded, Loader, LoaderOptions, Moment, NewTraffic, OrderError,
+    Advance, Export, FileChange, Loaded, Loader, LoaderOptions, Moment, NewTraffic, OrderError,
     TrafficChange,
 };
 use crate::model::{RevisionId, ServiceId, World};
@@ -42,8 +42,17 @@ const COLLECT_EVERY: Duration = Duration::from_secs(600);
 /// be replaced.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 
-/// Orders for traffic that may wait.
+/// Questions and orders that may wait.
 const ASKS: usize = 16;
+
+/// What the source is asked, or told.
+#[derive(Debug)]
+pub enum Ask {
+    /// Other traffic for a service.
+    Traffic(TrafficAsk),
+    /// All that is in effect; the values of Secrets too, or not.
+    Export(bool, oneshot::Sender<Export>),
+}
 
 /// An order for a service's traffic.
 #[derive(Debug)]
@@ -60,8 +69,8 @@ pub struct TrafficAsk {
 
 /// Why the source wakes.
 enum Wake {
-    /// Other traffic is ordered.
-    Traffic(TrafficAsk),
+    /// Somebody asks.
+    Ask(Ask),
     /// Files changed.
     Files(Vec<FileChange>),
     /// Moving traffic may get further.
@@ -85,8 +94,8 @@ pub struct FileSource {
     replicas: Replicas,
     /// When old revisions are looked for next.
     collect_at: Instant,
-    /// Both ends of the orders' channel: it never ends.
-    asks: (mpsc::Sender<TrafficAsk>, mpsc::Receiver<TrafficAsk>),
+    /// Both ends of the channel of questions: it never ends.
+    asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
 }
 
 impl std::fmt::Debug for FileSource {
@@ -162,8 +171,8 @@ impl FileSource {
         self.memory.clone()
     }
 
-    /// Where other traffic is ordered.
-    pub fn asks(&self) -> mpsc::Sender<TrafficAsk> {
+    /// Where it is asked.
+    pub fn asks(&self) -> mpsc::Sender<Ask> {
         self.asks.0.clone()
     }
 
@@ -228,7 +237,12 @@ impl FileSource {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let moment = Moment { now: self.wall.now(), standing: &standing };
         let loaded = match wake {
-            Wake::Traffic(ask) => return self.traffic(ask, updates).await,
+            Wake::Ask(Ask::Traffic(ask)) => return self.traffic(ask, updates).await,
+            Wake::Ask(Ask::Export(secrets, reply)) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.loader.export(secrets));
+                return true;
+            }
             Wake::Files(changes) => {
                 let loaded = self.loader.load_changes(changes, &moment);
                 tracing::info!(
@@ -284,7 +298,7 @@ impl FileSource {
         }
     }
 
-    /// Waits until files changed, other traffic is ordered, moving traffic may get further, or revisions may be too old.
+    /// Waits until files changed, somebody asks, moving traffic may get further, or revisions may be too old.
     async fn wake(&mut self) -> Wake {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let moment = Moment { now: self.wall.now(), standing: &standing };
@@ -296,7 +310,7 @@ impl FileSource {
         };
         tokio::select! {
             changes = self.files.next() => Wake::Files(changes),
-            Some(ask) = self.asks.1.recv() => Wake::Traffic(ask),
+            Some(ask) = self.asks.1.recv() => Wake::Ask(ask),
             () = sleep_until(step.unwrap_or_else(Instant::now)), if step.is_some() => Wake::Rollout,
             () = updated, if moves => Wake::Rollout,
             () = sleep_until(self.collect_at) => Wake::Collect,

@@ -48,6 +48,21 @@ Examples:
   tidegate logs hello                          the last lines of all its replicas
   tidegate logs hello-00002 --tail 20 --follow";
 
+pub(super) const EXPORT_EXAMPLES: &str = "\
+Examples:
+  tidegate export > backup.yaml
+  tidegate serve -f backup.yaml                the same revisions and traffic elsewhere
+  kubectl apply -f backup.yaml                 and in a cluster
+  tidegate restore backup.yaml --check         whether what runs is what the file says
+
+Values of Secrets are left out, and those named in comments, unless --include-secrets is given.";
+
+pub(super) const RESTORE_EXAMPLES: &str = "\
+Examples:
+  tidegate restore backup.yaml --check
+
+Exit codes: 0 what runs is what the file says, 1 it is not: every difference on a line.";
+
 /// Which tidegate is asked.
 #[derive(Args, Clone, Debug)]
 pub struct ClientArgs {
@@ -178,6 +193,39 @@ pub struct TrafficArgs {
     /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Which tidegate.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Options of `export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// With the values of Secrets: only from a tidegate that asks for a token
+    #[arg(long)]
+    pub include_secrets: bool,
+
+    /// Which tidegate.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Options of `restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// What `tidegate export` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Compare services, traffic, revisions and settings with what runs
+    #[arg(long, required = true)]
+    #[arg(
+        help = "Compare services, traffic, revisions and settings with what runs. Without it there \
+                  is nothing to do here: `tidegate serve -f FILE` or `kubectl apply -f FILE` serves \
+                  the file"
+    )]
+    pub check: bool,
 
     /// Which tidegate.
     #[command(flatten)]

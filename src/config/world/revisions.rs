@@ -16,9 +16,9 @@ use crate::model::{ObjectName, RevisionId, ServiceId};
 /// Label that ties a `Revision` document to its service.
 pub(super) const SERVICE_LABEL: &str = "serving.knative.dev/service";
 /// Label that ties it to its configuration.
-const CONFIGURATION_LABEL: &str = "serving.knative.dev/configuration";
+pub(super) const CONFIGURATION_LABEL: &str = "serving.knative.dev/configuration";
 /// Label with the generation it was made at.
-const GENERATION_LABEL: &str = "serving.knative.dev/configurationGeneration";
+pub(super) const GENERATION_LABEL: &str = "serving.knative.dev/configurationGeneration";
 
 /// A configuration: a service's own, or one given apart.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::LoaderOptions;
+use super::export::in_namespace;
 use super::hosts::{DEFAULT_DOMAIN, HostRules};
 use super::identity::{Kind, ObjectKey, knative_config_map};
 use super::objects::{Collected, Source};
@@ -90,6 +91,13 @@ impl KnativeConfigMaps {
             }
         }
         changed
+    }
+
+    /// Those in effect, as they were written.
+    pub(super) fn objects(&self) -> impl Iterator<Item = Value> {
+        self.in_effect.iter().map(|(name, read)| {
+            in_namespace(read.source.node().to_json(), &knative_config_map(name).name.namespace)
+        })
     }
 
     /// Keys that mean nothing, one text each.

@@ -1,6 +1,7 @@
 //! Worlds from manifests, load after load.
 
 mod examples;
+mod exporting;
 mod former_self;
 mod hosting;
 mod invariants;
