@@ -146,7 +146,10 @@ async fn an_export_is_served_elsewhere_with_the_same_revisions_and_traffic() {
     served.logged("configuration loaded").await;
     good(&served, &["traffic", "hello", "hello-00001=40", "hello-00002=60"]);
     let backup = good(&served, &["export"]);
-    assert!(backup.ends_with("# not included: Secret default/db (--include-secrets)\n"), "{backup}");
+    assert!(
+        backup.ends_with("# not included: Secret default/db (--include-secrets)\n"),
+        "{backup}"
+    );
     let refused = bad(&served, &["export", "--include-secrets"]);
     assert!(refused.contains("--admin-token-file"), "{refused}");
     let folder = tempfile::tempdir().unwrap();

@@ -135,3 +135,38 @@ fn services_are_served_from_zero_and_outlive_tidegate() {
     cluster.kubectl(&[&gone[..], &["deployment/hello-world-00001-deployment"]].concat());
     assert_eq!(identities(cluster, "route").len(), 1);
 }
+
+/// A Service of three edits, each of which takes something out.
+const EDITS: [(&str, &str); 3] = [
+    (
+        "metadata: {annotations: {autoscaling.knative.dev/min-scale: \"1\"}}",
+        ", env: [{name: TARGET, value: Much}]",
+    ),
+    ("metadata: {annotations: {autoscaling.knative.dev/min-scale: \"1\"}}", ""),
+    ("", ""),
+];
+
+#[test]
+fn what_is_taken_out_of_a_service_is_gone() {
+    let Some(cluster) = Cluster::get() else { return };
+    let _installed = cluster.serve();
+    let namespace = "less";
+    cluster.namespace(namespace);
+    for (generation, (metadata, env)) in (1..).zip(EDITS) {
+        let text = format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: less, namespace: \
+             less}}\nspec:\n  template:\n    {metadata}\n    spec: {{containers: [{{image: \
+             docker.io/example/hello-world{env}}}]}}\n"
+        );
+        cluster.kubectl_with(&["apply", "-f", "-"], &text).unwrap();
+        let revision = format!("less-0000{generation}");
+        let latest = format!("--for=jsonpath={{.status.latestReadyRevisionName}}={revision}");
+        cluster.kubectl(&["wait", "-n", namespace, &latest, "--timeout=60s", "ksvc/less"]);
+        let made = cluster.json(&["get", "-n", namespace, "revision", &revision]);
+        let has = |pointer: &str| made.pointer(pointer).is_some();
+        let key = "/metadata/annotations/autoscaling.knative.dev~1min-scale";
+        assert_eq!(has(key), !metadata.is_empty(), "{made}");
+        assert_eq!(has("/spec/containers/0/env"), !env.is_empty(), "{made}");
+    }
+    cluster.kubectl(&["delete", "-n", namespace, "ksvc", "less", "--timeout=60s"]);
+}

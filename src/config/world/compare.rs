@@ -96,6 +96,12 @@ fn revisions(one: &RevisionSpec, other: &RevisionSpec) -> Vec<Difference> {
 
 fn scaling(found: &mut Vec<Difference>, one: &ScalingSpec, other: &ScalingSpec) {
     let before = found.len();
+    // What follows from where traffic goes is told of the service.
+    let mut one = one.clone();
+    if one.reachable != other.reachable {
+        (one.reachable, one.min_scale) = (other.reachable, other.min_scale);
+    }
+    let one = &one;
     add(found, "metric", &one.metric, &other.metric);
     add(found, "target", &one.target_value, &other.target_value);
     add(found, "min-scale", &one.min_scale, &other.min_scale);

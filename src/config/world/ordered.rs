@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::identity::{Kind, ObjectKey};
+use super::revisions::generation_of;
 use super::rolling::Moment;
 use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};
@@ -177,22 +178,31 @@ impl Loader {
         known: &Known<'_>,
     ) -> Result<String, OrderError> {
         let shares = good.shares();
-        let names: Vec<&str> = self
-            .stamps
-            .revisions(service)
-            .iter()
-            .map(|revision| revision.name.as_str())
-            .filter(|name| known.exists(name))
-            .collect();
-        let has_share = |name: &&str| shares.iter().any(|share| share.revision_name == **name);
+        let mut names = known.names();
+        names.sort_by_key(|name| self.age_of(service, name));
+        let has_share = |name: &String| shares.iter().any(|share| share.revision_name == *name);
         let newest = names.iter().rposition(has_share);
         match newest {
-            Some(index) if index > 0 => Ok(names[index - 1].to_owned()),
+            Some(index) if index > 0 => Ok(names.swap_remove(index - 1)),
             _ => Err(OrderError::NothingBefore {
                 service: service.clone(),
-                newest: newest.map_or("those with traffic", |index| names[index]).to_owned(),
+                newest: newest.map_or("those with traffic", |index| &names[index]).to_owned(),
             }),
         }
+    }
+
+    /// Puts revisions in the order in which they were made: those of documents, which came from
+    /// elsewhere, before those that were stamped here.
+    fn age_of(&self, service: &ServiceId, name: &str) -> (bool, usize) {
+        let stamped = self.stamps.revisions(service).iter();
+        if let Some(index) = stamped.map(|revision| &revision.name).position(|known| known == name)
+        {
+            return (true, index);
+        }
+        let id = ObjectName::new(Arc::clone(&service.namespace), name);
+        let document = self.objects.get(&ObjectKey { kind: Kind::Revision, name: id.clone() });
+        let generation = document.and_then(|document| generation_of(service, &id, document));
+        (false, generation.map_or(0, |generation| generation as usize))
     }
 }
 

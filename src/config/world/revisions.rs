@@ -164,7 +164,7 @@ fn stamp_one(
 }
 
 /// Generation of a `Revision` document: its label, else the number in its name.
-fn generation_of(
+pub(super) fn generation_of(
     configuration: &ObjectName,
     name: &ObjectName,
     document: &Admitted,

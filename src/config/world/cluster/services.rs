@@ -242,7 +242,15 @@ impl ClusterWorld {
             }
             None => {
                 let text = format!("traffic of {} names {}, not there", spec.id, missing.name);
-                spec.problem = Some(Problem::new(Reason::RevisionMissing, text));
+                let shares = traffic.shares().into_iter();
+                let left = shares.map(|share| (id(&share.revision_name), share.percent));
+                spec.traffic = whole_again(left.filter(|(id, _)| exists(id)).collect());
+                if spec.traffic.is_empty() {
+                    spec.problem = Some(Problem::new(Reason::RevisionMissing, text));
+                } else {
+                    // Whoever deleted it did not mean the others.
+                    warnings.push(format!("RevisionMissing: {text}; the others have its share"));
+                }
             }
         }
     }
@@ -286,6 +294,27 @@ impl ClusterWorld {
         let rules = &self.settings.hosts.domains.rules;
         is_cluster_local(host, namespace) || rules.iter().any(|rule| below(&rule.domain))
     }
+}
+
+/// Shares that were parts of more, as all there is: in their proportion, rounded so that the sum is
+/// 100 and none is nothing.
+fn whole_again(left: Vec<(RevisionId, u8)>) -> Vec<TrafficTarget> {
+    let sum: u32 = left.iter().map(|(_, percent)| u32::from(*percent)).sum();
+    let mut rest = 100;
+    let mut parts: Vec<(u32, TrafficTarget)> = Vec::with_capacity(left.len());
+    for (revision, percent) in left.into_iter().filter(|(_, percent)| *percent > 0) {
+        let exact = u32::from(percent) * 100;
+        let percent = u8::try_from(exact / sum).unwrap_or(100);
+        rest -= u32::from(percent);
+        parts.push((exact % sum, TrafficTarget { revision, percent }));
+    }
+    // Those that were rounded by most get one more; there are fewer of these than parts.
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(parts[*index].0));
+    for index in order.into_iter().take(rest as usize) {
+        parts[index].1.percent += 1;
+    }
+    parts.into_iter().map(|(_, target)| target).collect()
 }
 
 fn claim(rank: u8, object: &RouteObject, id: &ServiceId) -> Claim {
