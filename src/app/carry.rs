@@ -335,7 +335,9 @@ async fn drain(args: &DrainArgs, shared: &Arc<Shared>, workers: &Rc<Workers>) {
     workers.close_doors();
     workers.refresh();
     let ended = async {
-        while shared.connections() > 0 || shared.tunnels() > 0 {
+        workers.doors_closed().await;
+        let any = || shared.connections() > 0 || shared.tunnels() > 0;
+        while workers.have_connections() || any() {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,7 +32,10 @@ pub enum DoorChange {
 pub struct Workers {
     /// One channel per worker.
     pub senders: Vec<mpsc::Sender<Message>>,
+    /// Each open door has a receiver.
     closing: watch::Sender<bool>,
+    /// Connections of each worker, from when they are accepted.
+    loads: Vec<Arc<AtomicU32>>,
     doors: mpsc::Sender<DoorChange>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -46,6 +49,16 @@ impl Workers {
     /// No new connections are accepted.
     pub fn close_doors(&self) {
         self.closing.send_replace(true);
+    }
+
+    /// Returns once the doors that were told to close are, and who came in last has a worker.
+    pub async fn doors_closed(&self) {
+        self.closing.closed().await;
+    }
+
+    /// Whether any worker has a connection, or is about to.
+    pub fn have_connections(&self) -> bool {
+        self.loads.iter().any(|load| load.load(Ordering::Relaxed) > 0)
     }
 
     /// Every worker looks at what changed. One that is too far behind looks anyway.
@@ -112,12 +125,13 @@ pub fn start_workers(
                 } else {
                     drop(others);
                 }
+                drop(closed);
                 worker.run(receiver).await;
             });
         };
         threads.push(spawn(&format!("worker-{index}"), run)?);
     }
-    Ok(Workers { senders, closing, doors: changes, threads })
+    Ok(Workers { senders, closing, loads, doors: changes, threads })
 }
 
 async fn until(mut closed: watch::Receiver<bool>, work: impl Future<Output = ()>) {

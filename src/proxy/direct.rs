@@ -24,6 +24,7 @@ mod transfer;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::Version;
 
@@ -43,6 +44,10 @@ use client::Client;
 use request::{HEADERS_MAX, Head, Parsed};
 use response::Asked;
 use transfer::{After, Outgoing, transfer};
+
+/// How long a connection on which nothing was sent yet is waited for on the way down: its client has
+/// only just connected, and what it sends is under way.
+pub(super) const FIRST_BYTE_WAIT: Duration = Duration::from_millis(500);
 
 /// How HTTP/2 begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -104,7 +109,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>) -> N
 }
 
 /// Reads more; false when the connection has ended, or is to end and nothing has begun. A request
-/// that is on its way already is still read: its client would see a reset.
+/// that is on its way already is still read: its client would see a reset. A new client's is given
+/// a moment; others know that a connection may end between two requests.
 async fn read(connection: &Connection, client: &mut Client<'_>) -> bool {
     let mut looked_again = false;
     loop {
@@ -117,6 +123,11 @@ async fn read(connection: &Connection, client: &mut Client<'_>) -> bool {
         });
         match read.await {
             Some(read) => return read,
+            None if !connection.was_served() => {
+                let first = std::future::poll_fn(|cx| client.poll_read(cx));
+                let first = tokio::time::timeout(FIRST_BYTE_WAIT, first).await;
+                return matches!(first, Ok(Ok(n)) if n > 0);
+            }
             None if looked_again => return false,
             None => {
                 looked_again = true;

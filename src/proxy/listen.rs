@@ -173,7 +173,10 @@ impl Acceptor {
             worker.accept_at(entry, stream, peer);
             return;
         }
-        let Ok(stream) = stream.into_std() else { return };
+        let Ok(stream) = stream.into_std() else {
+            self.counts[least].fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
         if self.others[least - 1]
             .send(Message::Serve(stream, peer, Arc::clone(entry)))
             .await

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use crate::model::Reason;
@@ -13,6 +13,7 @@ use crate::tls::{Handshake, Outcome, TlsServer};
 use crate::upstream::{SharedIo, Socket};
 
 use super::connection::{DISCARD_BYTES, DISCARD_TIME};
+use super::direct::FIRST_BYTE_WAIT;
 use super::listen::{Entry, Guest};
 use super::proxy_protocol::{self, HEAD_BYTES, LINE_BYTES_MAX, Malformed, Told};
 use super::worker::Worker;
@@ -123,7 +124,7 @@ async fn encrypt(
     }
 }
 
-/// Waits for the first byte; false when tidegate is going down and none has come.
+/// Waits for the first byte; false when tidegate is going down and none has come in a moment.
 async fn begun(worker: &Worker, stream: &TcpStream) -> bool {
     let mut byte = [0];
     // A new socket counts as readable until somebody has looked.
@@ -132,9 +133,7 @@ async fn begun(worker: &Worker, stream: &TcpStream) -> bool {
         _ = stream.peek(&mut byte) => return true,
         () = worker.closing() => {}
     }
-    // One turn of the event loop: what has arrived is known then.
-    tokio::task::yield_now().await;
-    stream.peek(&mut byte).now_or_never().is_some()
+    timeout(FIRST_BYTE_WAIT, stream.peek(&mut byte)).await.is_ok()
 }
 
 async fn refuse_plain(worker: &Worker, stream: TcpStream) {

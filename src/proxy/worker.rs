@@ -115,7 +115,10 @@ impl Worker {
             match message {
                 Message::Serve(stream, peer, entry) => match TcpStream::from_std(stream) {
                     Ok(stream) => self.accept_at(&entry, stream, peer),
-                    Err(error) => tracing::error!(%error, "cannot take an accepted connection"),
+                    Err(error) => {
+                        self.load.fetch_sub(1, Ordering::Relaxed);
+                        tracing::error!(%error, "cannot take an accepted connection");
+                    }
                 },
                 Message::Leave(service) => self.leave(&service),
                 Message::Refresh => self.refresh(),
