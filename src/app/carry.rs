@@ -32,7 +32,9 @@ use crate::tls::NamedPair;
 use super::control::{Control, ControlParts, Live};
 use super::doors::{Ports, keep_open};
 use super::https::ShownAt;
+use super::inherited::{InheritError, Inherited};
 use super::listeners::{ListenError, Listeners, announce};
+use super::notify::Manager;
 use super::orders::{Hands, orders};
 use super::state::Keeping;
 use super::threads::{Workers, configured, start_workers};
@@ -60,6 +62,8 @@ pub(super) enum StartError {
     #[error("{0}")]
     Listen(#[from] ListenError),
     #[error("{0}")]
+    Inherit(#[from] InheritError),
+    #[error("{0}")]
     Io(#[from] io::Error),
 }
 
@@ -68,6 +72,7 @@ impl StartError {
         match self {
             Self::Config(_)
             | Self::Cluster(_)
+            | Self::Inherit(_)
             | Self::Listen(ListenError::Tls(_) | ListenError::Token(_)) => exit::CONFIG,
             Self::Log(_) | Self::Usage(_) => exit::USAGE,
             Self::Listen(ListenError::Bind(_)) | Self::Io(_) => exit::FAILURE,
@@ -103,6 +108,8 @@ pub(super) struct Home<F, T> {
     pub(super) updates: (Updates, mpsc::Receiver<Update>),
     /// Settings of the data listeners.
     pub(super) settings: Settings,
+    /// Sockets that a service manager opened.
+    pub(super) inherited: Inherited,
     /// Addresses of data listeners for callers inside: where there are any, or other machines,
     /// hosts that only those see are answered there alone.
     pub(super) inside: Vec<SocketAddr>,
@@ -206,9 +213,10 @@ where
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it was");
     }
+    home.inherited.check(listen)?;
     let outside = !home.settings.one_machine;
     let Listeners { doors, http, inside, https, https_port, admin, tls } =
-        Listeners::open(listen, &home.inside, outside)?;
+        Listeners::open(listen, &home.inside, outside, home.inherited)?;
     let clock = Clock::start();
     let shared = Shared::new(Settings { https_port, ..home.settings }, clock);
     let pokes = Arc::new(Pokes::default());
@@ -262,7 +270,7 @@ where
     let keeping = Keeping::start(home.memory, &live, &autoscaler);
     configured(&shared).await;
     announce(&http, &inside, &https, admin.address());
-    signals.next().await;
+    serving(signals).await;
     keeping.as_ref().inspect(|keeping| keeping.freeze());
     if let Some(drain) = home.drain {
         drain.send_replace(true);
@@ -282,6 +290,14 @@ where
         keeping.close().await;
     }
     Ok(admin)
+}
+
+/// Tells the service manager that requests are served, and returns with the first signal.
+async fn serving(signals: &mut Signals) {
+    let manager = Manager::from_environment();
+    manager.ready();
+    signals.next().await;
+    manager.stopping();
 }
 
 fn setting(listen: &ListenArgs, queue: QueueLimits, shares: Option<Arc<Pokes>>) -> Setting {

@@ -42,6 +42,7 @@ use crate::tls::NamedPair;
 
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::control::Live;
+use super::inherited::Inherited;
 use super::orders::Hands;
 use super::serve::{proxy_settings, take_logging};
 use aside::Aside;
@@ -59,7 +60,11 @@ const INSTEAD: [&str; 4] = [
 ];
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
+pub(super) async fn run(
+    args: &ServeArgs,
+    inherited: Inherited,
+    log: &Arc<LogHandle>,
+) -> Result<(), StartError> {
     let mut signals = Signals::catch()?;
     let place = Place::from_environment();
     let others = Others::open(args, &place)?;
@@ -106,6 +111,7 @@ pub(super) async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), St
         target,
         updates: updates(),
         settings: Settings { one_machine: false, ..proxy_settings(args, log) },
+        inherited,
         inside: args.http_internal.iter().map(|address| reachable(*address)).collect(),
         certificates: Some(certificates),
         ports: Some(adopted.ports()),

@@ -13,6 +13,7 @@ use crate::proxy::{Door, Entry};
 use crate::tls::TlsError;
 
 use super::https::{TlsServers, admin_token, https_port};
+use super::inherited::Inherited;
 
 /// Why there is nothing to serve on.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +43,9 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what the command line asks for. `inside` are addresses for callers inside; `outside`
-    /// says that callers at all others are not, whether or not there are any of those.
+    /// Opens what the command line asks for, but for what is `inherited`. `inside` are addresses
+    /// for callers inside; `outside` says that callers at all others are not, whether or not there
+    /// are any of those.
     ///
     /// # Errors
     /// An address that cannot be had, or certificates that cannot be used.
@@ -51,21 +53,32 @@ impl Listeners {
         args: &ListenArgs,
         inside: &[SocketAddr],
         outside: bool,
+        inherited: Inherited,
     ) -> Result<Self, ListenError> {
+        inherited.tell();
         let tls = TlsServers::open(&args.https)?;
         let proxy_protocol = args.https.proxy_protocol;
         let api_is_local = outside;
-        let outside = outside || !inside.is_empty();
+        let outside = outside || !inside.is_empty() || !inherited.inside.is_empty();
         let plain = Arc::new(Entry { proxy_protocol, tls: None, outside, service: None });
         let tls_of_https = tls.https.as_ref().map(Arc::clone);
         let entry = Arc::new(Entry { proxy_protocol, tls: tls_of_https, outside, service: None });
-        let doors = open_doors(args)?.into_iter().map(|door| door.with(Arc::clone(&plain)));
-        let mut doors = doors.collect::<Vec<_>>();
-        let of_inside = bind_all(inside, "--http-internal", &Arc::default())?;
-        let secure = bind_all(&args.https.https, "--https", &entry)?;
+        let mut doors = taken_over(inherited.http, &plain)?;
+        if doors.is_empty() {
+            let opened = open_doors(args)?.into_iter();
+            doors.extend(opened.map(|door| door.with(Arc::clone(&plain))));
+        }
+        let mut of_inside = taken_over(inherited.inside, &Arc::default())?;
+        if of_inside.is_empty() {
+            of_inside = bind_all(inside, "--http-internal", &Arc::default())?;
+        }
+        let mut secure = taken_over(inherited.https, &entry)?;
+        if secure.is_empty() {
+            secure = bind_all(&args.https.https, "--https", &entry)?;
+        }
         let admin = AdminConfig {
             token: admin_token(&args.https.admin.token)?,
-            listener: bind_admin(args.admin)?,
+            listener: inherited.admin.map_or_else(|| bind_admin(args.admin), Ok)?,
             hosts: args.admin_host.clone(),
             tls: tls.admin.clone(),
             // Where callers outside come in, the admin listener is open to them, too.
@@ -100,6 +113,18 @@ fn open_doors(args: &ListenArgs) -> Result<Vec<Door>, ListenError> {
         }
     }
     Ok(doors)
+}
+
+/// The sockets of a service manager.
+fn taken_over(
+    sockets: Vec<std::net::TcpListener>,
+    entry: &Arc<Entry>,
+) -> Result<Vec<Door>, ListenError> {
+    let doors = sockets.into_iter().map(Door::of).collect::<io::Result<Vec<_>>>();
+    let doors = doors.map_err(|error| {
+        ListenError::Bind(format!("cannot listen at what the service manager opened: {error}"))
+    })?;
+    Ok(doors.into_iter().map(|door| door.with(Arc::clone(entry))).collect())
 }
 
 fn bind_all(

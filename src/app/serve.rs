@@ -19,6 +19,7 @@ use crate::proxy::Settings;
 use crate::revision::QueueLimits;
 
 use super::carry::{Home, Scaling, Signals, StartError, access_log, carry, live, updates};
+use super::inherited::Inherited;
 use super::orders::{ExportAll, Hands, Renew, SetTraffic, declined};
 use super::rollouts::outcome;
 use super::state::{place, restored};
@@ -26,15 +27,21 @@ use super::validate::loader_options;
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
 pub fn serve(args: &ServeArgs) -> ExitCode {
-    live(&args.log, async |log| {
+    let inherited = Inherited::take();
+    live(&args.log, async move |log| {
+        let inherited = inherited?;
         if args.cluster.kubernetes {
-            return super::kubernetes::run(args, log).await;
+            return super::kubernetes::run(args, inherited, log).await;
         }
-        run(args, log).await
+        run(args, inherited, log).await
     })
 }
 
-async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
+async fn run(
+    args: &ServeArgs,
+    inherited: Inherited,
+    log: &Arc<LogHandle>,
+) -> Result<(), StartError> {
     let mut signals = Signals::catch()?;
     let mut source = open_source(args, log).await?;
     let (updates, received) = updates();
@@ -45,6 +52,7 @@ async fn run(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
         target: supervisor.handle(),
         updates: (updates, received),
         settings: proxy_settings(args, log),
+        inherited,
         inside: args.http_internal.clone(),
         certificates: None,
         ports: None,

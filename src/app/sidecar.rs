@@ -14,6 +14,7 @@ use crate::proxy::{Position, Settings};
 use crate::revision::QueueLimits;
 
 use super::carry::{Home, Scaling, Signals, StartError, access_log, carry, live, updates};
+use super::inherited::Inherited;
 use super::orders::Hands;
 
 /// What to do where somebody else runs the backend.
@@ -26,10 +27,15 @@ const INSTEAD: [&str; 4] = [
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
 pub fn sidecar(args: &SidecarArgs) -> ExitCode {
-    live(&args.log, async |log| run(args, log).await)
+    let inherited = Inherited::take();
+    live(&args.log, async move |log| run(args, inherited?.without_inside()?, log).await)
 }
 
-async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError> {
+async fn run(
+    args: &SidecarArgs,
+    inherited: Inherited,
+    log: &Arc<LogHandle>,
+) -> Result<(), StartError> {
     let mut signals = Signals::catch()?;
     let protocol = if args.h2c { Protocol::H2c } else { Protocol::Http1 };
     let configured = settings(args, protocol).world().map_err(StartError::Usage)?;
@@ -56,6 +62,7 @@ async fn run(args: &SidecarArgs, log: &Arc<LogHandle>) -> Result<(), StartError>
             access_log: access_log(&args.log, log),
             ..Settings::default()
         },
+        inherited,
         inside: Vec::new(),
         certificates: None,
         ports: None,

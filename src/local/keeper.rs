@@ -27,6 +27,17 @@ const END_BOUND: Duration = Duration::from_secs(3);
 
 /// The command that makes this program a guard.
 const GUARD_COMMAND: &str = "__guard";
+/// Variables by which a service manager speaks with tidegate: its sockets, readiness and watchdog
+/// are not the replicas'.
+const MANAGERS: [&str; 7] = [
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// A started program.
 #[derive(Debug)]
@@ -163,7 +174,8 @@ impl Link {
             .process_group(0);
         // Replicas inherit the guard's environment.
         for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"TIDEGATE_") {
+            let is_managers = MANAGERS.iter().any(|managers| name == *managers);
+            if is_managers || name.as_encoded_bytes().starts_with(b"TIDEGATE_") {
                 command.env_remove(name);
             }
         }

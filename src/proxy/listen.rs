@@ -74,8 +74,12 @@ impl Door {
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = std::net::TcpListener::from(socket);
+        Self::of(std::net::TcpListener::from(socket))
+    }
+
+    /// A socket that listens already.
+    pub fn of(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, entry: Arc::default() })
     }
