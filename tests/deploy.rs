@@ -1,6 +1,12 @@
-//! The manifests of `deploy`: complete, and the Helm chart made from them, so that there is one
-//! source. `UPDATE_EXPECT=1 cargo test --test deploy` writes the chart's templates anew.
+//! The files of `deploy`: complete, fit for this program, and the Helm chart made from the manifests,
+//! so that there is one source. `UPDATE_EXPECT=1 cargo test --test deploy` writes the chart's
+//! templates anew.
 #![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
+
+#[path = "deploy/options.rs"]
+mod options;
+#[path = "deploy/systemd.rs"]
+mod systemd;
 
 use std::collections::BTreeSet;
 use std::fs;
