@@ -3,6 +3,8 @@
 //! templates anew.
 #![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
 
+#[path = "deploy/docker.rs"]
+mod docker;
 #[path = "deploy/options.rs"]
 mod options;
 #[path = "deploy/systemd.rs"]
