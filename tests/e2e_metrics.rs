@@ -1,10 +1,11 @@
 //! The metrics pages, read by the real tools: Debian's package `prometheus` has both.
 #![expect(clippy::unwrap_used, reason = "tests panic on purpose")]
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+#[path = "support/prometheus.rs"]
+mod prometheus;
+
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,7 @@ use tidegate::model::{EndpointId, Metric, Reason, RevisionId, ServiceId};
 use tidegate::stats::{Clock, Pokes, RevisionStats};
 use tokio::time::Instant;
 
-const MISSING: &str = "this test needs promtool and prometheus: install Debian's package \
-                       `prometheus`";
+use prometheus::{Prometheus, get};
 
 fn input() -> MetricsInput {
     let revision = RevisionId::new("default", "hello-00001");
@@ -74,27 +74,9 @@ fn server() -> AdminServer {
     AdminServer::start(Config::new(listener), views).unwrap()
 }
 
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut client = TcpStream::connect(address)?;
-    write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    client.read_to_string(&mut answer)?;
-    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
-}
-
 /// What `promtool check metrics` says of a page; empty when it is content.
 fn promtool(page: &str) -> (bool, String) {
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect(MISSING);
-    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    prometheus::promtool(Path::new("."), &["check", "metrics"], page)
 }
 
 #[test]
@@ -117,20 +99,10 @@ fn promtool_can_read_the_classic_names() {
     assert!(!said.contains("no help text"), "promtool: {said}\n{page}");
 }
 
-struct Prometheus(Child);
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Prometheus asks for OpenMetrics; the counts arrive.
 #[tokio::test]
 async fn prometheus_scrapes_both_pages() {
     let server = server();
-    let folder = tempfile::tempdir().unwrap();
     let admin = server.address();
     let job = |name: &str, path: &str| {
         format!(
@@ -143,40 +115,17 @@ async fn prometheus_scrapes_both_pages() {
         job("own", "/metrics"),
         job("classic", "/metrics/knative"),
     );
-    fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-    // A free port that prometheus is told: it cannot say which one it took.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let log = fs::File::create(folder.path().join("log")).unwrap();
-    let _prometheus = Prometheus(
-        Command::new("prometheus")
-            .arg("--config.file=prometheus.yml")
-            .arg(format!("--web.listen-address={port}"))
-            .arg("--storage.tsdb.path=data")
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect(MISSING),
-    );
-    let query = |query: &str| -> Option<serde_json::Value> {
-        let answer = get(port, &format!("/api/v1/query?query={query}")).ok()?;
-        // The answer may be chunked: the JSON is what stands between the outermost braces.
-        let json = &answer[answer.find('{')?..=answer.rfind('}')?];
-        let json: serde_json::Value = serde_json::from_str(json).ok()?;
-        Some(json["data"]["result"].clone())
-    };
+    let prometheus = Prometheus::start(&config);
     let deadline = Instant::now() + Duration::from_secs(30);
     let seen = loop {
-        let requests = query("sum(tidegate_requests_total)").unwrap_or_default();
-        let classic = query("sum(activator_request_count)").unwrap_or_default();
-        if let (Some([_]), Some([_])) =
-            (requests.as_array().map(Vec::as_slice), classic.as_array().map(Vec::as_slice))
-        {
+        let requests = prometheus.query("sum(tidegate_requests_total)").unwrap_or_default();
+        let classic = prometheus.query("sum(activator_request_count)").unwrap_or_default();
+        if let ([_], [_]) = (&requests[..], &classic[..]) {
             break (requests, classic);
         }
         if Instant::now() > deadline {
-            let log = fs::read_to_string(folder.path().join("log")).unwrap();
-            panic!("prometheus does not see the metrics: {requests} {classic}\n{log}");
+            let log = prometheus.log();
+            panic!("prometheus does not see the metrics: {requests:?} {classic:?}\n{log}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
