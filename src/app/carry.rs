@@ -272,9 +272,7 @@ where
     announce(&http, &inside, &https, admin.address());
     serving(signals).await;
     keeping.as_ref().inspect(|keeping| keeping.freeze());
-    if let Some(drain) = home.drain {
-        drain.send_replace(true);
-    }
+    let _ = home.drain.map(|drain| drain.send_replace(true));
     tokio::select! {
         () = drain(way_down, &shared, &workers) => {}
         () = signals.next() => tracing::warn!("second signal: ending at once"),
