@@ -1,6 +1,7 @@
 //! The composition root: what starts in which order, and what ends in which.
 
 mod carry;
+pub mod cluster;
 mod control;
 mod doors;
 mod https;

@@ -47,8 +47,8 @@ pub fn complain(message: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "tidegate: {message}");
 }
 
-/// Runs a command that asks a tidegate; what went wrong is said, with the exit code 1.
-fn asking(command: impl Future<Output = Result<(), String>>) -> ExitCode {
+/// Runs a client command; what went wrong is said, with the exit code 1.
+pub fn asking(command: impl Future<Output = Result<(), String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(command),

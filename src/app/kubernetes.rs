@@ -50,11 +50,9 @@ use peers::{Others, Place};
 
 /// What to do where the cluster's own means are the right ones, with the rights of who does it.
 const INSTEAD: [&str; 4] = [
-    "this tidegate serves a cluster: kubectl rollout restart -n NAMESPACE \
-     deployment/REVISION-deployment",
-    "this tidegate serves a cluster, where a Service says its traffic: kubectl edit -n NAMESPACE ksvc \
-     NAME, or kn service update NAME --traffic REVISION=PERCENT",
-    "this tidegate serves a cluster: add --kubernetes, and it is read with your own rights",
+    "this tidegate serves a cluster, whose pods are replaced with your own rights: add --kubernetes",
+    "this tidegate serves a cluster, whose Services are changed with your own rights: add --kubernetes",
+    "this tidegate serves a cluster, which is read with your own rights: add --kubernetes",
     "this tidegate serves a cluster, which keeps what pods print: kubectl logs -n NAMESPACE -l \
      serving.knative.dev/revision=REVISION --all-containers --prefix",
 ];

@@ -21,8 +21,8 @@ use crate::model::ServiceId;
 use parse::{host_address, listen_address, network, object_name, run_command};
 
 pub use client::{
-    ClientArgs, ExportArgs, LogsArgs, Output, RestartArgs, RestoreArgs, StatusArgs, TrafficArgs,
-    WaitArgs, WhyArgs,
+    ClientArgs, ExportArgs, InClusterArgs, LogsArgs, Output, RestartArgs, RestoreArgs, StatusArgs,
+    TrafficArgs, WaitArgs, WhyArgs,
 };
 pub use cluster::ClusterArgs;
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};

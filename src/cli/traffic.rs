@@ -32,7 +32,11 @@ async fn order(args: &TrafficArgs) -> Result<(), String> {
     body["dryRun"] = json!(true);
     let planned = client.post(&path, &body).await.map_err(|error| error.to_string())?;
     let change: Change = client.read(planned).map_err(|error| error.to_string())?;
-    say(shown(&name, &change));
+    let shares = |shares: Vec<Traffic>| -> Vec<(String, u8)> {
+        shares.into_iter().map(|share| (share.revision, share.percent)).collect()
+    };
+    let (before, after) = (shares(change.before), shares(change.after));
+    say(difference(&name.to_string(), &before, &after));
     if args.dry_run {
         return Ok(());
     }
@@ -55,22 +59,22 @@ fn body(args: &TrafficArgs) -> Value {
     json!({"targets": targets.collect::<Vec<_>>()})
 }
 
-/// Each revision that has or had a share, on a line.
-fn shown(name: &Name, change: &Change) -> String {
-    let share_in = |shares: &[Traffic], revision: &str| -> u32 {
-        let of_it = shares.iter().filter(|share| share.revision == revision);
-        of_it.map(|share| u32::from(share.percent)).sum()
+/// Shares before and after: each revision that has or had one, on a line.
+pub fn difference(service: &str, before: &[(String, u8)], after: &[(String, u8)]) -> String {
+    let share_in = |shares: &[(String, u8)], revision: &str| -> u32 {
+        let of_it = shares.iter().filter(|(name, _)| name == revision);
+        of_it.map(|(_, percent)| u32::from(*percent)).sum()
     };
     let mut names: Vec<&str> = Vec::new();
-    for share in change.before.iter().chain(&change.after) {
-        if !names.contains(&share.revision.as_str()) {
-            names.push(&share.revision);
+    for (name, _) in before.iter().chain(after) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let mut lines = vec![name.to_string()];
+    let mut lines = vec![service.to_owned()];
     lines.extend(names.iter().map(|name| {
-        let (before, after) = (share_in(&change.before, name), share_in(&change.after, name));
+        let (before, after) = (share_in(before, name), share_in(after, name));
         if before == after {
             return format!("  {name:width$}  {before:3}%");
         }
@@ -86,16 +90,14 @@ mod tests {
 
     #[test]
     fn the_difference() {
-        let change = json!({
-            "before": [{"revision": "a-00001", "percent": 90}, {"revision": "a-2", "percent": 10}],
-            "after": [{"revision": "a-3", "percent": 90}, {"revision": "a-2", "percent": 10}],
-        });
-        let change: Change = serde_json::from_value(change).unwrap();
+        let shares = |shares: [(&str, u8); 2]| shares.map(|(name, share)| (name.to_owned(), share));
+        let before = shares([("a-00001", 90), ("a-2", 10)]);
+        let after = shares([("a-3", 90), ("a-2", 10)]);
         expect![[r#"
             default/a
               a-00001   90% →   0%
               a-2       10%
               a-3        0% →  90%"#]]
-        .assert_eq(&shown(&Name::new("a"), &change));
+        .assert_eq(&difference("default/a", &before, &after));
     }
 }

@@ -45,7 +45,7 @@ mod tests;
 pub use compare::differences;
 pub use export::{Export, world_of};
 pub use files::{FileChange, FilePath, SourceFile};
-pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange};
+pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange, traffic_block};
 pub use rolling::{Advance, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};

@@ -5,6 +5,7 @@
 
 mod access;
 mod adoption;
+mod client;
 mod ending;
 mod kinds;
 mod moving;

@@ -33,13 +33,16 @@ Exit codes: 0 it is so, 1 it is not, with the reason. A replica is started where
 pub(super) const RESTART_EXAMPLES: &str = "\
 Examples:
   tidegate restart hello                       replace its replicas, without a lost request
-  tidegate restart hello --watch               again whenever a file below the working directory changes";
+  tidegate restart hello --watch               again whenever a file below the working directory changes
+  tidegate restart hello --kubernetes          pods of a cluster, by KUBECONFIG";
 
 pub(super) const TRAFFIC_EXAMPLES: &str = "\
 Examples:
   tidegate traffic hello hello-00001=90 hello-00002=10
   tidegate traffic hello --to-latest
   tidegate traffic hello --rollback --dry-run  only show what would change
+  tidegate traffic shop/cart --to-latest --kubernetes
+                                               of a cluster's Service, by KUBECONFIG
 
 It holds, over restarts too, until the `traffic` block in the manifest itself changes.";
 
@@ -53,6 +56,7 @@ Examples:
   tidegate export > backup.yaml
   tidegate serve -f backup.yaml                the same revisions and traffic elsewhere
   kubectl apply -f backup.yaml                 and in a cluster
+  tidegate export --kubernetes > backup.yaml   of a cluster, by KUBECONFIG
   tidegate restore backup.yaml --check         whether what runs is what the file says
 
 Values of Secrets are left out, and those named in comments, unless --include-secrets is given.";
@@ -74,6 +78,15 @@ pub struct ClientArgs {
     /// How it is known.
     #[command(flatten)]
     pub known: AdminClientArgs,
+}
+
+/// Whose commands act on a cluster, and by whose rights.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct InClusterArgs {
+    /// Act on the objects of a cluster, by KUBECONFIG and with its rights, instead of asking a
+    /// tidegate
+    #[arg(long, short = 'k')]
+    pub kubernetes: bool,
 }
 
 /// Form of a client command's output.
@@ -165,6 +178,10 @@ pub struct RestartArgs {
     #[arg(long, value_name = "DIR", default_value = ".", requires = "watch")]
     pub directory: PathBuf,
 
+    /// A cluster instead.
+    #[command(flatten)]
+    pub cluster: InClusterArgs,
+
     /// Which tidegate.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -194,6 +211,10 @@ pub struct TrafficArgs {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// A cluster instead.
+    #[command(flatten)]
+    pub cluster: InClusterArgs,
+
     /// Which tidegate.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -205,6 +226,10 @@ pub struct ExportArgs {
     /// With the values of Secrets: only from a tidegate that asks for a token
     #[arg(long)]
     pub include_secrets: bool,
+
+    /// A cluster instead.
+    #[command(flatten)]
+    pub cluster: InClusterArgs,
 
     /// Which tidegate.
     #[command(flatten)]

@@ -106,11 +106,10 @@ fn document(key: &ObjectKey, revision: &StampedRevision) -> Value {
         map.cloned().unwrap_or_default()
     };
     let mut labels = map("labels");
-    labels.insert(CONFIGURATION_LABEL.to_owned(), json!(name));
+    // The label of its configuration is only for who is owned by it, where there is an API server.
+    let whose = if key.kind == Kind::Service { SERVICE_LABEL } else { CONFIGURATION_LABEL };
+    labels.insert(whose.to_owned(), json!(name));
     labels.insert(GENERATION_LABEL.to_owned(), json!(revision.generation.to_string()));
-    if key.kind == Kind::Service {
-        labels.insert(SERVICE_LABEL.to_owned(), json!(name));
-    }
     let mut metadata = json!({"name": revision.name, "namespace": namespace, "labels": labels});
     let annotations = map("annotations");
     if !annotations.is_empty() {

@@ -157,7 +157,7 @@ impl Loader {
             NewTraffic::Rollback => vec![(Some(self.before(service, good, &known)?), 100)],
         };
         let held = good.ordered.as_ref().and_then(|ordered| ordered.in_place_of(written));
-        let traffic = block(held.or(written), &shares);
+        let traffic = traffic_block(held.or(written), &shares);
         let resolved = resolve(&targets(Some(&traffic)), &known, &service.name);
         let resolved = resolved.map_err(|Missing(missing)| OrderError::Missing {
             service: service.clone(),
@@ -206,8 +206,9 @@ impl Loader {
     }
 }
 
-/// A block with these shares and the tags of another one.
-fn block(former: Option<&Value>, shares: &[(Option<String>, u8)]) -> Value {
+/// A block of traffic with these shares – of a revision by name, or of the latest one – and the tags of
+/// another block.
+pub fn traffic_block(former: Option<&Value>, shares: &[(Option<String>, u8)]) -> Value {
     let tagged = former.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let tagged = tagged.iter().filter(|entry| entry.get("tag").is_some_and(Value::is_string));
     let tags = tagged.cloned().map(|mut entry| {
