@@ -95,7 +95,6 @@ fn inputs(revision: &Revision, decision: &Decision) -> Vec<String> {
         ),
         format!("  target        {:.2} a replica{}", decision.target, limit(revision)),
     ];
-    let over = decision.ready.max(1);
     let load =
         if decision.panic_mode { decision.panic.max(decision.stable) } else { decision.stable };
     let wanted = replicas(decision.desired);
@@ -110,8 +109,8 @@ fn inputs(revision: &Revision, decision: &Decision) -> Vec<String> {
     }
     if decision.panic_mode {
         lines.push(format!(
-            "  panic         the panic window wanted {} times the {over} ready or more: until that \
-             was not so for {}, nothing is taken away",
+            "  panic         begun when the panic window wanted {} times what was ready or more: \
+             until that was not so for {}, nothing is taken away",
             scaling.panic_threshold,
             seconds(scaling.stable_window_s)
         ));
@@ -238,7 +237,7 @@ mod tests {
                   load          6.65 requests at a time over 60 s (stable window), 6.70 over 6 s (panic window)
                   target        0.70 a replica, which takes 1 at a time (containerConcurrency)
                   that is       10 replicas: 6.70 ÷ 0.70, rounded up, with those that wait
-                  panic         the panic window wanted 2 times the 2 ready or more: until that was not so for 60 s, nothing is taken away
+                  panic         begun when the panic window wanted 2 times what was ready or more: until that was not so for 60 s, nothing is taken away
                   bounded by    max-scale: at most 5 replicas
                   more          never: max-scale is 5
                   fewer         when the average over 60 s is 2.80 or less
