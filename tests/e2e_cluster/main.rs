@@ -9,6 +9,7 @@ mod client;
 mod ending;
 mod kinds;
 mod moving;
+mod pipeline;
 mod proxies;
 mod serving;
 mod stage;
