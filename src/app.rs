@@ -22,6 +22,7 @@ mod views;
 
 pub use control::{Control, ControlParts, Live};
 pub use https::ShownAt;
+pub use kubernetes::peer_families;
 pub use serve::serve;
 pub use sidecar::sidecar;
 pub use threads::{Workers, start_workers};

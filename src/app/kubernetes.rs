@@ -7,6 +7,8 @@ mod prestop;
 mod slots;
 mod webhook;
 
+pub use peers::peer_families;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -292,8 +292,8 @@ struct EchoAlone {
     echo: EchoArgs,
 }
 
-/// The whole command line, as completions and manual pages have it.
-pub(super) fn cli() -> clap::Command {
+/// The whole command line, as completions, manual pages and the book have it.
+pub fn cli() -> clap::Command {
     Cli::command().mut_subcommand("serve", cluster::allow)
 }
 

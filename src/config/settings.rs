@@ -68,5 +68,17 @@ pub fn unknown_setting(name: &str, key: &str) -> Option<&'static str> {
     super::text::nearest(key, known.iter().copied())
 }
 
+/// The keys that are read of a ConfigMap of settings, those of `config-deployment` included. A word
+/// in capitals stands for a name of the user's.
+pub fn setting_keys(name: &str) -> Vec<&'static str> {
+    match name {
+        "config-deployment" => deployment::KEYS.to_vec(),
+        "config-domain" => vec!["DOMAIN"],
+        "config-features" => Features::keys().collect(),
+        "config-logging" => vec!["loglevel.NAME", "zap-logger-config"],
+        _ => keys::known(name).to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests;

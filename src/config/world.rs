@@ -10,6 +10,7 @@
 //! the last world, whose unchanged parts are used again.
 
 mod admitted;
+mod annotations;
 mod build;
 pub mod cluster;
 mod compare;
@@ -42,6 +43,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use annotations::{ADOPTION_ANNOTATIONS, OwnAnnotation, TEMPLATE_ANNOTATIONS};
 pub use compare::differences;
 pub use export::{Export, world_of};
 pub use files::{FileChange, FilePath, SourceFile};

@@ -161,30 +161,35 @@ impl Others {
                 (members.connected.len(), members.cut_off.len() + members.unheard.len())
             };
             let lost = reports.get().map_or(0, |reports| reports.lost());
-            let family = |name, kind, help, count: u64| {
-                Family::new(name, kind, help).single(Value::Whole(count))
-            };
-            vec![
-                family(
-                    "tidegate_peers_connected",
-                    Kind::Gauge,
-                    "Other proxies that this one speaks with.",
-                    connected as u64,
-                ),
-                family(
-                    "tidegate_peers_missing",
-                    Kind::Gauge,
-                    "Other proxies that may have requests and cannot be reached: nothing is \
-                     scaled down while there is one.",
-                    missing as u64,
-                ),
-                family(
-                    "tidegate_peer_reports_lost",
-                    Kind::Counter,
-                    "Reports of load of other proxies that did not come.",
-                    lost,
-                ),
-            ]
+            peer_families(connected as u64, missing as u64, lost)
         })
     }
+}
+
+/// Metrics of other proxies: how many are spoken with, how many are missing, and how many reports
+/// did not come.
+pub fn peer_families(connected: u64, missing: u64, lost: u64) -> Vec<Family> {
+    let family =
+        |name, kind, help, count| Family::new(name, kind, help).single(Value::Whole(count));
+    vec![
+        family(
+            "tidegate_peers_connected",
+            Kind::Gauge,
+            "Other proxies that this one speaks with.",
+            connected,
+        ),
+        family(
+            "tidegate_peers_missing",
+            Kind::Gauge,
+            "Other proxies that may have requests and cannot be reached: nothing is scaled down \
+             while there is one.",
+            missing,
+        ),
+        family(
+            "tidegate_peer_reports_lost",
+            Kind::Counter,
+            "Reports of load of other proxies that did not come.",
+            lost,
+        ),
+    ]
 }

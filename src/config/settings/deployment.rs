@@ -8,6 +8,15 @@ use super::reader::{Reader, positive};
 use crate::config::problem::ConfigProblem;
 use crate::config::text::is_whole_seconds;
 
+/// The keys that are read.
+pub(super) const KEYS: [&str; 5] = [
+    "progress-deadline",
+    "progressDeadline",
+    "default-affinity-type",
+    "pod-is-always-schedulable",
+    "prestop-address",
+];
+
 /// The keys of `config-deployment` that say something without a sidecar and without resolving
 /// image tags; the others are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -62,6 +62,11 @@ pub struct Features {
 }
 
 impl Features {
+    /// The keys of all features.
+    pub fn keys() -> impl Iterator<Item = &'static str> {
+        FEATURES.iter().map(|(key, _)| *key)
+    }
+
     /// State of a feature by its key; an unknown one is off.
     pub fn flag(&self, key: &str) -> Flag {
         self.given.get(key).copied().unwrap_or_else(|| {

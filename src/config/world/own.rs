@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::annotations::{TEMPLATE_ANNOTATIONS, names};
 use crate::config::text::{nearest, parse_duration};
 use crate::model::{NoWake, QueueSettings};
 
@@ -13,15 +14,7 @@ use crate::model::{NoWake, QueueSettings};
 pub(super) const PREFIX: &str = "tidegate.dev/";
 
 /// The annotations there are, less the prefix.
-const KNOWN: [&str; 7] = [
-    "queue-timeout",
-    "no-wake",
-    "idle-connection",
-    "eager",
-    "local-command",
-    "local-directory",
-    "static-endpoints",
-];
+const KNOWN: [&str; 7] = names(&TEMPLATE_ANNOTATIONS);
 
 /// Those among them that are about the queue, whatever the replicas are.
 pub(super) const QUEUE_SETTINGS: [&str; 4] =

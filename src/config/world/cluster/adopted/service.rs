@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::config::admission::{AUTOSCALING, Annotations};
 use crate::config::text::parse_duration;
 use crate::config::world::admitted::{label, metadata_map, texts};
+use crate::config::world::annotations::{ADOPTION_ANNOTATIONS, names};
 use crate::config::world::env::{list, text};
 use crate::config::world::own::{PREFIX, QUEUE_SETTINGS, own_settings};
 use crate::model::{ContainerConcurrency, Protocol, QueueSettings};
@@ -26,8 +27,7 @@ pub const SELECTOR_KEY: &str = "tidegate.dev/adopted";
 pub const REQUEST_SEEN: &str = "tidegate.dev/RequestSeen";
 
 /// The annotations there are, less the prefix; those of a template's queue come on top.
-const KNOWN: [&str; 6] =
-    ["adopt", "adopt-service", "port", "workload", "container-concurrency", "timeout"];
+const KNOWN: [&str; 6] = names(&ADOPTION_ANNOTATIONS);
 /// How long a request waits for a replica unless `queue-timeout` says otherwise.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
