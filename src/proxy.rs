@@ -34,6 +34,7 @@ mod scan;
 mod shared;
 mod sweep;
 mod upgrade;
+mod waiting;
 mod welcome;
 mod worker;
 

@@ -27,6 +27,8 @@ pub enum Reason {
     QueueTimeout,
     /// `tidegate.dev/no-wake` keeps this request from starting a replica.
     Asleep,
+    /// A browser is shown a page while a replica starts (`tidegate.dev/waiting-page`).
+    WaitingPage,
     /// Traffic names a revision that does not exist.
     RevisionMissing,
     /// The manifest has only an image and nothing says which program that is here.
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::PlainHttp,
@@ -66,6 +68,7 @@ impl Reason {
         Self::QueueFull,
         Self::QueueTimeout,
         Self::Asleep,
+        Self::WaitingPage,
         Self::RevisionMissing,
         Self::NoLocalCommand,
         Self::MissingConfig,
@@ -93,6 +96,7 @@ impl Reason {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::Asleep => "asleep",
+            Self::WaitingPage => "waiting_page",
             Self::RevisionMissing => "revision_missing",
             Self::NoLocalCommand => "no_local_command",
             Self::MissingConfig => "missing_config",
@@ -119,6 +123,7 @@ impl Reason {
             Self::HeadTimeout => 408,
             Self::QueueFull
             | Self::Asleep
+            | Self::WaitingPage
             | Self::RevisionMissing
             | Self::NoLocalCommand
             | Self::MissingConfig

@@ -58,11 +58,19 @@ pub struct QueueSettings {
     pub idle_connection: Option<Duration>,
     /// `tidegate.dev/eager`: extra decisions between ticks; on unless `"false"`.
     pub eager: bool,
+    /// `tidegate.dev/waiting-page`: a browser that waits for a first replica is shown a page.
+    pub waiting_page: bool,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { timeout: None, no_wake: Vec::new(), idle_connection: None, eager: true }
+        Self {
+            timeout: None,
+            no_wake: Vec::new(),
+            idle_connection: None,
+            eager: true,
+            waiting_page: false,
+        }
     }
 }
 

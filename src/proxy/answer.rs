@@ -32,6 +32,7 @@ use super::refusal;
 use super::relay::Relay;
 use super::scan::{Seen, scan};
 use super::shared::{DrainState, Position};
+use super::waiting::is_navigation;
 use super::worker::{LocalRevision, Worker};
 
 /// Where the data listeners tell whether they are ready.
@@ -280,12 +281,17 @@ fn begin(
     seen: Seen,
     record: Option<Box<Record>>,
 ) -> Box<Relay> {
-    let (wakes, protocol) =
-        local.with_spec(|spec| (!matches_no_wake(&spec.queue.no_wake, &request), spec.protocol));
+    let (wakes, protocol, page) = local.with_spec(|spec| {
+        let wakes = !matches_no_wake(&spec.queue.no_wake, &request);
+        (wakes, spec.protocol, spec.queue.waiting_page)
+    });
+    let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
+    let page = page && is_navigation(request.method().as_str(), header);
     let http10 = request.version() == Version::HTTP_10;
     let outgoing = Outgoing::prepare(worker, active.connection(), request, seen, protocol);
     let mut exchange = Exchange::begin(worker, local, arrived, active, wakes);
     exchange.log = record;
+    exchange.page = page;
     if let Some(timeout) = outgoing.grpc_timeout {
         exchange.timer().set_grpc(arrived.plus(timeout));
     }

@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::model::{Problem, Reason};
@@ -14,6 +15,7 @@ use super::exchange::{Exchange, Hold};
 use super::noted::Met;
 use super::retry::RETRIES_MAX;
 use super::sweep::Fired;
+use super::waiting::{PAGE_AFTER, starting};
 use super::worker::LocalEndpoint;
 
 /// Before the same endpoint is asked again after a refused connection: its end may be on its way
@@ -164,7 +166,20 @@ pub(super) async fn admit(exchange: &mut Exchange, avoid: Option<u64>) -> Result
             let timer = Rc::clone(exchange.timer());
             timer.wait(deadline, client);
             let mut outcome = pin!(poll_fn(|cx| ticket.poll_outcome(cx)));
-            let outcome = poll_fn(|cx| timer.poll_unless_fired(outcome.as_mut(), cx)).await;
+            let mut page = exchange.page.then(|| Box::pin(tokio::time::sleep(PAGE_AFTER)));
+            let outcome = poll_fn(|cx| {
+                let outcome = timer.poll_unless_fired(outcome.as_mut(), cx).map_err(Stop::from);
+                let due = page.as_mut().is_some_and(|page| page.as_mut().poll(cx).is_ready());
+                if outcome.is_pending() && due {
+                    page = None;
+                    // Where there are replicas, one of them will have a place before one more starts.
+                    if revision.stats().ready() == 0 {
+                        return Poll::Ready(Err(Stop::Refuse(starting())));
+                    }
+                }
+                outcome
+            })
+            .await;
             timer.waited();
             exchange.waited += clock.now().since(now);
             revision.stats().waited(exchange.waited);

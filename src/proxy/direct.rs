@@ -34,6 +34,7 @@ use super::access_log::Record;
 use super::connection::Connection;
 use super::edge::Checked;
 use super::exchange::Exchange;
+use super::waiting::is_navigation;
 use super::worker::{LocalRevision, Worker};
 
 pub(super) use buffers::Buffers;
@@ -179,14 +180,18 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
     let Ok(local) = worker.route(&checked, None, way) else {
         return Begun::Other(Next::Http1);
     };
-    let plain =
-        local.with_spec(|spec| spec.protocol == Protocol::Http1 && spec.queue.no_wake.is_empty());
+    let (plain, page) = local.with_spec(|spec| {
+        let plain = spec.protocol == Protocol::Http1 && spec.queue.no_wake.is_empty();
+        (plain, spec.queue.waiting_page)
+    });
     if !plain {
         connection.keep_drawn(local);
         return Begun::Other(Next::Http1);
     }
     let body = &client.input[head.bytes..end];
-    let (exchange, outgoing) = take(worker, connection, &head, local, body);
+    let page = page && is_navigation(head.method, |name| head.header(name));
+    let (mut exchange, outgoing) = take(worker, connection, &head, local, body);
+    exchange.page = page;
     client.consume(end);
     Begun::Request(exchange, outgoing)
 }

@@ -4,16 +4,20 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::Response;
+
 use crate::model::{Problem, Reason};
 use crate::revision::Permit;
 use crate::stats::Nanos;
 
 use super::access_log::{Ending, Record};
-use super::body::Cut;
+use super::body::{Cut, ResponseBody};
 use super::connection::{Active, Connection};
 use super::noted::{Met, Note};
+use super::refusal;
 use super::shared::Position;
 use super::sweep::{Swept, Timer};
+use super::waiting::{self, Wait};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
 /// The place a request has on an endpoint.
@@ -53,6 +57,8 @@ pub(super) struct Exchange {
     pub(super) hold: Hold,
     pub(super) log: Option<Box<Record>>,
     pub(super) waited: Duration,
+    /// Whether it may be answered with a waiting page.
+    pub(super) page: bool,
     /// What it met where it had to wait, or was refused.
     pub(super) met: Option<Box<Met>>,
     active: Active,
@@ -86,6 +92,7 @@ impl Exchange {
             counted,
             hold: Hold::Nothing,
             log: None,
+            page: false,
             waited: Duration::ZERO,
             met: None,
             active,
@@ -150,10 +157,23 @@ impl Exchange {
         });
     }
 
-    /// When to try again after a refusal that time may cure, seconds.
-    pub(super) fn retry_after(&self, problem: &Problem) -> Option<u64> {
-        matches!(problem.reason, Reason::QueueFull | Reason::StartFailed)
-            .then(|| self.local.revision.retry_after_seconds())
+    /// The answer in place of a replica's; says when to try again where time may cure it.
+    pub(super) fn refusal(&self, problem: &Problem, grpc: bool) -> Response<ResponseBody> {
+        let revision = &self.local.revision;
+        let page = problem.reason == Reason::WaitingPage;
+        let cured = matches!(problem.reason, Reason::QueueFull | Reason::StartFailed);
+        let retry_after = cured.then(|| revision.retry_after_seconds());
+        let mut response = refusal::response(problem, grpc, retry_after);
+        if page {
+            let now = self.worker.shared.clock.now();
+            let wait = Wait {
+                waited: revision.shown_waiting_for(self.arrived, now),
+                usual: revision.last_cold_start(),
+                starting: revision.stats().starting() > 0,
+            };
+            waiting::show(&mut response, wait);
+        }
+        response
     }
 
     /// Bytes went to the client.

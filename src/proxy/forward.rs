@@ -47,9 +47,8 @@ pub(super) async fn forward(mut relay: Box<Relay>) -> Result<Response<ResponseBo
 async fn refuse(mut relay: Box<Relay>, problem: Problem) -> Response<ResponseBody> {
     relay.refuse(&problem);
     relay.note(Some(&problem));
-    let retry_after = relay.exchange.retry_after(&problem);
     relay.exchange.release();
-    let mut response = refusal::response(&problem, relay.grpc, retry_after);
+    let mut response = relay.exchange.refusal(&problem, relay.grpc);
     if let Some(id) = relay.outgoing.headers.remove(&X_REQUEST_ID) {
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
     }

@@ -88,6 +88,7 @@ fn grpc_code(reason: Reason) -> &'static str {
         | Reason::GrpcTimeout => "4",
         Reason::QueueFull
         | Reason::Asleep
+        | Reason::WaitingPage
         | Reason::RevisionMissing
         | Reason::NoLocalCommand
         | Reason::MissingConfig

@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::stats::{Nanos, Pokes, RevisionStats};
 
+use super::cold::ShownWaiting;
 use super::endpoint::{EndpointSet, EndpointState};
 use super::meter::{Limit, Meter};
 use super::permit::{Admission, Grant, Permit, Ticket};
@@ -111,6 +112,7 @@ pub struct Revision {
     pub(super) last_cold_start_ms: AtomicU64,
     /// Sums over all cold starts: to the running program, from there to ready.
     pub(super) cold_start_ns: [AtomicU64; 2],
+    pub(super) shown_waiting: ShownWaiting,
     replans: Arc<Pokes>,
     replan_asked: AtomicBool,
     /// Only of a revision with a limit.
@@ -143,6 +145,7 @@ impl Revision {
             state: Mutex::new(state),
             last_cold_start_ms: AtomicU64::new(0),
             cold_start_ns: Default::default(),
+            shown_waiting: ShownWaiting::default(),
             replans: Arc::clone(&setting.replans),
             replan_asked: AtomicBool::new(false),
             shares: setting.shares.clone().filter(|_| fixed_limit.is_some()),

@@ -16,7 +16,7 @@ const fn own(name: &'static str, default: &'static str, meaning: &'static str) -
 }
 
 /// Those on a template.
-pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 7] = [
+pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 8] = [
     own(
         "queue-timeout",
         "none",
@@ -38,6 +38,11 @@ pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 7] = [
         "`true`",
         "`false`: more than one replica is decided on every two seconds only, not as soon as \
          requests wait",
+    ),
+    own(
+        "waiting-page",
+        "`false`",
+        "`true`: a browser that waits for a first replica is shown a page after a second",
     ),
     own("local-command", "none", "the program on this machine, as a JSON array; not in a cluster"),
     own(

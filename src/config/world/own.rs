@@ -14,11 +14,11 @@ use crate::model::{NoWake, QueueSettings};
 pub(super) const PREFIX: &str = "tidegate.dev/";
 
 /// The annotations there are, less the prefix.
-const KNOWN: [&str; 7] = names(&TEMPLATE_ANNOTATIONS);
+const KNOWN: [&str; 8] = names(&TEMPLATE_ANNOTATIONS);
 
 /// Those among them that are about the queue, whatever the replicas are.
-pub(super) const QUEUE_SETTINGS: [&str; 4] =
-    ["queue-timeout", "no-wake", "idle-connection", "eager"];
+pub(super) const QUEUE_SETTINGS: [&str; 5] =
+    ["queue-timeout", "no-wake", "idle-connection", "eager", "waiting-page"];
 
 /// A template's own settings.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,18 +70,8 @@ fn set(own: &mut OwnSettings, name: &str, value: &str) -> Result<(), Refused> {
         "queue-timeout" => own.queue.timeout = Some(duration(value)?),
         "idle-connection" => own.queue.idle_connection = Some(duration(value)?),
         "no-wake" => own.queue.no_wake = no_wake(value)?,
-        "eager" => {
-            own.queue.eager = match value {
-                "true" => true,
-                "false" => false,
-                _ => {
-                    return Err((
-                        format!("{value:?} is neither true nor false"),
-                        "\"true\" or \"false\"",
-                    ));
-                }
-            }
-        }
+        "eager" => own.queue.eager = boolean(value)?,
+        "waiting-page" => own.queue.waiting_page = boolean(value)?,
         "local-command" => own.local_command = Some(local_command(value)?),
         "local-directory" => {
             if value.is_empty() {
@@ -101,6 +91,14 @@ fn unknown(key: &str, name: &str) -> OwnError {
         None => format!("write one of {PREFIX}{}", KNOWN.join(&format!(", {PREFIX}"))),
     };
     OwnError { key: key.to_owned(), message: "there is no such setting".to_owned(), fix }
+}
+
+fn boolean(value: &str) -> Result<bool, Refused> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err((format!("{value:?} is neither true nor false"), "\"true\" or \"false\"")),
+    }
 }
 
 fn duration(value: &str) -> Result<Duration, Refused> {
@@ -205,7 +203,7 @@ mod tests {
         check(
             &[],
             &expect![[
-                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true }, local_command: None, local_directory: None, static_endpoints: None }"#
+                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true, waiting_page: false }, local_command: None, local_directory: None, static_endpoints: None }"#
             ]],
         );
         check(
@@ -213,18 +211,19 @@ mod tests {
                 ("queue-timeout", "1m30s"),
                 ("idle-connection", "5m"),
                 ("eager", "false"),
+                ("waiting-page", "true"),
                 ("no-wake", "HEAD, /healthz, Uptime/2, agent:GET, method:options, path:/a b"),
                 ("local-command", "[\"node\", \"server.js\"]"),
                 ("local-directory", "../app"),
             ],
             &expect![[
-                r#"OwnSettings { queue: QueueSettings { timeout: Some(90s), no_wake: [Method("HEAD"), PathPrefix("/healthz"), UserAgentPrefix("Uptime/2"), UserAgentPrefix("GET"), Method("OPTIONS"), PathPrefix("/a b")], idle_connection: Some(300s), eager: false }, local_command: Some(["node", "server.js"]), local_directory: Some("../app"), static_endpoints: None }"#
+                r#"OwnSettings { queue: QueueSettings { timeout: Some(90s), no_wake: [Method("HEAD"), PathPrefix("/healthz"), UserAgentPrefix("Uptime/2"), UserAgentPrefix("GET"), Method("OPTIONS"), PathPrefix("/a b")], idle_connection: Some(300s), eager: false, waiting_page: true }, local_command: Some(["node", "server.js"]), local_directory: Some("../app"), static_endpoints: None }"#
             ]],
         );
         check(
             &[("static-endpoints", "127.0.0.1:9001,[::1]:9002, localhost:9003")],
             &expect![[
-                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true }, local_command: None, local_directory: None, static_endpoints: Some([127.0.0.1:9001, [::1]:9002, 127.0.0.1:9003]) }"#
+                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true, waiting_page: false }, local_command: None, local_directory: None, static_endpoints: Some([127.0.0.1:9001, [::1]:9002, 127.0.0.1:9003]) }"#
             ]],
         );
     }
@@ -236,6 +235,7 @@ mod tests {
                 ("queue-timeout", "30"),
                 ("idle-connection", "0s"),
                 ("eager", "no"),
+                ("waiting-page", "yes"),
                 ("no-wake", "path:x"),
                 ("local-command", "node server.js"),
                 ("local-directory", ""),
@@ -244,7 +244,7 @@ mod tests {
                 ("colour", "red"),
             ],
             &expect![[r#"
-                tidegate.dev/colour: there is no such setting; write one of tidegate.dev/queue-timeout, tidegate.dev/no-wake, tidegate.dev/idle-connection, tidegate.dev/eager, tidegate.dev/local-command, tidegate.dev/local-directory, tidegate.dev/static-endpoints
+                tidegate.dev/colour: there is no such setting; write one of tidegate.dev/queue-timeout, tidegate.dev/no-wake, tidegate.dev/idle-connection, tidegate.dev/eager, tidegate.dev/waiting-page, tidegate.dev/local-command, tidegate.dev/local-directory, tidegate.dev/static-endpoints
                 tidegate.dev/eager: "no" is neither true nor false; write "true" or "false"
                 tidegate.dev/idle-connection: "0s" is not more than zero; write a time such as "30s" or "5m"
                 tidegate.dev/local-command: this is no JSON array of texts: expected ident at line 1 column 2; write a JSON array such as '["node", "server.js"]'
@@ -253,6 +253,7 @@ mod tests {
                 tidegate.dev/que-timeout: there is no such setting; write tidegate.dev/queue-timeout
                 tidegate.dev/queue-timeout: time: missing unit in duration "30"; write a time such as "30s" or "5m"
                 tidegate.dev/static-endpoints: "example.com:80" is no IP address with a port; write addresses with ports such as "127.0.0.1:9001, [::1]:9002"
+                tidegate.dev/waiting-page: "yes" is neither true nor false; write "true" or "false"
             "#]],
         );
         check(

@@ -15,7 +15,6 @@ use crate::proxy::attempt::{Again, Attempts, Stop, admit, admit_at_once, after_f
 use crate::proxy::body::Cut;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forwarded::X_REQUEST_ID;
-use crate::proxy::refusal;
 use crate::proxy::shared::DrainState;
 use crate::proxy::worker::{LocalEndpoint, Worker};
 use crate::upstream::{SendError, Sent, SharedIo};
@@ -421,8 +420,7 @@ async fn refuse(
 ) -> After {
     exchange.refuse(&problem);
     exchange.note(&outgoing.bytes[outgoing.id.clone()], Some(&problem));
-    let retry_after = exchange.retry_after(&problem);
-    let mut response = refusal::response(&problem, false, retry_after);
+    let mut response = exchange.refusal(&problem, false);
     if let Ok(id) = HeaderValue::from_bytes(&outgoing.bytes[outgoing.id]) {
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
     }
