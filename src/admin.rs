@@ -1,4 +1,4 @@
-//! What an operator and Prometheus see: health, metrics, a JSON API. It runs on its own thread
+//! What an operator and Prometheus see: health, metrics, a JSON API, a dashboard. It runs on its own thread
 //! and knows the rest only by read-only views that are handed in.
 
 pub mod metrics;
@@ -6,6 +6,7 @@ pub mod order;
 pub mod server;
 pub mod view;
 
+mod dashboard;
 mod guard;
 mod routes;
 mod token;

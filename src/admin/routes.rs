@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::dashboard::{File, is_for_a_person, redirect};
 use super::metrics::{Format, classic_families, own_families};
 use super::order::Declined;
 use super::view::{Lines, Views};
@@ -15,6 +16,7 @@ use crate::server::Answer;
 
 const INDEX: &str = "\
 tidegate
+/dashboard                                       for people: what happens now
 /livez                                           the process is alive
 /readyz                                          it accepts traffic
 /metrics                                         for Prometheus
@@ -35,6 +37,7 @@ To be told, with POST and Content-Type: application/json
 
 enum Page {
     Index,
+    Dashboard(File),
     Live,
     Ready,
     Metrics { classic: bool },
@@ -48,6 +51,9 @@ enum Page {
 
 impl Page {
     fn find(path: &str) -> Option<Self> {
+        if let Some(file) = File::find(path) {
+            return Some(Self::Dashboard(file));
+        }
         let segments: Vec<_> = path.split('/').skip(1).collect();
         Some(match segments[..] {
             [""] => Self::Index,
@@ -83,6 +89,8 @@ pub(super) fn answer(method: &Method, uri: &Uri, headers: &HeaderMap, views: &Vi
         return answer;
     }
     match page {
+        Page::Index if is_for_a_person(headers) => redirect(),
+        Page::Dashboard(file) => file.answer(),
         Page::Index => text(StatusCode::OK, INDEX),
         Page::Live => text(StatusCode::OK, "ok\n"),
         Page::Ready => {
@@ -187,7 +195,11 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn typed(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::BoxError;
 
+use super::dashboard;
 use super::guard;
 use super::metrics::started;
 use super::order::{self, Declined, Order, Orders};
@@ -215,7 +216,8 @@ async fn handle(
     {
         return Ok(routes::error(refusal.status, &refusal.message));
     }
-    let is_open = matches!(head.uri.path(), "/livez" | "/readyz");
+    let path = head.uri.path();
+    let is_open = matches!(path, "/livez" | "/readyz") || dashboard::is_open(path, &head.headers);
     if !is_open && shared.token.as_ref().is_some_and(|token| !token.is_shown(&head.headers)) {
         return Ok(routes::unauthorized());
     }

@@ -197,6 +197,8 @@ pub struct RevisionView {
     pub to_renew: u32,
     /// How it is scaled.
     pub scaling: ScalingView,
+    /// What its starts from zero took.
+    pub cold_starts: ColdStartsView,
     /// Why its replicas cannot be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemView>,
@@ -219,6 +221,27 @@ pub struct ScalingView {
     pub retention_s: f64,
     /// How long a lower count has to be wanted before it is ordered, seconds.
     pub scale_down_delay_s: f64,
+}
+
+/// Starts from zero since tidegate began.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ColdStartsView {
+    /// How many were measured.
+    pub count: u64,
+    /// How long the last one took, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_s: Option<f64>,
+    /// How long all of them took, by phase in their order.
+    pub phases: Vec<ColdStartPhaseView>,
+}
+
+/// A part of all cold starts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ColdStartPhaseView {
+    /// `spawn` (from the order to the running program) or `ready` (from there to ready).
+    pub phase: String,
+    /// Sum, seconds.
+    pub total_s: f64,
 }
 
 /// An endpoint.

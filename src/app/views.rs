@@ -1,16 +1,16 @@
 //! What the admin listener shows, gathered from the live parts at each request.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::metrics::{
     AutoscalerMetrics, ConnectionMetrics, EndpointMetrics, Family, Kind, MetricsInput,
     RevisionMetrics, Value,
 };
 use crate::admin::view::{
-    DecisionView, DecisionsView, EndpointView, Lines, LogsView, MetView, ProblemView, Readiness,
-    RequestView, RevisionView, RevisionsView, ScalingView, ServiceView, ServicesView, TagView,
-    TrafficView, Views,
+    ColdStartPhaseView, ColdStartsView, DecisionView, DecisionsView, EndpointView, Lines, LogsView,
+    MetView, ProblemView, Readiness, RequestView, RevisionView, RevisionsView, ScalingView,
+    ServiceView, ServicesView, TagView, TrafficView, Views,
 };
 use crate::autoscaler::{Autoscaler, Decision};
 use crate::cli::logging::{ForwarderCounts, LogHandle};
@@ -127,6 +127,18 @@ fn scaling_view(scaling: &ScalingSpec) -> ScalingView {
         activation_scale: scaling.activation_scale.unwrap_or(1),
         retention_s: scaling.scale_to_zero_retention.as_secs_f64(),
         scale_down_delay_s: scaling.scale_down_delay.as_secs_f64(),
+    }
+}
+
+fn cold_starts_view(revision: &Revision) -> ColdStartsView {
+    let phase = |(phase, took): (&str, Duration)| ColdStartPhaseView {
+        phase: phase.to_owned(),
+        total_s: took.as_secs_f64(),
+    };
+    ColdStartsView {
+        count: revision.stats().cold_start().count(),
+        last_s: revision.last_cold_start().map(|took| took.as_secs_f64()),
+        phases: revision.cold_start_phases().into_iter().map(phase).collect(),
     }
 }
 
@@ -268,6 +280,7 @@ impl Sources {
             refused: stats.refusals().map(|(r, n)| (r.token().to_owned(), n)).collect(),
             to_renew: revision.to_renew(),
             scaling: scaling_view(&spec.scaling),
+            cold_starts: cold_starts_view(revision),
             endpoints: revision
                 .endpoints()
                 .into_iter()
@@ -288,7 +301,7 @@ impl Sources {
         let now = revision.stats().clock().now();
         let decisions = self.autoscaler.recent(id);
         let view = |decision: &Decision| {
-            let age = std::time::Duration::from_nanos(now.0).saturating_sub(decision.at);
+            let age = Duration::from_nanos(now.0).saturating_sub(decision.at);
             DecisionView {
                 age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
                 trigger: decision.cause.token().to_owned(),
