@@ -1,6 +1,7 @@
 //! One request and its response: what it takes, given back when it ends, however it ends.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -64,7 +65,8 @@ pub(super) struct Exchange {
     active: Active,
     clockwork: Clockwork,
     ended: Option<Nanos>,
-    status: Option<u16>,
+    /// In two bytes: an exchange is moved.
+    status: Option<NonZeroU16>,
     reason: Option<Reason>,
     bytes: u64,
     answered: bool,
@@ -130,12 +132,12 @@ impl Exchange {
 
     /// The response's status is known.
     pub(super) fn respond(&mut self, status: u16) {
-        self.status = Some(status);
+        self.status = NonZeroU16::new(status);
     }
 
     /// tidegate answers itself.
     pub(super) fn refuse(&mut self, problem: &Problem) {
-        self.status = Some(problem.reason.status());
+        self.status = NonZeroU16::new(problem.reason.status());
         self.reason = Some(problem.reason);
         self.local.revision.stats().refused(problem.reason);
     }
@@ -242,7 +244,7 @@ impl Exchange {
         let broke = matches!(self.reason, Some(Reason::UpstreamConnect | Reason::UpstreamBroke));
         if self.answered || broke {
             let took = now.since(self.arrived).saturating_sub(self.waited);
-            self.local.revision.stats().app_ended(self.worker.index, self.status, took);
+            self.local.revision.stats().app_ended(self.worker.index, self.status.map(NonZeroU16::get), took);
         }
     }
 
@@ -251,7 +253,7 @@ impl Exchange {
         let Some(log) = &self.worker.shared.settings.access_log else { return };
         self.local.with_spec(|spec| {
             let ending = Ending {
-                status: self.status,
+                status: self.status.map(NonZeroU16::get),
                 reason: self.reason,
                 bytes: self.bytes,
                 took: now.since(self.arrived),
@@ -274,10 +276,11 @@ impl Drop for Exchange {
         self.set_paused(false);
         self.release();
         let stats = self.local.revision.stats();
+        let status = self.status.map(NonZeroU16::get);
         if self.counted {
-            stats.leave(self.worker.index, self.arrived, now, self.status);
+            stats.leave(self.worker.index, self.arrived, now, status);
         } else {
-            stats.ended_uncounted(self.worker.index, self.arrived, now, self.status);
+            stats.ended_uncounted(self.worker.index, self.arrived, now, status);
         }
         if self.worker.shared.settings.position == Position::Sidecar {
             self.end_app(now);
