@@ -53,6 +53,8 @@ impl Revision {
         }
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.last_cold_start_ms.store(ms, Ordering::Relaxed);
+        // Who waits next waits for another start.
+        self.shown_waiting.last.store(0, Ordering::Relaxed);
         self.stats().cold_started(took);
     }
 

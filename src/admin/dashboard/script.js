@@ -279,7 +279,7 @@ function decisionsTable(all) {
   for (const [id, decisions] of all) {
     let last = null;
     for (const decision of [...decisions].reverse()) {
-      const same = [decision.trigger, decision.desired, decision.requested, decision.panic_mode, ...decision.clamps].join();
+      const same = [decision.trigger, decision.requested, decision.panic_mode, ...decision.clamps].join();
       const age = decision.age_ms / 1000;
       if (last && last.same === same) {
         last.times += decision.times;

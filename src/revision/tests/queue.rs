@@ -113,6 +113,21 @@ fn retry_after_is_the_last_cold_start_within_bounds() {
 }
 
 #[test]
+fn who_comes_again_soon_has_waited_since_the_first_time() {
+    let room = Room::new(1);
+    let shown = |arrived_s: u64, now_s: u64| {
+        let at = |seconds: u64| Nanos(0).plus(Duration::from_secs(seconds));
+        room.revision.shown_waiting_for(at(arrived_s), at(now_s)).as_secs()
+    };
+    let waits = [(5, 6), (7, 8), (17, 18), (29, 30), (31, 32)];
+    assert_eq!(waits.map(|(arrived, now)| shown(arrived, now)), [1, 3, 13, 1, 3]);
+    assert_eq!(room.revision.last_cold_start(), None);
+    room.revision.cold_started(Duration::from_millis(20), Duration::from_millis(500));
+    assert_eq!(room.revision.last_cold_start(), Some(Duration::from_millis(520)));
+    assert_eq!(shown(33, 34), 1, "for another start");
+}
+
+#[test]
 fn when_starting_cannot_succeed_all_that_wait_are_told() {
     let room = Room::new(1);
     let mut line = [room.waiting(), room.waiting()];

@@ -257,6 +257,7 @@ fn a_revision() {
             "annotations": {
                 "autoscaling.knative.dev/min-scale": "1", "autoscaling.knative.dev/target": "7",
                 "serving.knative.dev/progress-deadline": "90s", "tidegate.dev/queue-timeout": "3s",
+                "tidegate.dev/waiting-page": "true",
             },
         },
         "spec": {
@@ -276,6 +277,7 @@ fn a_revision() {
     assert!(matches!(spec.container_concurrency, ContainerConcurrency::AtMost(n) if n.get() == 4));
     assert_eq!(spec.protocol, Protocol::H2c);
     assert_eq!((spec.timeouts.request.as_secs(), spec.queue.timeout.unwrap().as_secs()), (20, 3));
+    assert!(spec.queue.waiting_page);
     let scaling = &spec.scaling;
     assert_eq!((scaling.min_scale, scaling.initial_scale, scaling.total_value), (1, 1, 4.0));
     assert_eq!(scaling.progress_deadline.as_secs(), 90);
