@@ -244,7 +244,11 @@ impl Exchange {
         let broke = matches!(self.reason, Some(Reason::UpstreamConnect | Reason::UpstreamBroke));
         if self.answered || broke {
             let took = now.since(self.arrived).saturating_sub(self.waited);
-            self.local.revision.stats().app_ended(self.worker.index, self.status.map(NonZeroU16::get), took);
+            self.local.revision.stats().app_ended(
+                self.worker.index,
+                self.status.map(NonZeroU16::get),
+                took,
+            );
         }
     }
 
