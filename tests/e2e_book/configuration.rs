@@ -9,7 +9,6 @@ use tidegate::cli::args::cli;
 use tidegate::config::settings::{CONFIG_MAPS, setting_keys};
 use tidegate::config::world::{ADOPTION_ANNOTATIONS, OwnAnnotation, TEMPLATE_ANNOTATIONS};
 
-use crate::page::read;
 use crate::serving::repository;
 
 const BEGIN: &str = "# Reference: configuration
@@ -187,7 +186,7 @@ fn the_reference_is_what_the_code_says() {
 
 #[test]
 fn every_option_is_in_the_reference() {
-    let page = read("docs/reference-configuration.md");
+    let page = reference();
     let mut command = cli();
     command.build();
     for command in visible(&command) {
