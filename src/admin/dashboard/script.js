@@ -41,6 +41,7 @@ let round = 0;
 let looking = false;
 let told = false; // whether there was a round to compare with
 const curves = new Map(); // revision → what it had, oldest first
+let lines = []; // of decisions, as shown last
 const former = new Map(); // revision → what was told of it last
 
 function element(name, properties = {}, ...children) {
@@ -286,24 +287,39 @@ function decisionsTable(all) {
         last.age = age;
         last.decision = decision;
       } else {
-        last = { id, same, times: decision.times, age, begun: Math.round((Date.now() - decision.age_ms) / 2000), decision };
+        last = { id, same, times: decision.times, age, begun: Date.now() - decision.age_ms, decision };
         rows.push(last);
       }
     }
   }
   // Of equal age the later one first.
   rows.reverse().sort((one, other) => one.age - other.age);
-  fill('decisions', rows.slice(0, DECISIONS_MAX).map(decisionRow), 'None yet: nothing has load.');
+  const shown = rows.slice(0, DECISIONS_MAX);
+  recognise(shown);
+  fill('decisions', shown.map(decisionRow), 'None yet: nothing has load.');
 }
 
-function decisionRow({ id, same, times, age, begun, decision }) {
+// Ages come with the delay of an answer: a line of about the same beginning is the one of before.
+function recognise(rows) {
+  const before = lines;
+  lines = [];
+  for (const row of rows) {
+    const name = `${row.id} ${row.same}`;
+    const at = before.findIndex((line) => line.name === name && Math.abs(line.begun - row.begun) < 1000);
+    const line = at < 0 ? { name, begun: row.begun, key: `${name} ${row.begun}` } : before.splice(at, 1)[0];
+    lines.push(line);
+    row.key = line.key;
+  }
+}
+
+function decisionRow({ id, key, times, age, decision }) {
   const ordered = `${counted(decision.requested, 'replica')}`;
   const wanted = decision.desired === decision.requested ? '' : ` (the load wants ${decision.desired})`;
   const bounds = decision.clamps.map((clamp) => BOUNDS[clamp] ?? clamp).join('; ');
   return {
-    key: `${id} ${begun} ${same}`,
+    key,
     head: 1,
-    fresh: age < 2,
+    fresh: age < 2 && times === 1,
     cells: [
       { text: `${age < 1 ? 'just now' : `${time(age)} ago`}${times > 1 ? ` (×${times})` : ''}`, class: 'n' },
       id,
