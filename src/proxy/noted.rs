@@ -65,6 +65,11 @@ impl Noted {
         drop(oldest);
     }
 
+    /// Forgets all, with their memory.
+    pub fn clear(&self) {
+        *self.0.lock() = VecDeque::new();
+    }
+
     /// Those with this identity, newest first: clients may give several the same.
     pub fn find(&self, id: &[u8]) -> Vec<Note> {
         self.0.lock().iter().rev().filter(|note| *note.id == *id).cloned().collect()

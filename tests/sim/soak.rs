@@ -63,6 +63,8 @@ async fn cycle(weather: &Weather, clients: &Rc<Clients>, life: &Rc<Life>) {
     tokio::time::sleep(TIDIED).await;
     drop(last);
     tokio::time::sleep(TIDIED).await;
+    // Bounded, and not full after these few.
+    life.shared.noted.clear();
 }
 
 impl Weather {

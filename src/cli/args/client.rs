@@ -55,7 +55,8 @@ pub(super) const EXPORT_EXAMPLES: &str = "\
 Examples:
   tidegate export > backup.yaml
   tidegate serve -f backup.yaml                the same revisions and traffic elsewhere
-  kubectl apply --server-side -f backup.yaml   and in a cluster
+  kubectl apply --server-side --field-manager=backup -f backup.yaml
+                                               and in a cluster
   tidegate export --kubernetes > backup.yaml   of a cluster, by KUBECONFIG
   tidegate restore backup.yaml --check         whether what runs is what the file says
 
@@ -247,7 +248,7 @@ pub struct RestoreArgs {
     #[arg(long, required = true)]
     #[arg(
         help = "Compare services, traffic, revisions and settings with what runs. Without it there \
-                  is nothing to do here: `tidegate serve -f FILE` or `kubectl apply --server-side -f FILE` serves \
+                  is nothing to do here: `tidegate serve -f FILE` or `kubectl apply --server-side --field-manager=backup -f FILE` serves \
                   the file"
     )]
     pub check: bool,
