@@ -75,7 +75,9 @@ fn traffic_restart_and_export_with_ones_own_rights() {
 
     // Gone, and made again of what was exported. The settings are there, and other tests apply them.
     let exported = ours(cluster, &["export"]);
-    cluster.kubectl(&["delete", "-n", NAMESPACE, "ksvc", "two", "--timeout=60s"]);
+    let delete = ["delete", "-n", NAMESPACE, "ksvc", "two", "--timeout=60s"];
+    // Its revisions too, before they are made again.
+    cluster.kubectl(&[&delete[..], &["--cascade=foreground"]].concat());
     assert!(exported.contains("name: config-domain"), "{exported}");
     let is_setting = |document: &&str| document.contains("namespace: knative-serving");
     let exported: Vec<&str> =
@@ -87,6 +89,6 @@ fn traffic_restart_and_export_with_ones_own_rights() {
     assert_eq!(traffic(cluster), expected);
     let first = cluster.json(&["get", "-n", NAMESPACE, "revision", "two-00001"]);
     assert_eq!(first["spec"]["containers"][0]["env"][0]["value"], "One");
-    cluster.kubectl(&["delete", "-n", NAMESPACE, "ksvc", "two", "--timeout=60s"]);
+    cluster.kubectl(&delete);
     cluster.kubectl(&["delete", "-n", NAMESPACE, "revision", "--all", "--timeout=60s"]);
 }
