@@ -10,13 +10,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::model::RevisionId;
-use crate::server::{Answer, Bounds, Server};
+use crate::server::{Answer, Bounds, Server, plain};
 
 /// How long a pod is held where nothing is known of its requests: by then no proxy sends to it any
 /// more, and most requests have ended.
@@ -125,13 +124,6 @@ async fn hold(revision: &RevisionId, most: Duration, look: &Look) -> &'static st
         sleep_until((Instant::now() + AGAIN).min(begun + most)).await;
     }
     "its time is over"
-}
-
-fn plain(status: StatusCode, text: &str) -> Answer {
-    let mut answer = Response::new(Full::from(format!("{text}\n")));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    answer
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -64,4 +64,15 @@ impl Server {
     pub(in crate::kubernetes) fn taken(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock())
     }
+}
+
+/// A Deployment with a label of Knative's and a container, changed as a test wants it.
+pub(super) fn deployment(change: impl FnOnce(&mut Value)) -> Value {
+    let mut value = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"namespace": "ns", "name": "d", "labels": {"serving.knative.dev/x": "1"}},
+        "spec": {"template": {"spec": {"containers": [{"image": "i", "env": []}]}}},
+    });
+    change(&mut value);
+    value
 }

@@ -99,7 +99,7 @@ impl Writer {
         live: Option<&Value>,
     ) -> Result<Value, Failure> {
         let name = wanted.name();
-        let wanted = &without_empty_maps(wanted);
+        let wanted = &*without_empty_maps(wanted);
         let wanted_hash = hash(wanted);
         if let Some(live) = live {
             let known = self.applied.lock().get(&(kind, name.clone())).copied();
@@ -309,18 +309,8 @@ fn hash(object: &Value) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Server;
+    use super::super::testing::{Server, deployment};
     use super::*;
-
-    fn deployment(change: impl FnOnce(&mut Value)) -> Value {
-        let mut value = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"namespace": "ns", "name": "d", "labels": {"serving.knative.dev/x": "1"}},
-            "spec": {"template": {"spec": {"containers": [{"image": "i", "env": []}]}}},
-        });
-        change(&mut value);
-        value
-    }
 
     fn kept(value: &Value) -> Object {
         Object::keep(&serde_json::from_value(value.clone()).unwrap(), |_| ()).unwrap()

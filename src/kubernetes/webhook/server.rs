@@ -19,7 +19,7 @@ use tower::BoxError;
 use super::review::{self, Review};
 use super::served::Served;
 use super::settings::LiveSettings;
-use crate::server::{Answer, Bounds, Server, Session, Shaken};
+use crate::server::{Answer, Bounds, Server, Session, Shaken, plain};
 
 /// What callers may take.
 const BOUNDS: Bounds = Bounds {
@@ -152,11 +152,4 @@ async fn read(
         }
     }
     Ok(Some((bytes, held)))
-}
-
-fn plain(status: StatusCode, text: &str) -> Answer {
-    let mut answer = Response::new(Full::from(format!("{text}\n")));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    answer
 }

@@ -1,5 +1,7 @@
 //! Whether an object is as it is wanted, so that it need not be written.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::kubernetes::ROLLOUT_ANNOTATION;
@@ -17,13 +19,14 @@ const MAPS: [&str; 5] = [
 ];
 
 /// What is to be applied, without these.
-pub(super) fn without_empty_maps(wanted: &Value) -> Value {
-    let mut wanted = wanted.clone();
+pub(super) fn without_empty_maps(wanted: &Value) -> Cow<'_, Value> {
+    let mut wanted = Cow::Borrowed(wanted);
     for pointer in MAPS {
         let is_empty = |map: &Value| map.as_object().is_some_and(serde_json::Map::is_empty);
-        if let Some((parent, key)) = pointer.rsplit_once('/')
-            && wanted.pointer(pointer).is_some_and(is_empty)
-            && let Some(parent) = wanted.pointer_mut(parent).and_then(Value::as_object_mut)
+        // Nearly all have none: only then is it copied.
+        if wanted.pointer(pointer).is_some_and(is_empty)
+            && let Some((parent, key)) = pointer.rsplit_once('/')
+            && let Some(parent) = wanted.to_mut().pointer_mut(parent).and_then(Value::as_object_mut)
         {
             parent.remove(key);
         }
@@ -106,16 +109,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn deployment(change: impl FnOnce(&mut Value)) -> Value {
-        let mut value = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"namespace": "ns", "name": "d", "labels": {"serving.knative.dev/x": "1"}},
-            "spec": {"template": {"spec": {"containers": [{"image": "i", "env": []}]}}},
-        });
-        change(&mut value);
-        value
-    }
+    use crate::kubernetes::controller::testing::deployment;
 
     #[test]
     fn what_the_api_server_adds_is_no_difference() {
@@ -171,7 +165,7 @@ mod tests {
             json!({"metadata": {"labels": {}, "name": "a"}, "spec": {
             "template": {"metadata": metadata, "spec": {"x": {}}}}})
         };
-        let without = |metadata: Value| without_empty_maps(&of(metadata));
+        let without = |metadata: Value| without_empty_maps(&of(metadata)).into_owned();
         let bare = json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"x": {}}}}});
         assert_eq!(without(json!({"annotations": {}, "labels": {}})), bare);
         assert_eq!(without(json!({})), bare);
