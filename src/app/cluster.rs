@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{DynamicObject, ListParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::cli::args::{ExportArgs, RestartArgs, TrafficArgs};
@@ -70,7 +70,8 @@ async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Strin
 async fn revisions(client: &Client, namespace: &str, service: &str) -> Result<Vec<Value>, String> {
     let params = ListParams::default().labels(&format!("{SERVICE}={service}"));
     let list = call(Kind::Revision.in_namespace(client, namespace).list(&params)).await?;
-    let mut revisions: Vec<Value> = list.items.into_iter().map(value).collect();
+    let named = list.items.into_iter().map(|object| named(Kind::Revision, object));
+    let mut revisions: Vec<Value> = named.collect();
     revisions.sort_by_key(generation);
     Ok(revisions)
 }
@@ -83,6 +84,14 @@ fn generation(revision: &Value) -> u64 {
 
 fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// An object that says of which kind it is: items of a list do not.
+fn named(kind: Kind, object: DynamicObject) -> Value {
+    let mut object = value(object);
+    object["apiVersion"] = json!(kind.api_version());
+    object["kind"] = json!(kind.kind());
+    object
 }
 
 fn value(object: DynamicObject) -> Value {

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use kube::Client;
 use kube::api::ListParams;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{GENERATION, SERVICE, call, client, name, revisions, value};
+use super::{GENERATION, SERVICE, call, client, name, named, revisions};
 use crate::cli::args::ExportArgs;
 use crate::cli::say;
 use crate::config::yaml::to_text;
@@ -74,14 +74,7 @@ pub(super) async fn export(args: &ExportArgs) -> Result<(), String> {
 
 async fn all(client: &Client, kind: Kind, namespace: Option<&str>) -> Result<Vec<Value>, String> {
     let list = call(kind.objects(client, namespace).list(&ListParams::default())).await?;
-    // Items of a list do not say of which kind they are.
-    let named = list.items.into_iter().map(|object| {
-        let mut object = value(object);
-        object["apiVersion"] = json!(kind.api_version());
-        object["kind"] = json!(kind.kind());
-        object
-    });
-    Ok(named.collect())
+    Ok(list.items.into_iter().map(|object| named(kind, object)).collect())
 }
 
 /// The settings that somebody changed.
@@ -139,12 +132,7 @@ async fn data(
 ) -> Result<Option<Value>, String> {
     let kind = if is_secret { Kind::Secret } else { Kind::ConfigMap };
     let found = call(kind.in_namespace(client, namespace).get_opt(name)).await?;
-    Ok(found.map(|object| {
-        let mut object = value(object);
-        object["apiVersion"] = json!(kind.api_version());
-        object["kind"] = json!(kind.kind());
-        object
-    }))
+    Ok(found.map(|object| named(kind, object)))
 }
 
 /// An object without its status and what is noted on it.
@@ -170,8 +158,6 @@ fn of_revision(mut revision: Value) -> Value {
     if let Some(metadata) = revision["metadata"].as_object_mut() {
         keep(metadata, "labels", |key| !key.contains("knative.dev/") || KEPT_LABELS.contains(&key));
     }
-    revision["apiVersion"] = json!(Kind::Revision.api_version());
-    revision["kind"] = json!(Kind::Revision.kind());
     revision
 }
 
@@ -187,11 +173,14 @@ fn keep(metadata: &mut Map<String, Value>, map: &str, is_kept: impl Fn(&str) -> 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn what_a_cluster_notes_is_left_out() {
         let revision = json!({
+            "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
             "metadata": {
                 "name": "a-00001", "namespace": "ns", "uid": "u", "resourceVersion": "5",
                 "labels": {
