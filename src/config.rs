@@ -11,6 +11,7 @@
 //! wrong, where, and what to write instead.
 
 pub mod admission;
+pub mod order;
 pub mod problem;
 pub mod retention;
 pub mod rollout;

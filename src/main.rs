@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(args)) => app::serve(&args),
         Ok(Command::Sidecar(args)) => app::sidecar(&args),
         Ok(Command::Validate(args)) => app::validate(&args),
+        Ok(Command::Plan(args)) => app::plan(&args),
         Ok(Command::Echo(args)) => echo::run(&args),
         Ok(Command::Status(args)) => status::run(&args),
         Ok(Command::Why(args)) => why::run(&args),

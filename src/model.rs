@@ -18,7 +18,9 @@ pub use process::{
     EnvVar, Mount, Probe, ProbeAction, Probes, ProcessSpec, Volume, VolumeFile, Workload,
 };
 pub use reason::{Problem, Reason};
-pub use revision::{ContainerConcurrency, NoWake, Protocol, QueueSettings, RevisionSpec, Timeouts};
+pub use revision::{
+    ContainerConcurrency, Dependency, NoWake, Protocol, QueueSettings, RevisionSpec, Timeouts,
+};
 pub use scaling::{Aggregation, Metric, ScalingSpec};
 pub use service::{CLUSTER_DOMAIN, ServiceSpec, Tag, TrafficTarget, World, is_cluster_local};
 pub use time::Nanos;

@@ -60,6 +60,7 @@ impl Stage {
             },
             scaling: ScalingSpec::default(),
             queue,
+            depends_on: Vec::new(),
             workload: Workload::Static(Vec::new()),
         });
         let setting = Setting {

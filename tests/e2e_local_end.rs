@@ -146,6 +146,7 @@ fn revision(role: &str) -> Arc<RevisionSpec> {
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec::default(),
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Process(Arc::new(process)),
     })
 }

@@ -23,6 +23,7 @@ fn spec() -> Arc<RevisionSpec> {
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec::default(),
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Static(vec!["127.0.0.1:9".parse().unwrap()]),
     })
 }

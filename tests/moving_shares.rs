@@ -26,6 +26,7 @@ fn spec(name: &str) -> Arc<RevisionSpec> {
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec::default(),
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Static(Vec::new()),
     })
 }

@@ -47,6 +47,7 @@ fn revision_spec(index: usize, wish: Wish) -> RevisionSpec {
         timeouts: Timeouts { request: Duration::from_secs(1), response_start: None, idle: None },
         scaling: ScalingSpec { min_scale: wish.scaling, ..ScalingSpec::default() },
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Static(Vec::new()),
     }
 }

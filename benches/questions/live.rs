@@ -37,6 +37,7 @@ pub(crate) fn revision(
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec::default(),
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Static(Vec::new()),
     };
     let setting = Setting {

@@ -29,11 +29,12 @@ use crate::revision::{ProcessQueue, QueueLimits, Setting};
 use crate::stats::{Clock, Pokes};
 use crate::tls::NamedPair;
 
-use super::control::{Control, ControlParts, Live};
+use super::control::{Control, ControlParts};
 use super::doors::{Ports, keep_open};
 use super::https::ShownAt;
 use super::inherited::{InheritError, Inherited};
 use super::listeners::{ListenError, Listeners, announce};
+use super::live::Live;
 use super::notify::Manager;
 use super::orders::{Hands, orders};
 use super::state::Keeping;

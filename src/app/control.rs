@@ -1,24 +1,24 @@
 //! The control loop: updates come in, tables and queues change, counts go out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::autoscaler::{Autoscaler, Restored, Statement};
-use crate::model::{EndpointId, Problem, RevisionId, RevisionSpec, ServiceSpec, Workload, World};
+use crate::model::{EndpointId, RevisionId, RevisionSpec, ServiceSpec, Workload, World};
 use crate::platform::{Endpoint, ReplicaCounts, ScaleOrder, ScaleTarget, Update};
 use crate::proxy::{DrainState, Shared};
 use crate::revision::{Plan, Revision, Setting};
-use crate::snapshot::{Changes, Registry};
+use crate::snapshot::Registry;
 use crate::stats::{Pokes, RevisionStats};
 
 use super::https::ShownAt;
+use super::live::Live;
 use super::refusals::RefusalLog;
+use super::wakes::{Wakes, needed};
 
 /// How often victims, meters and ejections are looked after.
 const TEND_EVERY: Duration = Duration::from_millis(100);
@@ -59,83 +59,8 @@ pub struct Control<T> {
     /// Counts from before a restart, until the first configuration.
     restored: BTreeMap<RevisionId, Restored>,
     refusals: RefusalLog,
+    wakes: Wakes,
     live: Arc<Live>,
-}
-
-/// What the admin listener may look at.
-#[derive(Debug, Default)]
-pub struct Live {
-    revisions: Mutex<BTreeMap<RevisionId, Arc<Revision>>>,
-    /// Revisions that are gone from the configuration, as long as anybody has a use for them.
-    leaving: Mutex<BTreeMap<RevisionId, Weak<Revision>>>,
-    counts: DashMap<RevisionId, (u32, ReplicaCounts)>,
-    counts_changed: Notify,
-    failures: DashMap<RevisionId, Problem>,
-    world: Mutex<Arc<World>>,
-    /// Told after every update.
-    updated: watch::Sender<()>,
-}
-
-impl Live {
-    /// Changes after every update that took effect.
-    pub fn updated(&self) -> watch::Receiver<()> {
-        self.updated.subscribe()
-    }
-
-    fn take_changes(&self, changes: &Changes) {
-        let mut revisions = self.revisions.lock();
-        let mut leaving = self.leaving.lock();
-        leaving.retain(|_, revision| revision.strong_count() > 0);
-        for gone in &changes.removed {
-            revisions.remove(gone.id());
-            leaving.insert(gone.id().clone(), Arc::downgrade(gone));
-        }
-        for new in &changes.added {
-            revisions.insert(new.id().clone(), Arc::clone(new));
-        }
-    }
-
-    /// Live revisions, by name.
-    pub fn revisions(&self) -> Vec<Arc<Revision>> {
-        self.revisions.lock().values().map(Arc::clone).collect()
-    }
-
-    /// One live revision.
-    pub fn revision(&self, id: &RevisionId) -> Option<Arc<Revision>> {
-        self.revisions.lock().get(id).map(Arc::clone)
-    }
-
-    /// A revision that is gone from the configuration, while it has replicas or requests.
-    pub fn leaving(&self, id: &RevisionId) -> Option<Arc<Revision>> {
-        self.leaving.lock().get(id).and_then(Weak::upgrade)
-    }
-
-    /// Desired count and replicas of a revision.
-    pub fn counts(&self, id: &RevisionId) -> (u32, ReplicaCounts) {
-        self.counts.get(id).map(|counts| *counts).unwrap_or_default()
-    }
-
-    fn set_counts(&self, id: &RevisionId, desired: u32, counts: ReplicaCounts) {
-        let former = self.counts.insert(id.clone(), (desired, counts));
-        if former != Some((desired, counts)) {
-            self.counts_changed.notify_one();
-        }
-    }
-
-    /// Returns once counts have changed since the last call. For one waiter.
-    pub async fn counts_changed(&self) {
-        self.counts_changed.notified().await;
-    }
-
-    /// Why the last start of a revision's replica failed, until one is ready.
-    pub fn failure(&self, id: &RevisionId) -> Option<Problem> {
-        self.failures.get(id).map(|problem| problem.clone())
-    }
-
-    /// The configuration in effect.
-    pub fn world(&self) -> Arc<World> {
-        Arc::clone(&self.world.lock())
-    }
 }
 
 impl<T: ScaleTarget> Control<T> {
@@ -153,6 +78,7 @@ impl<T: ScaleTarget> Control<T> {
             occupied: BTreeMap::new(),
             restored: BTreeMap::new(),
             refusals: RefusalLog::default(),
+            wakes: Wakes::default(),
             live: Arc::default(),
         }
     }
@@ -183,11 +109,14 @@ impl<T: ScaleTarget> Control<T> {
                 update = updates.recv() => {
                     let Some(update) = update else { return };
                     self.update(update).await;
-                    self.live.updated.send_replace(());
+                    self.live.tell();
                     changed();
                 }
                 Some(Statement { revision, desired }) = statements.recv() => {
                     let former = self.desired.insert(revision.clone(), desired);
+                    if desired > 0 && former.unwrap_or(0) == 0 {
+                        self.wake_needed(&revision);
+                    }
                     // Of somebody else's replicas there is nothing to state again.
                     if former != Some(desired) || !self.is_static(&revision) {
                         self.state(&revision).await;
@@ -211,6 +140,22 @@ impl<T: ScaleTarget> Control<T> {
         self.revision(id).is_some_and(|revision| is(&revision.spec()))
     }
 
+    /// Wakes what a revision depends on, at the same time as itself.
+    fn wake_needed(&self, id: &RevisionId) {
+        let spec = self.revision(id).map(|revision| revision.spec());
+        let Some(spec) = spec.filter(|spec| !spec.depends_on.is_empty()) else { return };
+        let needed = needed(&spec, &self.live.world());
+        let revisions = needed.iter().filter_map(|id| self.registry.revision(id));
+        revisions.for_each(|revision| self.wakes.wake(Arc::clone(revision)));
+    }
+
+    /// Wakes what new revisions of others wait for.
+    fn wake_awaited(&self) {
+        let world = self.live.world();
+        let revisions = world.awaited.iter().filter_map(|id| self.registry.revision(id));
+        revisions.for_each(|revision| self.wakes.wake(Arc::clone(revision)));
+    }
+
     async fn update(&mut self, update: Update) {
         match update {
             Update::World(world) => self.world(&world).await,
@@ -226,7 +171,7 @@ impl<T: ScaleTarget> Control<T> {
                             problem.message);
                     }
                     // A late report of one that is forgotten would be listed for ever.
-                    self.live.failures.insert(revision, problem);
+                    self.live.set_failure(&revision, Some(problem));
                 }
             }
             Update::Found { revision, replicas, initialized } => {
@@ -272,7 +217,7 @@ impl<T: ScaleTarget> Control<T> {
             self.replace(&former).await;
         }
         self.live.take_changes(&changes);
-        *self.live.world.lock() = Arc::clone(world);
+        self.live.set_world(world);
         #[cfg(planted)]
         if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
             let problem = Problem::new(crate::model::Reason::ServiceRemoved, "planted");
@@ -358,7 +303,7 @@ impl<T: ScaleTarget> Control<T> {
         let desired = self.desired.get(id).copied().unwrap_or(0);
         self.live.set_counts(id, desired, counts);
         if counts.ready > 0 {
-            self.live.failures.remove(id);
+            self.live.set_failure(id, None);
         }
         let now = self.parts.shared.clock.now();
         let reported = endpoints.len();
@@ -405,8 +350,7 @@ impl<T: ScaleTarget> Control<T> {
         self.refusals.forget(id);
         if self.registry.revision(id).is_none() {
             self.occupied.remove(id);
-            self.live.counts.remove(id);
-            self.live.failures.remove(id);
+            self.live.forget(id);
         }
     }
 
@@ -461,6 +405,7 @@ impl<T: ScaleTarget> Control<T> {
         for id in self.working.clone() {
             self.state(&id).await;
         }
+        self.wake_awaited();
         for revision in self.occupied.values() {
             if revision.stats().waiting() > 0 {
                 revision.tick(now);

@@ -43,8 +43,8 @@ use crate::revision::QueueLimits;
 use crate::tls::NamedPair;
 
 use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
-use super::control::Live;
 use super::inherited::Inherited;
+use super::live::Live;
 use super::orders::Hands;
 use super::serve::{proxy_settings, take_logging};
 use aside::Aside;

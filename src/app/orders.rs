@@ -1,6 +1,5 @@
 //! What the admin API can be told to do, carried out by the parts that can.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +7,14 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::control::Live;
+use super::live::Live;
+use super::wakes::first_place;
 use crate::admin::order::{Declined, Order, Orders, TrafficOrder};
 use crate::admin::view::{LineView, Lines, LogsView};
 use crate::config::world::{Export, NewTraffic, OrderError, TrafficChange};
 use crate::local::{Printed, PrintedLine};
-use crate::model::{Reason, RevisionId, ServiceId};
-use crate::revision::{Admission, Revision};
+use crate::model::{RevisionId, ServiceId};
+use crate::revision::Revision;
 
 /// How long somebody who wakes a revision is kept waiting; then he asks again. Shorter than the
 /// admin listener waits.
@@ -120,27 +120,13 @@ fn elsewhere(what: &str) -> Declined {
 
 /// Waits for a place as a request does, which starts a replica where there is none.
 async fn wake(revision: &Arc<Revision>) -> Result<Value, Declined> {
-    let refused = |problem: crate::model::Problem| {
-        let status = StatusCode::from_u16(problem.reason.status());
-        let text = format!("{}: {}", problem.reason, problem.message);
-        Declined::new(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE), text)
-    };
-    if revision.stats().ready() > 0 {
-        return Ok(json!({"ready": true}));
-    }
-    let mut ticket = match revision.admit(revision.stats().clock().now(), None) {
-        Admission::Granted(_) => return Ok(json!({"ready": true})),
-        Admission::Refused(problem) if problem.reason == Reason::QueueFull => {
-            return Ok(json!({"ready": false}));
+    match first_place(revision, WAKES_WITHIN).await {
+        Ok(ready) => Ok(json!({"ready": ready})),
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.reason.status());
+            let text = format!("{}: {}", problem.reason, problem.message);
+            Err(Declined::new(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE), text))
         }
-        Admission::Refused(problem) => return Err(refused(problem)),
-        Admission::Waiting(ticket) => ticket,
-    };
-    let place = poll_fn(|cx| ticket.poll_outcome(cx));
-    match tokio::time::timeout(WAKES_WITHIN, place).await {
-        Ok(Ok(_permit)) => Ok(json!({"ready": true})),
-        Ok(Err(problem)) => Err(refused(problem)),
-        Err(_elapsed) => Ok(json!({"ready": false})),
     }
 }
 

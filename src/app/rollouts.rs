@@ -6,14 +6,16 @@ use crate::config::rollout::Standing;
 use crate::local::source::Outcome;
 use crate::model::RevisionId;
 
-use super::control::Live;
+use super::live::Live;
 
 /// What becomes of a source's updates.
 pub(super) fn outcome(live: Arc<Live>) -> Outcome {
     let effective = Arc::clone(&live);
+    let counted = Arc::clone(&live);
     Outcome {
         updated: live.updated(),
         in_effect: Box::new(move |world| Arc::ptr_eq(&effective.world(), world)),
+        is_ready: Box::new(move |id| counted.counts(id).1.ready > 0),
         standing: Box::new(move |id| standing(&live, id)),
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::args::StateDir;
 use crate::local::state::{Health, Memory, Place, Replicas};
 use crate::model::{ObjectName, RevisionId, Workload};
 
-use super::control::Live;
+use super::live::Live;
 
 /// Counts are written at most this often.
 const BREATH: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::args::{Manifests, ValidateArgs};
 use crate::cli::{complain, exit, say};
-use crate::config::world::{Loader, LoaderOptions};
+use crate::config::world::{Loaded, Loader, LoaderOptions};
 use crate::local::files::ConfigFiles;
 
 /// Settings of the loader as the command line gives them.
@@ -21,23 +21,40 @@ pub(super) fn loader_options(
     }
 }
 
-/// Checks manifests: 0 without a problem, else 1.
-pub fn validate(args: &ValidateArgs) -> ExitCode {
+/// Manifests, loaded once.
+pub(super) struct Checked {
+    pub(super) loader: Loader,
+    pub(super) loaded: Loaded,
+    /// How many files there are.
+    pub(super) files: usize,
+}
+
+/// Loads manifests and says what is wrong with them; none after a problem that is no manifest's.
+pub(super) fn load(manifests: &Manifests) -> Option<Checked> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(format_args!("no event loop: {error}"));
-            return ExitCode::from(exit::FAILURE);
+            return None;
         }
     };
-    let files = match runtime.block_on(ConfigFiles::open(args.manifests.files.clone())) {
+    let files = match runtime.block_on(ConfigFiles::open(manifests.files.clone())) {
         Ok(files) => files.files(),
         Err(error) => {
             complain(error);
-            return ExitCode::from(exit::FAILURE);
+            return None;
         }
     };
-    let loaded = Loader::new(loader_options(&args.manifests, None)).load(&files);
+    let mut loader = Loader::new(loader_options(manifests, None));
+    let loaded = loader.load(&files);
+    Some(Checked { loader, loaded, files: files.len() })
+}
+
+/// Checks manifests: 0 without a problem, else 1.
+pub fn validate(args: &ValidateArgs) -> ExitCode {
+    let Some(Checked { loaded, files, .. }) = load(&args.manifests) else {
+        return ExitCode::from(exit::FAILURE);
+    };
     for warning in &loaded.warnings {
         say(format_args!("warning: {warning}"));
     }
@@ -49,8 +66,7 @@ pub fn validate(args: &ValidateArgs) -> ExitCode {
         return ExitCode::from(exit::FAILURE);
     }
     say(format_args!(
-        "valid: {} files, {} services, {} revisions",
-        files.len(),
+        "valid: {files} files, {} services, {} revisions",
         loaded.world.services.len(),
         loaded.world.revisions.len()
     ));

@@ -21,8 +21,8 @@ use crate::model::{
 use crate::proxy::{DrainState, Note, Position, Shared};
 use crate::revision::Revision;
 
-use super::control::Live;
 use super::https::{ShownAt, TlsServers};
+use super::live::Live;
 use super::orders::Hands;
 use super::state::{conditions, families};
 

@@ -146,6 +146,7 @@ fn revision(name: &str, scaling: ScalingSpec) -> RevisionSpec {
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling,
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: process(),
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod https;
 mod parse;
+mod plan;
 mod shared;
 mod sidecar;
 
@@ -27,6 +28,7 @@ pub use client::{
 pub use cluster::ClusterArgs;
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
 pub use parse::{HostAddress, RunCommand, Share, StateDir, UpstreamAddress, WaitFor};
+pub use plan::{PlanArgs, PlanOutput};
 pub use shared::{DrainArgs, ListenArgs, LogArgs, LogFormat};
 pub use sidecar::SidecarArgs;
 
@@ -110,6 +112,9 @@ pub enum Command {
     /// Check manifests and report every problem
     #[command(after_help = VALIDATE_EXAMPLES)]
     Validate(ValidateArgs),
+    /// Print in which order services come, by what they depend on
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(PlanArgs),
     /// Run the built-in backend, for examples and tests
     #[command(after_help = ECHO_EXAMPLES)]
     Echo(EchoArgs),

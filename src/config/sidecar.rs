@@ -73,6 +73,7 @@ impl SidecarSettings {
             timeouts: self.timeouts,
             scaling: ScalingSpec { min_scale: 1, max_scale: Some(1), ..ScalingSpec::default() },
             queue: QueueSettings { timeout: self.queue_timeout, ..QueueSettings::default() },
+            depends_on: Vec::new(),
             // Where it is, is looked up and reported by who probes it.
             workload: Workload::Static(Vec::new()),
         };
@@ -90,7 +91,7 @@ impl SidecarSettings {
             services: vec![Arc::new(service)],
             revisions: vec![Arc::new(spec)],
             default_service: Some(self.name.clone()),
-            rejected: Vec::new(),
+            ..World::default()
         };
         let usual = match self.container_concurrency {
             0 => DEPTH_UNLIMITED,

@@ -15,9 +15,11 @@ mod build;
 pub mod cluster;
 mod compare;
 mod data;
+mod dependencies;
 mod env;
 mod export;
 mod files;
+mod gate;
 mod hosts;
 mod identity;
 mod memo;
@@ -61,9 +63,11 @@ use std::time::Duration;
 use super::problem::{ConfigProblem, Severity};
 use super::rollout::UnixNanos;
 use super::settings::LoggingSettings;
-use crate::model::{ObjectName, RevisionId, ServiceId, World};
+use crate::model::{Dependency, ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::{Build, Built, data_set, default_service};
+use dependencies::refuse_circles;
+use gate::HeldBack;
 use identity::{Kind, ObjectKey};
 use memo::Memo;
 use objects::{Collected, FileCache, collect};
@@ -131,6 +135,8 @@ pub struct Loader {
     world: Arc<World>,
     /// Services whose traffic moves, and how long that is to take.
     rolling: BTreeMap<ServiceId, Duration>,
+    /// Services whose new revision waits for what it depends on.
+    held: HeldBack,
     /// What the next load can build on, if it can.
     ground: Option<Ground>,
     /// Whether this is the first load, and whether something was missing in it.
@@ -154,6 +160,7 @@ impl Loader {
             stamps: Stamps::default(),
             world: Arc::new(World::default()),
             rolling: BTreeMap::new(),
+            held: HeldBack::new(),
             ground: None,
             is_first: true,
             misses: false,
@@ -174,6 +181,11 @@ impl Loader {
     /// The stamps as the last load left them: what a restart must not forget.
     pub const fn stamps(&self) -> &Stamps {
         &self.stamps
+    }
+
+    /// What each service, or configuration given apart, depends on.
+    pub fn dependencies(&self) -> BTreeMap<ServiceId, Arc<[Dependency]>> {
+        dependencies::of_all(&self.objects)
     }
 
     /// Whether a load at this time may find revisions to collect. May say yes for nothing.
@@ -225,8 +237,9 @@ impl Loader {
             run: &self.run,
             former: &self.world,
             moment,
+            is_part: false,
         };
-        let Built { world, logging, collected, rolling, warnings, is_entangled, round } =
+        let Built { world, logging, collected, rolling, held, warnings, is_entangled, round } =
             build.build(&mut self.stamps, &mut problems);
         self.memo.keep(round);
         problems.extend(self.run.problems());
@@ -239,6 +252,7 @@ impl Loader {
         let rejected = errors.map(|problem| Arc::from(problem.to_string())).collect();
         self.world = Arc::new(World { rejected, default_service, ..world });
         self.rolling = rolling;
+        self.held = held;
         let loaded = Loaded {
             world: Arc::clone(&self.world),
             warnings: self.warnings(&skipped, &general, &warnings.of),
@@ -310,6 +324,7 @@ impl Loader {
                 objects.insert(key.clone(), Arc::clone(former));
             }
         }
+        refuse_circles(&mut objects, &self.objects, problems);
         self.objects = objects;
     }
 

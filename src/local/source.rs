@@ -26,7 +26,7 @@ use super::files::{ConfigFiles, FilesError};
 use super::state::{Memory, Place, Replicas, StateError, StateFolder};
 use progress::{Progress, Wall};
 
-pub use progress::{InEffect, Outcome, StandingOf};
+pub use progress::{InEffect, IsReady, Outcome, StandingOf};
 
 /// Takes what the configuration says about logging.
 pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
@@ -90,6 +90,8 @@ pub struct FileSource {
     progress: Progress,
     /// Services whose traffic moved when it was looked at last.
     rolling: BTreeSet<ServiceId>,
+    /// Those whose new revision waited then for what it depends on.
+    held: BTreeSet<ServiceId>,
     memory: Option<Memory>,
     replicas: Replicas,
     /// When old revisions are looked for next.
@@ -159,6 +161,7 @@ impl FileSource {
             wall,
             progress: Progress::default(),
             rolling: BTreeSet::new(),
+            held: BTreeSet::new(),
             memory: folder.map(Memory::start).transpose()?,
             replicas,
             collect_at: Instant::now() + MISSING_FOR,
@@ -213,7 +216,7 @@ impl FileSource {
         self.send(loaded.world, updates).await
     }
 
-    /// Hands a world on, and says whose traffic begins or ends to move. Revisions are remembered
+    /// Hands a world on, and says whose traffic begins or ends to move or to wait. Revisions are remembered
     /// before they get traffic, so that their names mean the same after a restart at any moment.
     async fn send(&mut self, world: Arc<World>, updates: &Updates) -> bool {
         let rolling: BTreeSet<ServiceId> = self.loader.rolling().cloned().collect();
@@ -224,6 +227,14 @@ impl FileSource {
             tracing::info!(%service, "its traffic no longer moves");
         }
         self.rolling = rolling;
+        let held: BTreeSet<ServiceId> = self.loader.held_back().cloned().collect();
+        for service in held.difference(&self.held) {
+            tracing::info!(%service, "its new revision gets traffic once what it depends on is ready");
+        }
+        for service in self.held.difference(&held) {
+            tracing::info!(%service, "its new revision waits no more");
+        }
+        self.held = held;
         if let Some(memory) = &self.memory {
             // What cannot be written does not hold up an edit: it may be what helps.
             memory.save_revisions(self.loader.stamps()).await;
@@ -235,7 +246,9 @@ impl FileSource {
     /// Loads files, or moves traffic on; whether anybody still takes updates.
     async fn take(&mut self, wake: Wake, updates: &Updates) -> bool {
         let standing = |id: &RevisionId| self.progress.standing(id);
-        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let is_ready = |id: &RevisionId| self.progress.is_ready(id);
+        let now = self.wall.now();
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready };
         let loaded = match wake {
             Wake::Ask(Ask::Traffic(ask)) => return self.traffic(ask, updates).await,
             Wake::Ask(Ask::Export(secrets, reply)) => {
@@ -278,7 +291,9 @@ impl FileSource {
             return true;
         }
         let standing = |id: &RevisionId| self.progress.standing(id);
-        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let is_ready = |id: &RevisionId| self.progress.is_ready(id);
+        let now = self.wall.now();
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready };
         match self.loader.order_traffic(&service, &new, &moment) {
             Ok((change, loaded)) => {
                 let shown = |shares: &[(String, u8)]| {
@@ -301,9 +316,11 @@ impl FileSource {
     /// Waits until files changed, somebody asks, moving traffic may get further, or revisions may be too old.
     async fn wake(&mut self) -> Wake {
         let standing = |id: &RevisionId| self.progress.standing(id);
-        let moment = Moment { now: self.wall.now(), standing: &standing };
+        let is_ready = |id: &RevisionId| self.progress.is_ready(id);
+        let now = self.wall.now();
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready };
         let step = self.loader.next_step(&moment).map(|at| self.wall.instant(at));
-        let moves = !self.rolling.is_empty();
+        let moves = !self.rolling.is_empty() || !self.held.is_empty();
         let updated = async {
             self.progress.updated().await;
             sleep(BREATH).await;

@@ -45,6 +45,7 @@ pub(super) fn revision(service: &str, process: ProcessSpec) -> RevisionSpec {
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec::default(),
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Process(Arc::new(process)),
     }
 }

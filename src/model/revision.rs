@@ -74,6 +74,25 @@ impl Default for QueueSettings {
     }
 }
 
+/// A service that another one needs (`tidegate.dev/depends-on`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dependency {
+    /// The service, or route.
+    pub service: ServiceId,
+    /// The revision that its traffic has to lead to; none = whichever that leads to.
+    pub revision: Option<RevisionId>,
+}
+
+impl std::fmt::Display for Dependency {
+    /// `NAMESPACE/NAME`, with a revision `NAMESPACE/NAME=REVISION`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.revision {
+            Some(revision) => write!(f, "{}={}", self.service, revision.name),
+            None => write!(f, "{}", self.service),
+        }
+    }
+}
+
 /// An immutable version of a service. Only the autoscaling settings (annotations, ConfigMap and
 /// `PodAutoscaler` are live) and what the workload takes from outside the template (ConfigMaps,
 /// Secrets, `--run`) can differ between two values of the same revision.
@@ -95,6 +114,8 @@ pub struct RevisionSpec {
     pub scaling: ScalingSpec,
     /// Queue settings.
     pub queue: QueueSettings,
+    /// Services that it calls, in the order written: woken with it.
+    pub depends_on: Vec<Dependency>,
     /// What its replicas are.
     pub workload: Workload,
 }

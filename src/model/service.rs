@@ -64,6 +64,11 @@ pub struct ServiceSpec {
 }
 
 impl ServiceSpec {
+    /// Revisions that its traffic leads to; those of tags are not among them.
+    pub fn routed(&self) -> impl Iterator<Item = &RevisionId> {
+        self.traffic.iter().map(|target| &target.revision)
+    }
+
     /// Whether only the cluster sees the service: a host that is seen from outside would be first.
     pub fn is_cluster_local(&self) -> bool {
         self.hosts.first().is_some_and(|host| is_cluster_local(host, &self.id.namespace))
@@ -83,4 +88,21 @@ pub struct World {
     /// Objects of the newest configuration that were not admitted and keep their former self:
     /// one text each, as printed by `tidegate validate`.
     pub rejected: Vec<Arc<str>>,
+    /// Revisions, by name, that new revisions of other services wait for before they get traffic:
+    /// they are to be started.
+    pub awaited: Vec<RevisionId>,
+}
+
+impl World {
+    /// A service by name.
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<ServiceSpec>> {
+        let found = self.services.binary_search_by(|service| service.id.cmp(id));
+        found.ok().map(|index| &self.services[index])
+    }
+
+    /// A revision by name.
+    pub fn revision(&self, id: &RevisionId) -> Option<&Arc<RevisionSpec>> {
+        let found = self.revisions.binary_search_by(|revision| revision.id.cmp(id));
+        found.ok().map(|index| &self.revisions[index])
+    }
 }

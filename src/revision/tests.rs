@@ -46,6 +46,7 @@ fn spec(name: &str, limit: u32) -> RevisionSpec {
         timeouts: Timeouts { request: TIMEOUT, response_start: None, idle: None },
         scaling: ScalingSpec { target_value: 2.1, ..ScalingSpec::default() },
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload: Workload::Static(Vec::new()),
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn revision(workload: Workload) -> Arc<RevisionSpec> {
         timeouts: Timeouts { request: Duration::from_secs(300), response_start: None, idle: None },
         scaling: ScalingSpec { progress_deadline: Duration::from_secs(20), ..Default::default() },
         queue: QueueSettings::default(),
+        depends_on: Vec::new(),
         workload,
     })
 }

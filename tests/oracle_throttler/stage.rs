@@ -50,6 +50,7 @@ impl Stage {
             },
             scaling: ScalingSpec::default(),
             queue: QueueSettings::default(),
+            depends_on: Vec::new(),
             workload: Workload::Static(Vec::new()),
         };
         let limits = QueueLimits { revision: may_wait, process: may_wait };

@@ -4,8 +4,8 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
 use super::super::carry::StartError;
-use super::super::control::Live;
 use super::super::listeners::bind_peers;
+use super::super::live::Live;
 use super::super::views::MoreFamilies;
 use super::slots::SharedRevisions;
 use super::{reachable, spawn};

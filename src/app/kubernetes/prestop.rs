@@ -4,8 +4,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::super::carry::StartError;
-use super::super::control::Live;
 use super::super::listeners::bind_prestop;
+use super::super::live::Live;
 use super::reachable;
 use crate::cli::args::ServeArgs;
 use crate::kubernetes::client::pod_namespace;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::control::Live;
+use super::super::live::Live;
 use crate::kubernetes::slots::{Line, Local, Need};
 use crate::model::{EndpointId, RevisionId};
 use crate::revision::{Revision, SlotsView};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::data::Data;
+use super::dependencies::of_template;
 use super::identity::{Kind, ObjectKey};
 use super::objects::Source;
 use super::own::{PREFIX, own_settings};
@@ -15,6 +16,7 @@ use super::workload::ignored;
 use crate::config::admission::{Admission, AdmissionContext, admit};
 use crate::config::problem::{ConfigProblem, Severity};
 use crate::config::yaml::Node;
+use crate::model::Dependency;
 
 /// An object as it is in effect.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Admitted {
     pub(super) template: Arc<Value>,
     /// What the user wrote as `spec.template`, nulls left out; `Null` for other kinds.
     pub(super) written: Arc<Value>,
+    /// What the template depends on.
+    pub(super) depends_on: Arc<[Dependency]>,
     /// Parts of the template that mean nothing on one machine.
     pub(super) ignored: Arc<[String]>,
     /// Contents of a ConfigMap or Secret.
@@ -51,6 +55,7 @@ impl Admitted {
             object: Arc::clone(&self.object),
             template: Arc::clone(&self.template),
             written: Arc::clone(&self.written),
+            depends_on: Arc::clone(&self.depends_on),
             ignored: Arc::clone(&self.ignored),
             data: self.data.as_ref().map(Arc::clone),
             warnings: Vec::new(),
@@ -182,6 +187,7 @@ impl<'a> Admitter<'a> {
             Ok(Admitted {
                 source: source.clone(),
                 object: Arc::new(object),
+                depends_on: of_template(&template, &key.name.namespace).into(),
                 template: Arc::new(template),
                 ignored: ignored(&written).into(),
                 written: Arc::new(written),

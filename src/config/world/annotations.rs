@@ -16,7 +16,7 @@ const fn own(name: &'static str, default: &'static str, meaning: &'static str) -
 }
 
 /// Those on a template.
-pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 8] = [
+pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 9] = [
     own(
         "queue-timeout",
         "none",
@@ -43,6 +43,12 @@ pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 8] = [
         "waiting-page",
         "`false`",
         "`true`: a browser that waits for a first replica is shown a page after a second",
+    ),
+    own(
+        "depends-on",
+        "none",
+        "services that it calls, as in `db, shop/cart, api=api-00002`: woken with it, and ready \
+         before a new revision of it gets traffic; `=REVISION` has their traffic lead to that one",
     ),
     own("local-command", "none", "the program on this machine, as a JSON array; not in a cluster"),
     own(

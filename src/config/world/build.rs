@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
 use super::data::DataSet;
+use super::dependencies::{missing, problem};
+use super::gate::{HeldBack, awaited, hold_back};
 use super::identity::Kind;
 use super::memo::{Basis, Round};
 use super::own::own_settings;
@@ -26,7 +28,8 @@ use crate::config::problem::ConfigProblem;
 use crate::config::scaling::{progress_deadline, resolve};
 use crate::config::settings::LoggingSettings;
 use crate::model::{
-    ObjectName, Reason, RevisionId, RevisionSpec, ServiceId, ServiceSpec, Workload, World,
+    Dependency, ObjectName, Reason, RevisionId, RevisionSpec, ServiceId, ServiceSpec, Workload,
+    World,
 };
 
 /// What a world is built from.
@@ -40,6 +43,8 @@ pub(super) struct Build<'a> {
     /// The world before, whose unchanged parts are used again.
     pub(super) former: &'a World,
     pub(super) moment: &'a Moment<'a>,
+    /// Whether the objects are only some of those in effect.
+    pub(super) is_part: bool,
 }
 
 /// What is built.
@@ -51,6 +56,8 @@ pub(super) struct Built {
     pub(super) collected: Vec<RevisionId>,
     /// Services whose traffic moves, and how long that is to take.
     pub(super) rolling: BTreeMap<ServiceId, Duration>,
+    /// Services whose new revision waits for what it depends on.
+    pub(super) held: HeldBack,
     pub(super) warnings: Warnings,
     /// Whether services depend on each other: two have revisions of one name or want one host, or
     /// one names revisions that are not there, which may be meant to come with others.
@@ -88,7 +95,8 @@ impl Build<'_> {
             default: self.settings.hosts.network.rollout_duration,
             world: self.former,
         };
-        let routes = routes(self.objects, &drafts, stamps, &pace, problems);
+        let mut routes = routes(self.objects, &drafts, stamps, &pace, problems);
+        let held = hold_back(&mut routes, &drafts, stamps, &pace);
         let usage = Usage::new(&configurations, &routes, self.objects, self.moment.now);
         let expired = usage.expired(stamps, &self.settings.retention);
         drafts.retain(|id, _| !expired.contains(id));
@@ -96,6 +104,9 @@ impl Build<'_> {
         warnings.general.extend(scalers.warnings.iter().cloned());
         let revisions = self.revisions(&drafts, &routes, &usage.routed, &scalers);
         let mut conditions = workload_conditions(&revisions);
+        let missing = self.missing(&routes, problems);
+        let is_missing = !missing.is_empty();
+        conditions.extend(missing);
         if self.options.one_machine {
             conditions.extend(ignored_conditions(&configurations));
         }
@@ -125,14 +136,16 @@ impl Build<'_> {
         }
         let services = self.reused_services(services);
         let logging = self.logging(&mut warnings.general);
-        let world = World { services, revisions, ..World::default() };
+        let awaited = awaited(&held);
+        let world = World { services, revisions, awaited, ..World::default() };
         Built {
             world,
             logging,
             collected: expired.into_iter().collect(),
             rolling,
+            held,
             warnings,
-            is_entangled: is_contested || is_unsettled || is_ambiguous,
+            is_entangled: is_contested || is_unsettled || is_ambiguous || is_missing,
             round: self.round.into_inner(),
         }
     }
@@ -205,7 +218,31 @@ impl Build<'_> {
             scaling,
             workload: workload(subject, data),
             queue: own.queue,
+            depends_on: own.depends_on.iter().map(|needed| needed.by(&id.namespace)).collect(),
         }
+    }
+
+    /// What services depend on and is not there: one text each; problems where that is asked for.
+    fn missing(
+        &self,
+        routes: &[RouteDraft<'_>],
+        problems: &mut Vec<ConfigProblem>,
+    ) -> Vec<(ObjectName, String)> {
+        let is_there = |id: &ServiceId| {
+            routes.binary_search_by(|route| route.id.cmp(id)).is_ok()
+                || self.former.service(id).is_some() && self.is_part
+        };
+        let missing = missing(self.objects, is_there);
+        let text = |needed: &[&Dependency]| {
+            let names: Vec<String> = needed.iter().map(ToString::to_string).collect();
+            format!("DependencyMissing: it depends on {}, not there", names.join(", "))
+        };
+        if self.options.strict {
+            problems.extend(missing.values().map(|(admitted, needed)| {
+                problem(admitted, text(needed), "add them, or correct their names")
+            }));
+        }
+        missing.iter().map(|(key, (_, needed))| (key.name.clone(), text(needed))).collect()
     }
 
     fn reused_services(&self, services: Vec<ServiceSpec>) -> Vec<Arc<ServiceSpec>> {

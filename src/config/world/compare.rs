@@ -87,6 +87,7 @@ fn revisions(one: &RevisionSpec, other: &RevisionSpec) -> Vec<Difference> {
     add(&mut found, "timeouts", &one.timeouts, &other.timeouts);
     scaling(&mut found, &one.scaling, &other.scaling);
     add(&mut found, "queue", &one.queue, &other.queue);
+    add(&mut found, "depends-on", &one.depends_on, &other.depends_on);
     if !is_same_program(&one.workload, &other.workload) {
         // It may hold values of Secrets.
         found.push(("program", ["one".to_owned(), "another".to_owned()]));

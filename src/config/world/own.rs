@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotations::{TEMPLATE_ANNOTATIONS, names};
+use super::dependencies::{self, Needed};
 use crate::config::text::{nearest, parse_duration};
 use crate::model::{NoWake, QueueSettings};
 
@@ -14,16 +15,17 @@ use crate::model::{NoWake, QueueSettings};
 pub(super) const PREFIX: &str = "tidegate.dev/";
 
 /// The annotations there are, less the prefix.
-const KNOWN: [&str; 8] = names(&TEMPLATE_ANNOTATIONS);
+const KNOWN: [&str; 9] = names(&TEMPLATE_ANNOTATIONS);
 
-/// Those among them that are about the queue, whatever the replicas are.
-pub(super) const QUEUE_SETTINGS: [&str; 5] =
-    ["queue-timeout", "no-wake", "idle-connection", "eager", "waiting-page"];
+/// Those among them that hold whatever the replicas are: an adopted Service may have them, too.
+pub(super) const SHARED_SETTINGS: [&str; 6] =
+    ["queue-timeout", "no-wake", "idle-connection", "eager", "waiting-page", dependencies::NAME];
 
 /// A template's own settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OwnSettings {
     pub(super) queue: QueueSettings,
+    pub(super) depends_on: Vec<Needed>,
     pub(super) local_command: Option<Vec<Arc<str>>>,
     pub(super) local_directory: Option<PathBuf>,
     pub(super) static_endpoints: Option<Vec<SocketAddr>>,
@@ -72,6 +74,7 @@ fn set(own: &mut OwnSettings, name: &str, value: &str) -> Result<(), Refused> {
         "no-wake" => own.queue.no_wake = no_wake(value)?,
         "eager" => own.queue.eager = boolean(value)?,
         "waiting-page" => own.queue.waiting_page = boolean(value)?,
+        dependencies::NAME => own.depends_on = dependencies::parse(value)?,
         "local-command" => own.local_command = Some(local_command(value)?),
         "local-directory" => {
             if value.is_empty() {
@@ -202,9 +205,9 @@ mod tests {
     fn good_values() {
         check(
             &[],
-            &expect![[
-                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true, waiting_page: false }, local_command: None, local_directory: None, static_endpoints: None }"#
-            ]],
+            &expect![
+                "OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true, waiting_page: false }, depends_on: [], local_command: None, local_directory: None, static_endpoints: None }"
+            ],
         );
         check(
             &[
@@ -215,16 +218,17 @@ mod tests {
                 ("no-wake", "HEAD, /healthz, Uptime/2, agent:GET, method:options, path:/a b"),
                 ("local-command", "[\"node\", \"server.js\"]"),
                 ("local-directory", "../app"),
+                ("depends-on", "db, shop/cart ,api=api-00002"),
             ],
             &expect![[
-                r#"OwnSettings { queue: QueueSettings { timeout: Some(90s), no_wake: [Method("HEAD"), PathPrefix("/healthz"), UserAgentPrefix("Uptime/2"), UserAgentPrefix("GET"), Method("OPTIONS"), PathPrefix("/a b")], idle_connection: Some(300s), eager: false, waiting_page: true }, local_command: Some(["node", "server.js"]), local_directory: Some("../app"), static_endpoints: None }"#
+                r#"OwnSettings { queue: QueueSettings { timeout: Some(90s), no_wake: [Method("HEAD"), PathPrefix("/healthz"), UserAgentPrefix("Uptime/2"), UserAgentPrefix("GET"), Method("OPTIONS"), PathPrefix("/a b")], idle_connection: Some(300s), eager: false, waiting_page: true }, depends_on: [Needed { namespace: None, service: "db", revision: None }, Needed { namespace: Some("shop"), service: "cart", revision: None }, Needed { namespace: None, service: "api", revision: Some("api-00002") }], local_command: Some(["node", "server.js"]), local_directory: Some("../app"), static_endpoints: None }"#
             ]],
         );
         check(
             &[("static-endpoints", "127.0.0.1:9001,[::1]:9002, localhost:9003")],
-            &expect![[
-                r#"OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true, waiting_page: false }, local_command: None, local_directory: None, static_endpoints: Some([127.0.0.1:9001, [::1]:9002, 127.0.0.1:9003]) }"#
-            ]],
+            &expect![
+                "OwnSettings { queue: QueueSettings { timeout: None, no_wake: [], idle_connection: None, eager: true, waiting_page: false }, depends_on: [], local_command: None, local_directory: None, static_endpoints: Some([127.0.0.1:9001, [::1]:9002, 127.0.0.1:9003]) }"
+            ],
         );
     }
 
@@ -241,10 +245,12 @@ mod tests {
                 ("local-directory", ""),
                 ("static-endpoints", "example.com:80"),
                 ("que-timeout", "1s"),
+                ("depends-on", "db, Cart"),
                 ("colour", "red"),
             ],
             &expect![[r#"
-                tidegate.dev/colour: there is no such setting; write one of tidegate.dev/queue-timeout, tidegate.dev/no-wake, tidegate.dev/idle-connection, tidegate.dev/eager, tidegate.dev/waiting-page, tidegate.dev/local-command, tidegate.dev/local-directory, tidegate.dev/static-endpoints
+                tidegate.dev/colour: there is no such setting; write one of tidegate.dev/queue-timeout, tidegate.dev/no-wake, tidegate.dev/idle-connection, tidegate.dev/eager, tidegate.dev/waiting-page, tidegate.dev/depends-on, tidegate.dev/local-command, tidegate.dev/local-directory, tidegate.dev/static-endpoints
+                tidegate.dev/depends-on: "Cart" names no service; write a list of services such as "db, shop/cart, api=api-00002"
                 tidegate.dev/eager: "no" is neither true nor false; write "true" or "false"
                 tidegate.dev/idle-connection: "0s" is not more than zero; write a time such as "30s" or "5m"
                 tidegate.dev/local-command: this is no JSON array of texts: expected ident at line 1 column 2; write a JSON array such as '["node", "server.js"]'
@@ -257,8 +263,13 @@ mod tests {
             "#]],
         );
         check(
-            &[("local-command", "[]"), ("static-endpoints", "127.0.0.1:1,127.0.0.1:1")],
+            &[
+                ("local-command", "[]"),
+                ("depends-on", "db, x, db=db-1"),
+                ("static-endpoints", "127.0.0.1:1,127.0.0.1:1"),
+            ],
             &expect![[r#"
+                tidegate.dev/depends-on: db is named twice; write a list of services such as "db, shop/cart, api=api-00002"
                 tidegate.dev/local-command: there is no program in it; write a JSON array such as '["node", "server.js"]'
                 tidegate.dev/static-endpoints: 127.0.0.1:1 is named twice; write addresses with ports such as "127.0.0.1:9001, [::1]:9002"
             "#]],

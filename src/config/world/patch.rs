@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::admitted::{Admitted, Admitter, Objects};
 use super::build::{Build, Built, default_service};
+use super::dependencies::has_any;
 use super::identity::{Identity, Kind, ObjectKey, identify};
 use super::objects::{ChangedFile, Source, sources};
 use super::rolling::Moment;
@@ -70,7 +71,11 @@ impl Loader {
     pub(super) fn patch(&mut self, files: &[ChangedFile], moment: &Moment<'_>) -> Option<Loaded> {
         let mut ground = self.ground.take()?;
         let changed = self.admit_changed(self.changed_objects(files)?)?;
-        let mut services: BTreeSet<ServiceId> = self.rolling.keys().cloned().collect();
+        if self.changes_dependencies(&changed) {
+            return None;
+        }
+        let unsettled = self.rolling.keys().chain(self.held.keys());
+        let mut services: BTreeSet<ServiceId> = unsettled.cloned().collect();
         for (key, now) in &changed {
             let former = self.objects.get(key);
             let is_moved = |now: &Arc<Admitted>| former.is_some_and(|former| former.says(now));
@@ -106,6 +111,7 @@ impl Loader {
         self.memo.forget(former.iter());
         self.memo.keep(built.round);
         self.rolling = built.rolling;
+        self.held = built.held;
         self.world = Arc::new(world);
         let loaded = Loaded {
             world: Arc::clone(&self.world),
@@ -145,6 +151,22 @@ impl Loader {
             }
         }
         Some(changed)
+    }
+
+    /// Whether circles or missing services may come or go by a change.
+    fn changes_dependencies(&self, changed: &Changed<Arc<Admitted>>) -> bool {
+        let is_change = |(key, now): (&ObjectKey, &Option<Arc<Admitted>>)| {
+            let former = self.objects.get(key);
+            let depends = |object: &Arc<Admitted>| !object.depends_on.is_empty();
+            former.is_some() != now.is_some()
+                || former.is_some_and(depends)
+                || now.as_ref().is_some_and(depends)
+        };
+        let mut services = changed.iter().filter(|(key, _)| key.kind == Kind::Service);
+        services.any(is_change) && {
+            let has_some = |object: &Arc<Admitted>| !object.depends_on.is_empty();
+            changed.values().flatten().any(has_some) || has_any(&self.objects)
+        }
     }
 
     fn admit_changed(&self, changed: Changed<Source>) -> Option<Changed<Arc<Admitted>>> {
@@ -210,6 +232,7 @@ impl Loader {
             run: &self.run,
             former: &self.world,
             moment,
+            is_part: true,
         };
         let mut problems = Vec::new();
         let built = build.build(&mut stamps, &mut problems);
@@ -245,6 +268,7 @@ impl Loader {
         replace(&mut world.services, |service| &service.id, services.iter(), &new.services)?;
         replace(&mut world.revisions, |revision| &revision.id, former.iter(), &new.revisions)?;
         let mut warnings = Vec::new();
+        world.awaited.clone_from(&new.awaited);
         world.default_service = default_service(&self.options, &world.services, &mut warnings);
         warnings.is_empty().then_some(world)
     }

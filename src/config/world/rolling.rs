@@ -29,12 +29,14 @@ pub struct Moment<'a> {
     pub now: UnixNanos,
     /// How a revision is doing.
     pub standing: &'a dyn Fn(&RevisionId) -> Standing,
+    /// Whether a revision has a replica that is ready.
+    pub is_ready: &'a dyn Fn(&RevisionId) -> bool,
 }
 
 impl Default for Moment<'_> {
     /// The beginning of time, when nothing has been tried yet.
     fn default() -> Self {
-        Self { now: UnixNanos(0), standing: &|_| Standing::Pending }
+        Self { now: UnixNanos(0), standing: &|_| Standing::Pending, is_ready: &|_| false }
     }
 }
 
@@ -51,9 +53,9 @@ pub enum Advance {
     Still,
     /// Shares moved, or what is said of them changed; all else is the same.
     Moved(Arc<World>),
-    /// A revision has lost its last share.
+    /// A revision has lost its last share, or got its first one.
     Loaded(Box<Loaded>),
-    /// A revision has lost its last share: the files are to be loaded again, at this moment.
+    /// The same: the files are to be loaded again, at this moment.
     Reload,
 }
 
@@ -85,8 +87,7 @@ impl Pace<'_> {
 
 fn standing(world: &World, moment: &Moment<'_>, route: &ServiceId, name: &str) -> Standing {
     let id = ObjectName::new(Arc::clone(&route.namespace), name);
-    let known = world.revisions.binary_search_by(|revision| revision.id.cmp(&id)).ok();
-    match known.map(|index| &world.revisions[index].workload) {
+    match world.revision(&id).map(|known| &known.workload) {
         Some(Workload::Unavailable(_)) => Standing::Failing,
         Some(Workload::Process(_) | Workload::Static(_) | Workload::Pods(_)) => {
             (moment.standing)(&id)
@@ -153,8 +154,13 @@ impl Loader {
         steps.min()
     }
 
-    /// Moves traffic on; only the services whose traffic moves are looked at.
+    /// Moves traffic on; only the services whose traffic moves, or waits to be given to a new
+    /// revision, are looked at.
     pub fn advance(&mut self, moment: &Moment<'_>) -> Advance {
+        if self.is_wait_over(moment) {
+            let patched = self.patch(&[], moment);
+            return patched.map_or(Advance::Reload, |loaded| Advance::Loaded(Box::new(loaded)));
+        }
         let mut moved: Vec<(usize, ServiceSpec, Rollout)> = Vec::new();
         for (id, duration) in &self.rolling {
             let stand = |name: &str| standing(&self.world, moment, id, name);

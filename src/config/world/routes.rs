@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// Said of a service whose traffic is not that of its manifest.
-const ORDERED: &str = "TrafficOrdered: by `tidegate traffic`; it holds until spec.traffic in the \
+pub(super) const ORDERED: &str = "TrafficOrdered: by `tidegate traffic`; it holds until spec.traffic in the \
                        manifest changes";
 
 /// A service or route, before its hosts are claimed.

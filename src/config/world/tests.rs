@@ -1,5 +1,6 @@
 //! Worlds from manifests, load after load.
 
+mod depending;
 mod examples;
 mod exporting;
 mod former_self;

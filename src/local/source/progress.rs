@@ -12,6 +12,8 @@ use crate::model::{RevisionId, World};
 
 /// Whether a world is in effect.
 pub type InEffect = Box<dyn Fn(&Arc<World>) -> bool>;
+/// Whether a revision has a replica that is ready.
+pub type IsReady = Box<dyn Fn(&RevisionId) -> bool>;
 /// How a revision is doing.
 pub type StandingOf = Box<dyn Fn(&RevisionId) -> Standing>;
 
@@ -23,6 +25,8 @@ pub struct Outcome {
     pub in_effect: InEffect,
     /// How a revision is doing.
     pub standing: StandingOf,
+    /// Whether a revision has a replica that is ready.
+    pub is_ready: IsReady,
 }
 
 impl std::fmt::Debug for Outcome {
@@ -42,11 +46,20 @@ impl Progress {
     /// How a revision is doing: until what was sent is in effect, its share is not.
     pub(super) fn standing(&self, id: &RevisionId) -> Standing {
         let Some(outcome) = &self.outcome else { return Standing::Pending };
-        let in_effect = self.sent.as_ref().is_some_and(|sent| (outcome.in_effect)(sent));
         match (outcome.standing)(id) {
-            Standing::Ready if !in_effect => Standing::Pending,
+            Standing::Ready if !self.is_in_effect(outcome) => Standing::Pending,
             standing => standing,
         }
+    }
+
+    /// Whether a revision, as it was sent last, has a replica that is ready.
+    pub(super) fn is_ready(&self, id: &RevisionId) -> bool {
+        let ready = |outcome: &Outcome| self.is_in_effect(outcome) && (outcome.is_ready)(id);
+        self.outcome.as_ref().is_some_and(ready)
+    }
+
+    fn is_in_effect(&self, outcome: &Outcome) -> bool {
+        self.sent.as_ref().is_some_and(|sent| (outcome.in_effect)(sent))
     }
 
     /// Waits until something took effect. Cancel safe.

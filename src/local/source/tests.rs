@@ -34,6 +34,7 @@ impl Stage {
         let outcome = Outcome {
             updated: receiver,
             in_effect: Box::new(move |_| effective.get()),
+            is_ready: Box::new(|_| false),
             standing: Box::new(move |_| stands.get()),
         };
         let source = source.await.unwrap().with_outcome(outcome);

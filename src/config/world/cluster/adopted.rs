@@ -15,6 +15,7 @@ use super::{ClusterWorld, ScalerObject};
 use crate::config::admission::Annotations;
 use crate::config::scaling::resolve;
 use crate::config::settings::{AutoscalerConfig, HttpProtocol};
+use crate::config::world::dependencies::Needed;
 use crate::config::world::hosts::HostOwner;
 use crate::config::world::routes::{http_protocol, redirect};
 use crate::model::{
@@ -54,6 +55,7 @@ pub struct AdoptedObject {
     annotations: Annotations,
     autoscaling: Annotations,
     queue: QueueSettings,
+    depends_on: Vec<Needed>,
     concurrency: ContainerConcurrency,
     protocol: Protocol,
     timeouts: Timeouts,
@@ -88,6 +90,7 @@ impl AdoptedObject {
             annotations: service.annotations.clone(),
             autoscaling: service.autoscaling.clone(),
             queue: service.queue.clone(),
+            depends_on: service.depends_on.clone(),
             concurrency: service.concurrency,
             protocol: served.speaks().unwrap_or(Protocol::Http1),
             timeouts: Timeouts {
@@ -127,6 +130,7 @@ impl AdoptedObject {
             timeouts: self.timeouts,
             scaling,
             queue: self.queue.clone(),
+            depends_on: self.depends_on.iter().map(|needed| needed.by(&id.namespace)).collect(),
             workload: Workload::Pods(Arc::new(pods)),
         }
     }

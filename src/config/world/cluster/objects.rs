@@ -10,6 +10,7 @@ use crate::config::admission::{AUTOSCALING, Annotations};
 use crate::config::scaling::{PodAutoscalerSettings, resolve};
 use crate::config::settings::AutoscalerConfig;
 use crate::config::world::admitted::{label, metadata_map};
+use crate::config::world::dependencies::Needed;
 use crate::config::world::env::{list, text};
 use crate::config::world::own::own_settings;
 use crate::config::world::probes::probes;
@@ -58,6 +59,7 @@ pub struct RevisionObject {
     protocol: Protocol,
     timeouts: Timeouts,
     queue: QueueSettings,
+    depends_on: Vec<Needed>,
     /// Of autoscaling, and the progress deadline.
     annotations: Annotations,
     /// Whether a route leads to it, where that is known.
@@ -72,7 +74,7 @@ impl RevisionObject {
         let spec = object.get("spec").unwrap_or(&Value::Null);
         let mut annotations = metadata_map(object, "annotations");
         // Checked at admission; one made without it counts as having none.
-        let queue = own_settings(&annotations).unwrap_or_default().queue;
+        let own = own_settings(&annotations).unwrap_or_default();
         annotations.retain(|key, _| {
             key.starts_with(AUTOSCALING) || key == "serving.knative.dev/progress-deadline"
         });
@@ -89,7 +91,8 @@ impl RevisionObject {
             concurrency: container_concurrency(spec),
             protocol: protocol(spec),
             timeouts: timeouts(spec),
-            queue,
+            queue: own.queue,
+            depends_on: own.depends_on,
             annotations,
             is_routed: match label(object, ROUTING_STATE) {
                 Some("active") => Some(true),
@@ -149,6 +152,7 @@ impl RevisionObject {
             timeouts: self.timeouts,
             scaling,
             queue: self.queue.clone(),
+            depends_on: self.depends_on.iter().map(|needed| needed.by(&id.namespace)).collect(),
             workload: Workload::Pods(Arc::new(pods)),
         }
     }

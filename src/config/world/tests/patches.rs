@@ -84,6 +84,16 @@ fn a_service(namespace: &str, name: &str, command: u8, kind: u8, twist: bool) ->
     if (28..32).contains(&kind) {
         text = text.replace("command:", "securityContext: {runAsUser: 1}\n        command:");
     }
+    if (32..40).contains(&kind) {
+        let other = NAMES[usize::from(kind) % NAMES.len()];
+        let needed = format!("{}/{}", other.0, other.1);
+        text = text.replace(
+            "  template:\n",
+            &format!(
+                "  template:\n    metadata: {{annotations: {{tidegate.dev/depends-on: {needed}}}}}\n"
+            ),
+        );
+    }
     text
 }
 
@@ -109,8 +119,12 @@ impl Pair {
         };
         let files: Vec<SourceFile> =
             self.files.iter().map(|(path, text)| SourceFile::new(path, text.as_str())).collect();
-        let moment =
-            Moment { now: UnixNanos(self.now * 1_000_000_000), standing: &|_| Standing::Ready };
+        let now = self.now;
+        let moment = Moment {
+            now: UnixNanos(now * 1_000_000_000),
+            standing: &|_| Standing::Ready,
+            is_ready: &|id| (now + id.name.len() as u64) % 2 == 0,
+        };
         let changes = self.patched.cache.changes(&files);
         let changed = self.patched.cache.take(changes);
         let patched = self.patched.patch(&changed, &moment);

@@ -28,7 +28,11 @@ impl Slow {
     /// Loads the file with this text; traffic afterwards.
     fn write(&mut self, text: &str) -> String {
         let standing = self.standing;
-        let moment = Moment { now: UnixNanos(self.now * SECOND), standing: &move |_| standing };
+        let moment = Moment {
+            now: UnixNanos(self.now * SECOND),
+            standing: &move |_| standing,
+            ..Moment::default()
+        };
         let files = [SourceFile::new("app.yaml", text)];
         let loaded = self.bench.loader.load_at(&files, &moment);
         assert_good(&loaded);
@@ -39,7 +43,11 @@ impl Slow {
     fn after(&mut self, seconds: u64, text: &str) -> String {
         self.now += seconds;
         let standing = self.standing;
-        let moment = Moment { now: UnixNanos(self.now * SECOND), standing: &move |_| standing };
+        let moment = Moment {
+            now: UnixNanos(self.now * SECOND),
+            standing: &move |_| standing,
+            ..Moment::default()
+        };
         match self.bench.loader.advance(&moment) {
             Advance::Still => "still".to_owned(),
             Advance::Moved(world) => shown(&world),
@@ -109,8 +117,11 @@ fn a_domain_mapping_follows_moving_traffic() {
     for _ in 0..10 {
         slow.now += 1;
         let now = UnixNanos(slow.now * SECOND);
-        let world = match slow.bench.loader.advance(&Moment { now, standing: &|_| Standing::Ready })
-        {
+        let world = match slow.bench.loader.advance(&Moment {
+            now,
+            standing: &|_| Standing::Ready,
+            ..Moment::default()
+        }) {
             Advance::Still => break,
             Advance::Moved(world) => world,
             Advance::Loaded(loaded) => loaded.world,

@@ -11,8 +11,9 @@ use crate::config::admission::{AUTOSCALING, Annotations};
 use crate::config::text::parse_duration;
 use crate::config::world::admitted::{label, metadata_map, texts};
 use crate::config::world::annotations::{ADOPTION_ANNOTATIONS, names};
+use crate::config::world::dependencies::Needed;
 use crate::config::world::env::{list, text};
-use crate::config::world::own::{PREFIX, QUEUE_SETTINGS, own_settings};
+use crate::config::world::own::{OwnSettings, PREFIX, SHARED_SETTINGS, own_settings};
 use crate::model::{ContainerConcurrency, Protocol, QueueSettings};
 
 /// Has the Deployment behind a Service adopted.
@@ -104,6 +105,7 @@ pub struct AdoptedService {
     pub(super) annotations: Annotations,
     pub(super) autoscaling: Annotations,
     pub(super) queue: QueueSettings,
+    pub(super) depends_on: Vec<Needed>,
     pub(super) concurrency: ContainerConcurrency,
     pub(super) timeout: Option<Duration>,
     refusal: Option<Refusal>,
@@ -127,14 +129,13 @@ impl AdoptedService {
             return None;
         }
         let mut warnings = Vec::new();
-        let mut of_queue = annotations.clone();
-        of_queue.retain(|key, _| is_of_queue(key));
-        let mut queue = QueueSettings::default();
-        match own_settings(&of_queue) {
-            Ok(own) => queue = own.queue,
-            Err(errors) => warnings
-                .extend(errors.iter().map(|e| format!("{}: {}; {}", e.key, e.message, e.fix))),
-        }
+        let mut shared = annotations.clone();
+        shared.retain(|key, _| is_shared(key));
+        let own = own_settings(&shared).unwrap_or_else(|errors| {
+            warnings.extend(errors.iter().map(|e| format!("{}: {}; {}", e.key, e.message, e.fix)));
+            OwnSettings::default()
+        });
+        let mut queue = own.queue;
         queue.timeout = queue.timeout.or(Some(QUEUE_TIMEOUT));
         warnings.extend(unknown(&annotations));
         let concurrency = concurrency(&annotations, &mut warnings);
@@ -166,6 +167,7 @@ impl AdoptedService {
             annotations: shown,
             autoscaling,
             queue,
+            depends_on: own.depends_on,
             concurrency,
             timeout,
         })
@@ -292,12 +294,12 @@ fn fixed_name(spec: &Value) -> Option<Refusal> {
     Some(Refusal::new("NameNotAdoptable", message))
 }
 
-fn is_of_queue(key: &str) -> bool {
-    key.strip_prefix(PREFIX).is_some_and(|name| QUEUE_SETTINGS.contains(&name))
+fn is_shared(key: &str) -> bool {
+    key.strip_prefix(PREFIX).is_some_and(|name| SHARED_SETTINGS.contains(&name))
 }
 
 fn unknown(annotations: &Annotations) -> Vec<String> {
-    let own = annotations.keys().filter(|key| !is_of_queue(key));
+    let own = annotations.keys().filter(|key| !is_shared(key));
     let names = own.filter_map(|key| key.strip_prefix(PREFIX));
     let unknown = names.filter(|name| !KNOWN.contains(name));
     unknown.map(|name| format!("{PREFIX}{name}: a Service has no such setting")).collect()
