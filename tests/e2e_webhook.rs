@@ -41,6 +41,7 @@ fn stage() -> Stage {
         served: Arc::clone(&served),
         settings: Arc::new(LiveSettings::fixed(AdmissionContext::default())),
         client: None,
+        needs: Arc::new(BTreeMap::new),
     })
     .unwrap();
     Stage { issued, served, server }

@@ -89,7 +89,7 @@ fn world(wishes: &BTreeMap<usize, Wish>, before: &World) -> Arc<World> {
         services: services.map(|spec| kept(spec, &before.services)).collect(),
         revisions: revisions.map(|spec| kept(spec, &before.revisions)).collect(),
         default_service: wishes.keys().next().map(|index| id(*index)),
-        rejected: Vec::new(),
+        ..World::default()
     })
 }
 

@@ -95,7 +95,9 @@ pub(super) async fn run(
     let settings_namespace = scope.settings.clone();
     let client = connect().await?;
     tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
-    let webhook = webhook::start(args, &scope, &leadership, &ownership, fed.config_maps).await?;
+    let alive = Arc::default();
+    let webhook =
+        webhook::start(args, &scope, &leadership, &ownership, fed.config_maps, &alive).await?;
     let client = connect().await?;
     let hooks = prestop::open(args)?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
@@ -124,6 +126,7 @@ pub(super) async fn run(
         restored: BTreeMap::new(),
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
+            alive.get_or_init(|| Arc::clone(live));
             let peers = others.as_ref().map(Others::peers);
             *held.borrow_mut() = hooks.and_then(|hooks| prestop::start(hooks, live, peers.clone()));
             spread.begin(in_effect(Arc::clone(live)), peers);

@@ -45,8 +45,10 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use admitted::own_problems;
 pub use annotations::{ADOPTION_ANNOTATIONS, OwnAnnotation, TEMPLATE_ANNOTATIONS};
 pub use compare::differences;
+pub use dependencies::{closes_circle, of_template as dependencies_of};
 pub use export::{Export, world_of};
 pub use files::{FileChange, FilePath, SourceFile};
 pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange, traffic_block};

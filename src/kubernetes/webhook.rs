@@ -21,13 +21,21 @@ mod settings;
 mod trial;
 mod validation;
 
+use std::sync::Arc;
+
+use crate::config::order::Needs;
+use crate::model::ServiceId;
+
 pub use keeper::{KeeperSettings, keep};
 pub use registration::{Publication, Reach, configurations};
-pub use review::{Refused, Review, answer, review};
+pub use review::{Refused, Review, answer};
 pub use served::Served;
 pub use server::{WebhookConfig, WebhookServer};
 pub use settings::LiveSettings;
 pub use trial::Trial;
+
+/// What the services there are depend on.
+pub type NeedsOf = Arc<dyn Fn() -> Needs<ServiceId> + Send + Sync>;
 
 /// Path of the webhook that fills in defaults.
 pub const DEFAULTING: &str = "/defaulting";

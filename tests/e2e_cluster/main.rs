@@ -6,6 +6,7 @@
 mod access;
 mod adoption;
 mod client;
+mod depending;
 mod ending;
 mod kinds;
 mod moving;

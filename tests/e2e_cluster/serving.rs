@@ -57,17 +57,6 @@ fn wait_ready(cluster: &Cluster, what: &str) {
     cluster.kubectl(&["wait", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s", what]);
 }
 
-/// The bodies of a number of answers to a host, from outside: by the port of the node.
-fn curl(cluster: &Cluster, host: &str, count: usize) -> Vec<String> {
-    let url = format!("http://{}/?n=[1-{count}]", cluster.address());
-    let mut command = cluster.command("curl");
-    command.args(["-sS", "--fail-with-body", "--max-time", "60", "-w", "\n"]);
-    let output = command.args(["-H", &format!("Host: {host}"), &url]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
 /// What a kind's objects are, by name and identity.
 fn identities(cluster: &Cluster, kind: &str) -> Vec<(Json, Json)> {
     let list = cluster.json(&["get", kind, "-n", NAMESPACE]);
@@ -83,7 +72,7 @@ fn services_are_served_from_zero_and_outlive_tidegate() {
 
     apply(cluster, HELLO);
     wait_ready(cluster, "ksvc/hello-world");
-    assert_eq!(curl(cluster, HOST, 1), ["Hello World!"]);
+    assert_eq!(cluster.curl(HOST, 1), ["Hello World!"]);
     let row = cluster.kubectl(&["get", "ksvc", "hello-world", "-n", NAMESPACE, "--no-headers"]);
     let row: Vec<&str> = row.split_whitespace().collect();
     let url = format!("http://{HOST}");
@@ -93,7 +82,7 @@ fn services_are_served_from_zero_and_outlive_tidegate() {
     let ready = "--for=jsonpath={.status.latestReadyRevisionName}=hello-world-00002";
     cluster.kubectl(&["wait", "-n", NAMESPACE, ready, "--timeout=60s", "ksvc/hello-world"]);
     wait_ready(cluster, "route/hello-world");
-    let answers = curl(cluster, HOST, 100);
+    let answers = cluster.curl(HOST, 100);
     let canaries = answers.iter().filter(|answer| *answer == "Hello Canary!").count();
     let rest = answers.iter().filter(|answer| *answer == "Hello World!").count();
     assert_eq!((rest, canaries), (90, 10), "{answers:?}");
@@ -113,7 +102,7 @@ fn services_are_served_from_zero_and_outlive_tidegate() {
         ])
     };
     assert_eq!(replicas(), "0");
-    assert_eq!(curl(cluster, "asleep.serving.example.com", 1), ["Hello Morning!"]);
+    assert_eq!(cluster.curl("asleep.serving.example.com", 1), ["Hello Morning!"]);
     assert_eq!(replicas(), "1");
 
     // Without tidegate everything stays as it was; a new one serves it on.
@@ -128,7 +117,7 @@ fn services_are_served_from_zero_and_outlive_tidegate() {
     assert_eq!(kinds.map(|kind| identities(cluster, kind)), before);
     cluster.kubectl(&["label", "-n", NAMESPACE, "ksvc", "hello-world", "changed=yes"]);
     cluster.start_tidegate();
-    assert_eq!(curl(cluster, HOST, 100).len(), 100);
+    assert_eq!(cluster.curl(HOST, 100).len(), 100);
 
     cluster.kubectl(&["delete", "-n", NAMESPACE, "ksvc", "hello-world", "--timeout=60s"]);
     let gone = ["wait", "-n", NAMESPACE, "--for=delete", "--timeout=60s"];

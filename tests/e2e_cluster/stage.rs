@@ -170,6 +170,17 @@ impl Cluster {
         serde_json::from_str(&self.kubectl(&[arguments, &["-o", "json"]].concat())).unwrap()
     }
 
+    /// The bodies of a number of answers to a host, from outside: by the port of the node.
+    pub(crate) fn curl(&self, host: &str, count: usize) -> Vec<String> {
+        let url = format!("http://{}/?n=[1-{count}]", self.address());
+        let mut command = self.command("curl");
+        command.args(["-sS", "--fail-with-body", "--max-time", "60", "-w", "\n"]);
+        let output = command.args(["-H", &format!("Host: {host}"), &url]).output().unwrap();
+        let body = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{body}{}", String::from_utf8_lossy(&output.stderr));
+        body.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
     /// One where only the API server looks at objects, not the webhook of a tidegate that may be
     /// there or not.
     pub(crate) fn bare_namespace(&self, name: &str) {

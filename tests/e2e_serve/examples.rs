@@ -39,6 +39,7 @@ fn each_is_called_by_a_test() {
         "blue-green.yaml",
         "canary.yaml",
         "concurrency-limit.yaml",
+        "dependencies.yaml",
         "grpc-websocket.yaml",
         "hello.yaml",
         "node",

@@ -7,6 +7,7 @@ mod client;
 mod serving;
 
 mod command_line;
+mod dependencies;
 mod examples;
 mod first_answer;
 mod manifests;

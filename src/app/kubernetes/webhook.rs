@@ -1,21 +1,23 @@
 //! The admission webhook beside the data plane.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::task::JoinHandle;
 
 use super::super::carry::StartError;
 use super::super::listeners::bind_webhook;
+use super::super::live::Live;
 use super::{reachable, spawn};
 use crate::cli::args::ServeArgs;
+use crate::config::order::Needs;
 use crate::kubernetes::client::{connect, own_namespace, pod_namespace};
 use crate::kubernetes::feed::Feed;
 use crate::kubernetes::foreign::Ownership;
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::source::Scope;
 use crate::kubernetes::webhook::{
-    KeeperSettings, LiveSettings, Reach, Served, WebhookConfig, WebhookServer, keep,
+    KeeperSettings, LiveSettings, NeedsOf, Reach, Served, WebhookConfig, WebhookServer, keep,
 };
 
 /// Where it listens if nothing is said.
@@ -41,6 +43,7 @@ pub(super) async fn start(
     leadership: &Leadership,
     ownership: &Ownership,
     config_maps: Feed,
+    live: &Arc<OnceLock<Arc<Live>>>,
 ) -> Result<Option<Webhook>, StartError> {
     let reach = match (&args.cluster.webhook_url, pod_namespace()) {
         (Some(url), _) => Reach::Url(url.clone()),
@@ -63,6 +66,7 @@ pub(super) async fn start(
         served: Arc::clone(&served),
         settings: Arc::clone(&settings),
         client: Some(connect().await?),
+        needs: needs(Arc::clone(live)),
     };
     let server = WebhookServer::start(config)?;
     tracing::info!(address = %server.address(), "answers the API server's questions about objects");
@@ -75,4 +79,19 @@ pub(super) async fn start(
     let keeping = keep(client, keeper, served, leadership.clone(), ownership.alone());
     let following = async move { settings.follow(config_maps).await };
     Ok(Some(Webhook { _server: server, tasks: vec![spawn(keeping), spawn(following)] }))
+}
+
+/// What services depend on by the revisions that they lead to; nothing while nothing is known.
+fn needs(live: Arc<OnceLock<Arc<Live>>>) -> NeedsOf {
+    Arc::new(move || {
+        let Some(world) = live.get().map(|live| live.world()) else { return Needs::new() };
+        let mut needs = Needs::new();
+        for service in &world.services {
+            let tagged = service.tags.iter().map(|tag| &tag.revision);
+            let revisions = service.routed().chain(tagged).filter_map(|id| world.revision(id));
+            let needed = revisions.flat_map(|revision| &revision.depends_on);
+            needs.insert(service.id.clone(), needed.map(|needed| needed.service.clone()).collect());
+        }
+        needs
+    })
 }

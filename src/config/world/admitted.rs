@@ -173,7 +173,7 @@ impl<'a> Admitter<'a> {
             }
             _ => Value::Null,
         };
-        self.check_own(key, node, &mut problems);
+        problems.extend(own_problems(key.kind.name(), node));
         if let Some(name) = self.stamps.name_conflict(&key.name, &written)
             && problems.is_empty()
         {
@@ -199,32 +199,35 @@ impl<'a> Admitter<'a> {
             Err(problems)
         }
     }
+}
 
-    /// Checks annotations `tidegate.dev/*`: they stand on the template, and are right.
-    fn check_own(&self, key: &ObjectKey, node: &Node, problems: &mut Vec<ConfigProblem>) {
-        let path: &[&str] = match key.kind {
-            Kind::Service | Kind::Configuration => {
-                own_misplaced(node, problems);
-                &["spec", "template", "metadata", "annotations"]
-            }
-            Kind::Revision => &["metadata", "annotations"],
-            _ => return,
-        };
-        let entries = node.at(path).and_then(Node::as_map).unwrap_or_default();
-        let annotations = entries
-            .iter()
-            .filter(|entry| entry.key.starts_with(PREFIX))
-            .map(|entry| {
-                let text = entry.node.as_str().unwrap_or_default().to_owned();
-                (entry.key.clone(), text)
-            })
-            .collect();
-        for error in own_settings(&annotations).err().unwrap_or_default() {
-            let line = entries.iter().find(|entry| entry.key == error.key).map_or(0, |e| e.line);
-            let path = format!("{}.{}", path.join("."), error.key);
-            problems.push(ConfigProblem::error(path, error.message).fix(error.fix).at_line(line));
+/// What is wrong with the annotations `tidegate.dev/*` of an object of that kind: they stand on the
+/// template, and are right.
+pub fn own_problems(kind: &str, node: &Node) -> Vec<ConfigProblem> {
+    let mut problems = Vec::new();
+    let path: &[&str] = match kind {
+        "Service" | "Configuration" => {
+            own_misplaced(node, &mut problems);
+            &["spec", "template", "metadata", "annotations"]
         }
+        "Revision" => &["metadata", "annotations"],
+        _ => return problems,
+    };
+    let entries = node.at(path).and_then(Node::as_map).unwrap_or_default();
+    let annotations = entries
+        .iter()
+        .filter(|entry| entry.key.starts_with(PREFIX))
+        .map(|entry| {
+            let text = entry.node.as_str().unwrap_or_default().to_owned();
+            (entry.key.clone(), text)
+        })
+        .collect();
+    for error in own_settings(&annotations).err().unwrap_or_default() {
+        let line = entries.iter().find(|entry| entry.key == error.key).map_or(0, |e| e.line);
+        let path = format!("{}.{}", path.join("."), error.key);
+        problems.push(ConfigProblem::error(path, error.message).fix(error.fix).at_line(line));
     }
+    problems
 }
 
 /// Own annotations on a service itself: they would be without effect.

@@ -18,6 +18,9 @@ pub(super) const NAME: &str = "depends-on";
 /// What to write.
 const FIX: &str = "a list of services such as \"db, shop/cart, api=api-00002\"";
 
+/// What to do about a circle.
+const BREAK: &str = "leave one of them out: a service that is called back is no dependency";
+
 /// One entry of the list: `[NAMESPACE/]NAME[=REVISION]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Needed {
@@ -83,7 +86,7 @@ fn is_name(text: &str) -> bool {
 
 /// What a template or a revision in that namespace depends on; nothing where that is not right:
 /// that is told elsewhere.
-pub(super) fn of_template(template: &Value, namespace: &Arc<str>) -> Vec<Dependency> {
+pub fn of_template(template: &Value, namespace: &Arc<str>) -> Vec<Dependency> {
     let mut annotations = metadata_map(template, "annotations");
     annotations.retain(|key, _| key.strip_prefix(PREFIX) == Some(NAME));
     let needed = own_settings(&annotations).unwrap_or_default().depends_on;
@@ -115,6 +118,25 @@ pub(super) fn has_any(objects: &Objects) -> bool {
     templates(objects).any(|(_, admitted)| !admitted.depends_on.is_empty())
 }
 
+/// The circle that a service, which is to depend on others, makes with what there is; none if it
+/// makes none.
+pub fn closes_circle(
+    service: &ServiceId,
+    depends_on: &[Dependency],
+    mut needs: Needs<ServiceId>,
+) -> Option<ConfigProblem> {
+    let needed = depends_on.iter().map(|needed| needed.service.clone()).collect();
+    needs.insert(service.clone(), needed);
+    let members = circle(&needs).filter(|members| members.contains(service))?;
+    let path = format!("spec.template.metadata.annotations.{PREFIX}{NAME}");
+    Some(ConfigProblem::error(path, circle_text(&members)).fix(BREAK))
+}
+
+fn circle_text(members: &[ServiceId]) -> String {
+    let names = members.iter().chain(members.first()).map(ToString::to_string);
+    format!("a circle: {}", names.collect::<Vec<_>>().join(" → "))
+}
+
 /// Takes back what makes a circle: each of its members that changed keeps its `former` self.
 pub(super) fn refuse_circles(
     objects: &mut Objects,
@@ -126,8 +148,7 @@ pub(super) fn refuse_circles(
     }
     // There was none before, and each turn takes back something that changed: it ends.
     while let Some(members) = circle(&needs(objects)) {
-        let names = members.iter().chain(members.first()).map(ToString::to_string);
-        let names = names.collect::<Vec<_>>().join(" → ");
+        let text = circle_text(&members);
         let mut is_same = true;
         for member in members {
             let service = ObjectKey { kind: Kind::Service, name: member };
@@ -142,8 +163,7 @@ pub(super) fn refuse_circles(
                 continue;
             }
             is_same = false;
-            let fix = "leave one of them out: a service that is called back is no dependency";
-            problems.push(problem(admitted, format!("a circle: {names}"), fix));
+            problems.push(problem(admitted, text.clone(), BREAK));
             match before {
                 Some(before) => objects.insert(key, Arc::clone(before)),
                 None => objects.remove(&key),

@@ -30,8 +30,8 @@ use crate::model::ObjectName;
 
 pub(super) use read::host_of;
 use read::{
-    configuration, host_and_target, name_alone, nobody, nothing, revision, route, routes, scaled,
-    service, state_of_pod, targets,
+    configuration, host_and_target, is_needed, name_alone, needed_of, nobody, nothing, revision,
+    route, routes, routes_and_needed, scaled, service, state_of_pod, targets,
 };
 
 /// How long what happens to the replicas of a ready revision may be missing from its status.
@@ -197,7 +197,7 @@ impl Cluster {
                 Kind::Revision,
                 &self.revisions,
                 configuration,
-                routes,
+                routes_and_needed,
                 |Self { queues, .. }, name, owner| {
                     queues.revisions.add(name.clone());
                     tell(&queues.configurations, owner);
@@ -315,6 +315,9 @@ impl Cluster {
         // again.
         let known = noted.into_iter().filter(|route| self.routes.get(route).is_some());
         known.for_each(|route| self.queues.routes.add(route));
+        if kind == Kind::Route {
+            self.tell_depending(name);
+        }
         let (objects, queue, name) = match kind {
             Kind::Configuration | Kind::Revision => {
                 (&self.routes, &self.queues.routes, name.clone())
@@ -337,11 +340,21 @@ impl Cluster {
         objects.mentioning(&name).into_iter().for_each(|name| queue.add(name));
     }
 
+    /// Has Routes looked at whose revisions depend on one: their new traffic may wait for it.
+    fn tell_depending(&self, needed: &ObjectName) {
+        for revision in self.revisions.mentioning(&needed_of(needed)) {
+            let routes = self.revisions.mentioned_by(&revision).into_iter();
+            let known = routes.filter(|route| self.routes.get(route).is_some());
+            known.for_each(|route| self.queues.routes.add(route));
+        }
+    }
+
     /// Has Routes looked at that are gone while something says that they lead to it.
     pub fn tell_gone_routes(&self) {
         for objects in [&self.configurations, &self.revisions] {
             let gone =
                 objects.mentioned().into_iter().filter(|name| self.routes.get(name).is_none());
+            let gone = gone.filter(|name| !is_needed(name));
             gone.for_each(|name| self.queues.routes.add(name));
         }
     }

@@ -7,6 +7,7 @@
 //!                                   labels ───▶ notes on Revisions and Configurations
 //! ```
 
+mod gate;
 mod labels;
 mod names;
 mod placeholders;
@@ -106,13 +107,23 @@ struct InNamespace<'a> {
 
 impl Known for InNamespace<'_> {
     fn configuration(&self, name: &str) -> Option<Value> {
-        let found = self.cluster.configurations.get(&ObjectName::new(self.namespace, name));
-        found.map(|object| object.value())
+        self.configuration_of(&ObjectName::new(self.namespace, name))
     }
 
     fn revision(&self, name: &str) -> Option<Value> {
-        let found = self.cluster.revisions.get(&ObjectName::new(self.namespace, name));
-        found.map(|object| object.value())
+        self.revision_of(&ObjectName::new(self.namespace, name))
+    }
+
+    fn configuration_of(&self, name: &ObjectName) -> Option<Value> {
+        self.cluster.configurations.get(name).map(|object| object.value())
+    }
+
+    fn revision_of(&self, name: &ObjectName) -> Option<Value> {
+        self.cluster.revisions.get(name).map(|object| object.value())
+    }
+
+    fn route(&self, name: &ObjectName) -> Option<Value> {
+        self.cluster.routes.get(name).map(|object| object.value())
     }
 }
 

@@ -5,7 +5,7 @@ use json_patch::{Patch, PatchOperation};
 use kube::core::admission::AdmissionResponse;
 use serde_json::{Map, Value as Json};
 
-use super::review::{Question, denied};
+use super::review::{Around, Question, denied};
 use crate::config::admission::is_same_spec;
 use crate::config::yaml::Node;
 use crate::config::{AdmissionContext, Kind, admit};
@@ -15,10 +15,10 @@ const MODIFIER: &str = "serving.knative.dev/lastModifier";
 
 pub(super) fn decide(
     question: &Question,
-    ctx: &AdmissionContext,
+    around: &Around<'_>,
     allowed: AdmissionResponse,
 ) -> AdmissionResponse {
-    let patch = patch(question, ctx);
+    let patch = patch(question, around.context);
     if patch.0.is_empty() {
         return allowed;
     }

@@ -1,5 +1,7 @@
 //! One `AdmissionReview` (`admission.k8s.io/v1`): the question read, the answer written.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use k8s_openapi::ByteString;
 use kube::core::DynamicObject;
@@ -8,8 +10,9 @@ use kube::core::response::Status;
 use serde_json::Value as Json;
 
 use super::trial::Trial;
-use super::{CONFIG_VALIDATION, DEFAULTING, VALIDATION, defaulting, validation};
+use super::{CONFIG_VALIDATION, DEFAULTING, NeedsOf, VALIDATION, defaulting, validation};
 use crate::config::AdmissionContext;
+use crate::config::order::Needs;
 
 /// A request that is no question: what to answer instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,19 +111,27 @@ impl Review {
     }
 }
 
+/// What objects are judged against.
+pub(super) struct Around<'a> {
+    pub(super) context: &'a AdmissionContext,
+    /// What services there are depend on.
+    pub(super) needs: &'a NeedsOf,
+}
+
 /// Answers the body of a request to a path, against the settings alone.
 ///
 /// # Errors
 /// There is nothing at that path, or the body is no `AdmissionReview`.
 pub fn answer(path: &str, body: &[u8], ctx: &AdmissionContext) -> Result<Vec<u8>, Refused> {
-    review(path, body, ctx)?.into_body()
+    let needs: NeedsOf = Arc::new(Needs::new);
+    review(path, body, &Around { context: ctx, needs: &needs })?.into_body()
 }
 
 /// Judges the body of a request to a path.
 ///
 /// # Errors
 /// There is nothing at that path, or the body is no `AdmissionReview`.
-pub fn review(path: &str, body: &[u8], ctx: &AdmissionContext) -> Result<Review, Refused> {
+pub(super) fn review(path: &str, body: &[u8], around: &Around<'_>) -> Result<Review, Refused> {
     let decide = match path {
         DEFAULTING => defaulting::decide,
         VALIDATION => validation::decide,
@@ -134,7 +145,7 @@ pub fn review(path: &str, body: &[u8], ctx: &AdmissionContext) -> Result<Review,
         Refused::new(StatusCode::BAD_REQUEST, format!("no AdmissionReview: {error}"))
     })?;
     let allowed = AdmissionResponse::from(&question.request);
-    let response = if question.is_asked() { decide(&question, ctx, allowed) } else { allowed };
+    let response = if question.is_asked() { decide(&question, around, allowed) } else { allowed };
     let is_tried = path == VALIDATION && response.allowed && question.is_asked();
     let trial = is_tried.then(|| question.trial()).flatten();
     Ok(Review { response, trial })

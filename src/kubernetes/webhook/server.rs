@@ -16,7 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower::BoxError;
 
-use super::review::{self, Review};
+use super::NeedsOf;
+use super::review::{self, Around, Review};
 use super::served::Served;
 use super::settings::LiveSettings;
 use crate::server::{Answer, Bounds, Server, Session, Shaken, plain};
@@ -47,6 +48,8 @@ pub struct WebhookConfig {
     pub settings: Arc<LiveSettings>,
     /// By what the API server is asked to try templates, for dry runs; none = they are not tried.
     pub client: Option<Client>,
+    /// What services there are depend on: what is new is to make no circle with it.
+    pub needs: NeedsOf,
 }
 
 impl std::fmt::Debug for WebhookConfig {
@@ -70,6 +73,7 @@ impl WebhookServer {
             tls: TlsAcceptor::from(tls),
             settings: config.settings,
             client: config.client,
+            needs: config.needs,
             bodies: Arc::new(Semaphore::new(BODIES_KIB)),
         });
         let server = Server::start("webhook", config.listener, BOUNDS, move |stream, session| {
@@ -88,6 +92,7 @@ struct Shared {
     tls: TlsAcceptor,
     settings: Arc<LiveSettings>,
     client: Option<Client>,
+    needs: NeedsOf,
     bodies: Arc<Semaphore>,
 }
 
@@ -111,7 +116,8 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
     };
     let context = shared.settings.context().await;
-    let mut review = review::review(head.uri.path(), &body, &context);
+    let around = Around { context: &context, needs: &shared.needs };
+    let mut review = review::review(head.uri.path(), &body, &around);
     if let (Ok(judged), Some(client)) = (&review, &shared.client)
         && let Some(trial) = judged.trial()
         && let Err(why) = trial.run(client).await

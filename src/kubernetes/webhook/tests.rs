@@ -370,3 +370,46 @@ fn what_is_no_question_says_what_is_missing() {
 fn the_check_sum_is_that_of_ieee() {
     assert_eq!(validation::checksum("123456789"), "cbf43926");
 }
+
+/// A Service with an own setting.
+fn with_setting(name: &str, key: &str, value: &str) -> Json {
+    let mut object = hello();
+    object["metadata"]["name"] = json!(name);
+    object["spec"]["template"]["metadata"]["annotations"] =
+        json!({ format!("tidegate.dev/{key}"): value });
+    object
+}
+
+#[test]
+fn own_settings_are_checked_where_they_are_new() {
+    let bad = with_setting("hello", "queue-timeout", "soon");
+    let response = asked(VALIDATION, &bad, None, &json!({}));
+    expect![[r#"validation failed: time: invalid duration "soon": spec.template.metadata.annotations.tidegate.dev/queue-timeout"#]].assert_eq(response["status"]["message"].as_str().unwrap());
+    let mut changed = bad.clone();
+    changed["metadata"]["labels"] = json!({"a": "b"});
+    assert_eq!(
+        asked(VALIDATION, &changed, Some(&bad), &json!({}))["allowed"],
+        true,
+        "it was there"
+    );
+    let worse = with_setting("hello", "que-timeout", "1s");
+    assert_eq!(asked(VALIDATION, &worse, Some(&bad), &json!({}))["allowed"], false);
+}
+
+#[test]
+fn a_circle_of_services_is_refused_with_its_name() {
+    let id = |name: &str| ServiceId::new("default", name);
+    let there = Needs::from([(id("db"), [id("hello")].into()), (id("x"), [id("y")].into())]);
+    let needs: NeedsOf = Arc::new(move || there.clone());
+    let context = AdmissionContext::default();
+    let around = review::Around { context: &context, needs: &needs };
+    let asked = |needed: &str| {
+        let object = with_setting("hello", "depends-on", needed);
+        let body = review(&object, None, &json!({})).to_string();
+        let answer = review::review(VALIDATION, body.as_bytes(), &around).unwrap();
+        let answer: Json = serde_json::from_slice(&answer.into_body().unwrap()).unwrap();
+        answer["response"]["status"]["message"].as_str().unwrap_or("allowed").to_owned()
+    };
+    assert_eq!(asked("x, y"), "allowed");
+    expect!["validation failed: a circle: default/db → default/hello → default/db: spec.template.metadata.annotations.tidegate.dev/depends-on"].assert_eq(&asked("x, db"));
+}

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use kube::core::admission::AdmissionResponse;
 use serde_json::Value as Json;
 
-use super::review::{Question, denied};
+use super::review::{Around, Question, denied};
 use crate::config::admission::is_same_spec;
 use crate::config::problem::knative_text;
 use crate::config::settings::{CONFIG_MAPS, unknown_setting, validate_settings};
+use crate::config::world::{closes_circle, dependencies_of, own_problems};
 use crate::config::yaml::Node;
-use crate::config::{AdmissionContext, ConfigProblem, Kind, admit};
+use crate::config::{ConfigProblem, Kind, admit};
+use crate::model::ObjectName;
 
 /// Warnings that are sent; the API server cuts all of them at 4 KiB together.
 const WARNINGS_MAX: usize = 16;
@@ -26,7 +28,7 @@ const EXAMPLE_CHECKSUM: &str = "knative.dev/example-checksum";
 
 pub(super) fn decide(
     question: &Question,
-    ctx: &AdmissionContext,
+    around: &Around<'_>,
     allowed: AdmissionResponse,
 ) -> AdmissionResponse {
     let node = Node::from_json(&question.object);
@@ -35,7 +37,8 @@ pub(super) fn decide(
         return allowed;
     }
     let stored = question.stored.as_ref().map(Node::from_json);
-    let admission = admit(&node, ctx, stored.as_ref());
+    let mut admission = admit(&node, around.context, stored.as_ref());
+    admission.problems.extend(own(question, around, kind, (&node, stored.as_ref())));
     // Unknown fields are the API server's to refuse (`fieldValidation`): a newer CRD may have them.
     let (unknown, problems): (Vec<_>, Vec<_>) =
         admission.problems.into_iter().partition(|p| p.message.starts_with(UNKNOWN_FIELD));
@@ -46,6 +49,42 @@ pub(super) fn decide(
         return warned;
     }
     denied(warned, &format!("validation failed: {}", knative_text(&problems)))
+}
+
+/// What is wrong with the settings `tidegate.dev/*`. What is stored already stays writable.
+fn own(
+    question: &Question,
+    around: &Around<'_>,
+    kind: Kind,
+    (node, stored): (&Node, Option<&Node>),
+) -> Vec<ConfigProblem> {
+    let name = match kind {
+        Kind::Service => "Service",
+        Kind::Configuration => "Configuration",
+        Kind::Revision => "Revision",
+        _ => return Vec::new(),
+    };
+    let mut problems = own_problems(name, node);
+    let template = question.object.pointer("/spec/template").unwrap_or(&Json::Null);
+    let id = ObjectName::new(
+        question.request.namespace.as_deref().unwrap_or_default(),
+        question.request.name.as_str(),
+    );
+    let depends_on = dependencies_of(template, &id.namespace);
+    if !depends_on.is_empty() {
+        problems.extend(closes_circle(&id, &depends_on, (around.needs)()));
+    }
+    let before = match (problems.as_slice(), stored) {
+        ([], _) | (_, None) => Vec::new(),
+        (_, Some(stored)) => own_problems(name, stored),
+    };
+    let is_new = |problem: &ConfigProblem| {
+        before
+            .iter()
+            .all(|known| (&known.path, &known.message) != (&problem.path, &problem.message))
+    };
+    problems.retain(is_new);
+    problems
 }
 
 /// An object that is being deleted and only loses its finalizers: it must be able to go, also if
@@ -60,7 +99,7 @@ fn is_leaving(question: &Question, kind: Kind) -> bool {
 /// A ConfigMap: its settings if it has any.
 pub(super) fn decide_settings(
     question: &Question,
-    _ctx: &AdmissionContext,
+    _: &Around<'_>,
     allowed: AdmissionResponse,
 ) -> AdmissionResponse {
     let text = |pointer: &str| question.object.pointer(pointer).and_then(Json::as_str);

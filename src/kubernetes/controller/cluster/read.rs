@@ -1,12 +1,14 @@
 //! What is read of objects when they are taken in: whose they are, and whom they mention.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::super::meta::{CONFIGURATION, REVISION, ROUTE, ROUTES, SERVICE};
 use super::super::revision::target;
+use crate::config::world::dependencies_of;
 use crate::model::ObjectName;
 
 pub(super) fn nothing(_: &DynamicObject) -> BTreeSet<ObjectName> {
@@ -18,6 +20,27 @@ pub(super) fn routes(object: &DynamicObject) -> BTreeSet<ObjectName> {
     let list = object.metadata.annotations.as_ref().and_then(|map| map.get(ROUTES));
     let names = list.into_iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
     in_its_namespace(object, names)
+}
+
+/// The Routes that lead to a revision, as it says itself, and what stands for the services that it
+/// depends on.
+pub(super) fn routes_and_needed(object: &DynamicObject) -> BTreeSet<ObjectName> {
+    let mut names = routes(object);
+    let annotations = serde_json::json!({"metadata": {"annotations": object.metadata.annotations}});
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default().into();
+    let needed = dependencies_of(&annotations, &namespace);
+    names.extend(needed.iter().map(|needed| needed_of(&needed.service)));
+    names
+}
+
+/// What stands for a service, among names, where something depends on it.
+pub(super) fn needed_of(service: &ObjectName) -> ObjectName {
+    ObjectName::new(Arc::clone(&service.namespace), format!("={}", service.name))
+}
+
+/// Whether a name stands for a service that something depends on.
+pub(super) fn is_needed(name: &ObjectName) -> bool {
+    name.name.starts_with('=')
 }
 
 /// What the traffic of a Route names, as it is asked for and as it is.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::gate::{self, waits};
 use super::names::{Names, VISIBILITY};
 use super::placeholders::placeholder;
 use super::traffic::{ASSIGNED, Known, Traffic, ready, resolve};
@@ -125,6 +126,11 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
         (Ok(urls), Err(bad)) => {
             status.insert("url".to_owned(), json!(urls.get(&None)));
             bad.mark(&mut conditions);
+            None
+        }
+        (Ok(urls), Ok(traffic)) if let Some(text) = waits(route, &traffic, around.known) => {
+            status.insert("url".to_owned(), json!(urls.get(&None)));
+            conditions.mark_unknown(ASSIGNED, gate::REASON, &text);
             None
         }
         (Ok(urls), Ok(traffic)) => {

@@ -1,3 +1,4 @@
+mod depending;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::config::settings::{DomainConfig, DomainRule};
 struct Stage {
     configurations: BTreeMap<String, Value>,
     revisions: BTreeMap<String, Value>,
+    routes: BTreeMap<String, Value>,
     services: Vec<Value>,
     settings: Settings,
     seconds: i64,
@@ -28,6 +30,18 @@ impl Known for Stage {
 
     fn revision(&self, name: &str) -> Option<Value> {
         self.revisions.get(name).cloned()
+    }
+
+    fn configuration_of(&self, name: &ObjectName) -> Option<Value> {
+        self.configuration(&name.name)
+    }
+
+    fn revision_of(&self, name: &ObjectName) -> Option<Value> {
+        self.revision(&name.name)
+    }
+
+    fn route(&self, name: &ObjectName) -> Option<Value> {
+        self.routes.get(&*name.name).cloned()
     }
 }
 

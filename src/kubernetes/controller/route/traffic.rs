@@ -8,16 +8,23 @@ use crate::config::rollout::Rollout;
 use crate::kubernetes::conditions::Conditions;
 use crate::kubernetes::controller::meta::{CONFIGURATION, SERVICE};
 use crate::kubernetes::controller::object::Parts as _;
+use crate::model::ObjectName;
 
 /// Condition of a Route: all of its traffic leads somewhere.
 pub(super) const ASSIGNED: &str = "AllTrafficAssigned";
 
-/// What traffic may lead to, in the namespace of its Route.
+/// What is known around a Route; what is named without a namespace is in the Route's.
 pub(super) trait Known {
     /// A Configuration.
     fn configuration(&self, name: &str) -> Option<Value>;
     /// A Revision.
     fn revision(&self, name: &str) -> Option<Value>;
+    /// A Configuration of any namespace.
+    fn configuration_of(&self, name: &ObjectName) -> Option<Value>;
+    /// A Revision of any namespace.
+    fn revision_of(&self, name: &ObjectName) -> Option<Value>;
+    /// A Route of any namespace.
+    fn route(&self, name: &ObjectName) -> Option<Value>;
 }
 
 /// One entry of the traffic, led to a revision.
