@@ -41,7 +41,7 @@ fn stage() -> Stage {
         served: Arc::clone(&served),
         settings: Arc::new(LiveSettings::fixed(AdmissionContext::default())),
         client: None,
-        needs: Arc::new(BTreeMap::new),
+        needs: Arc::new(std::collections::BTreeMap::new),
     })
     .unwrap();
     Stage { issued, served, server }

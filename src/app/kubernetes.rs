@@ -30,7 +30,7 @@ use crate::kubernetes::certificates::{self, HostCertificate};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::controller;
 use crate::kubernetes::feed::{Feed, Relays};
-use crate::kubernetes::foreign::{Ownership, recognise};
+use crate::kubernetes::foreign::{Ownership, Recogniser, recognise};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::lease::{Leadership, Leading, LeaseSettings, elect};
 use crate::kubernetes::observed::Observed;
@@ -90,11 +90,8 @@ pub(super) async fn run(
     let adopted = source.adoption();
     let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
     tasks.push(spawn(keeping));
-    let warm = target.clone();
-    tasks.push(tokio::task::spawn_local(async move { warm.keep_warm().await }));
-    let settings_namespace = scope.settings.clone();
-    let client = connect().await?;
-    tasks.push(spawn(async move { recogniser.run(&client, &settings_namespace).await }));
+    tasks.push(keeping_warm(target.clone()));
+    tasks.push(recognising(recogniser, scope.settings.clone()).await?);
     let alive = Arc::default();
     let webhook =
         webhook::start(args, &scope, &leadership, &ownership, fed.config_maps, &alive).await?;
@@ -149,6 +146,20 @@ pub(super) async fn run(
     drop(admin);
     tracing::info!("ended");
     Ok(())
+}
+
+/// Keeps the connection warm by which counts are written.
+fn keeping_warm(target: KubernetesTarget) -> JoinHandle<()> {
+    tokio::task::spawn_local(async move { target.keep_warm().await })
+}
+
+/// Has Knative recognised, by what lives in its namespace.
+async fn recognising(
+    recogniser: Recogniser,
+    namespace: String,
+) -> Result<JoinHandle<()>, StartError> {
+    let client = connect().await?;
+    Ok(spawn(async move { recogniser.run(&client, &namespace).await }))
 }
 
 /// What the source's watches are relayed to.

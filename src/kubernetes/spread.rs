@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::peers::{Event, PeerId, Peers};
-use crate::model::World;
+use crate::model::{ServiceId, World};
 pub use leads::Leads;
 use rounds::Rounds;
 
@@ -92,6 +92,12 @@ impl Spread {
         late.retain(|_, since| now - *since < PATIENCE);
         tracing::warn!(%leads, "not every proxy leads there yet, it is called ready all the same");
         true
+    }
+
+    /// Whether requests lead to a service here.
+    pub fn has(&self, service: &ServiceId) -> bool {
+        let world = self.known.get().map(|known| (known.here)());
+        world.is_some_and(|world| world.service(service).is_some_and(|s| !s.traffic.is_empty()))
     }
 
     async fn ask(&self, known: &Known, leads: &Leads) -> bool {

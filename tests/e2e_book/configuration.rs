@@ -36,7 +36,7 @@ error that names the nearest. The scaling annotations `autoscaling.knative.dev/â
 
 const ADOPTION: &str = "
 On a Service (core) in a cluster, whose Deployment is [adopted](adoption.md); `queue-timeout`, `no-wake`,
-`idle-connection` and `eager` may be there, too:
+`idle-connection`, `eager`, `waiting-page` and `depends-on` may be there, too:
 
 ";
 

@@ -26,10 +26,11 @@ use page::{Block, blocks, read};
 use tidegate::model::Reason;
 
 /// The pages of the book that show commands, and how many of their blocks are not run, and why.
-const PAGES: [(&str, usize, &str); 10] = [
+const PAGES: [(&str, usize, &str); 11] = [
     ("README", 0, ""),
     ("first-service", 0, ""),
     ("canary", 0, ""),
+    ("dependencies", 0, ""),
     ("tuning", 0, ""),
     ("kubernetes", 2, "needs a cluster: tests/e2e_cluster installs and moves there"),
     ("errors", 0, ""),
@@ -56,6 +57,11 @@ async fn first_service() {
 #[tokio::test]
 async fn canary() {
     page("canary").await;
+}
+
+#[tokio::test]
+async fn dependencies() {
+    page("dependencies").await;
 }
 
 #[tokio::test]

@@ -186,10 +186,10 @@ pub(super) fn problem(admitted: &Admitted, message: String, fix: &str) -> Config
 }
 
 /// Dependencies of newest templates that `is_there` does not know, by who has them.
-pub(super) fn missing<'a>(
-    objects: &'a Objects,
+pub(super) fn missing(
+    objects: &Objects,
     is_there: impl Fn(&ServiceId) -> bool,
-) -> BTreeMap<&'a ObjectKey, (&'a Admitted, Vec<&'a Dependency>)> {
+) -> BTreeMap<&ObjectKey, (&Admitted, Vec<&Dependency>)> {
     let mut missing = BTreeMap::new();
     for (key, admitted) in templates(objects) {
         let unknown = admitted.depends_on.iter().filter(|needed| !is_there(&needed.service));

@@ -60,7 +60,8 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
         let services = &services;
         plan(&route, &Around { known: &known, services, settings: &settings, internal, now })
     };
-    let mut next = Next::WhenTold;
+    // A Route that it waits for tells; what is adopted does not.
+    let mut next = if plan.is_waiting { Next::After(gate::AGAIN) } else { Next::WhenTold };
     let mut done = Ok(());
     if let Some(leads) = &plan.leads {
         next = leads.next.map_or(Next::WhenTold, Next::After);
@@ -124,6 +125,10 @@ impl Known for InNamespace<'_> {
 
     fn route(&self, name: &ObjectName) -> Option<Value> {
         self.cluster.routes.get(name).map(|object| object.value())
+    }
+
+    fn is_adopted(&self, name: &ObjectName) -> bool {
+        self.cluster.spread.has(name)
     }
 }
 

@@ -123,7 +123,7 @@ impl Pair {
         let moment = Moment {
             now: UnixNanos(now * 1_000_000_000),
             standing: &|_| Standing::Ready,
-            is_ready: &|id| (now + id.name.len() as u64) % 2 == 0,
+            is_ready: &|id| (now + id.name.len() as u64).is_multiple_of(2),
         };
         let changes = self.patched.cache.changes(&files);
         let changed = self.patched.cache.take(changes);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,6 +15,9 @@ use crate::model::{Dependency, ServiceId};
 
 /// Reason of the condition of a Route whose new traffic waits.
 pub(super) const REASON: &str = "DependenciesNotReady";
+
+/// When a Route that waits is looked at again.
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// What new revisions of the traffic wait for, in words; none if they wait for nothing.
 pub(super) fn waits(route: &Value, traffic: &Traffic, known: &dyn Known) -> Option<String> {
@@ -55,6 +59,10 @@ fn led_to(route: &Value) -> impl Iterator<Item = &str> {
 /// Why a dependency is not ready; none if it is.
 fn wait(needed: &Dependency, known: &dyn Known) -> Option<String> {
     let Some(route) = known.route(&needed.service) else {
+        // Its only revision is what runs.
+        if known.is_adopted(&needed.service) {
+            return None;
+        }
         return Some(format!("{needed}, which is not there"));
     };
     let is_led_to = |one: &ServiceId| led_to(&route).any(|name| *name == *one.name);

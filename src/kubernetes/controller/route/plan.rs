@@ -43,6 +43,8 @@ pub(super) struct Plan {
     /// All of the status but the conditions.
     status: Map<String, Value>,
     ingress: Ingress,
+    /// Whether a new revision waits for what it depends on.
+    pub(super) is_waiting: bool,
     /// Its Services (core) and the shares of the moment; none while its traffic leads nowhere:
     /// they stay as they are.
     pub(super) leads: Option<Leads>,
@@ -118,6 +120,7 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
     // A new generation is not ready before it was seen to be.
     let mut ingress = if route.is_observed() { Ingress::Former } else { Ingress::Told };
     let names = Names::new(route, &around.settings.domain, &around.settings.network);
+    let mut is_waiting = false;
     let leads = match (urls(route, &names, around.services), resolve(route, around.known)) {
         (Err(problem), _) => {
             conditions.mark_false(ASSIGNED, "ErrorConfig", &problem);
@@ -131,6 +134,7 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
         (Ok(urls), Ok(traffic)) if let Some(text) = waits(route, &traffic, around.known) => {
             status.insert("url".to_owned(), json!(urls.get(&None)));
             conditions.mark_unknown(ASSIGNED, gate::REASON, &text);
+            is_waiting = true;
             None
         }
         (Ok(urls), Ok(traffic)) => {
@@ -155,7 +159,7 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
             Some(Leads { services, rollout, next })
         }
     };
-    Plan { conditions, status, ingress, leads }
+    Plan { conditions, status, ingress, is_waiting, leads }
 }
 
 /// No certificates are made for Routes: those of the listeners and of DomainMappings are given.

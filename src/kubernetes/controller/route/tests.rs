@@ -43,6 +43,10 @@ impl Known for Stage {
     fn route(&self, name: &ObjectName) -> Option<Value> {
         self.routes.get(&*name.name).cloned()
     }
+
+    fn is_adopted(&self, name: &ObjectName) -> bool {
+        &*name.name == "adopted"
+    }
 }
 
 fn status(ready: &str) -> Value {

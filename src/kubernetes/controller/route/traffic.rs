@@ -25,6 +25,8 @@ pub(super) trait Known {
     fn revision_of(&self, name: &ObjectName) -> Option<Value>;
     /// A Route of any namespace.
     fn route(&self, name: &ObjectName) -> Option<Value>;
+    /// Whether a Service without a Route is served: one that is adopted.
+    fn is_adopted(&self, name: &ObjectName) -> bool;
 }
 
 /// One entry of the traffic, led to a revision.

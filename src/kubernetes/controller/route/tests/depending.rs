@@ -40,9 +40,9 @@ fn check(stage: &Stage, route: &mut Value, revision: &str, why: &str) {
 #[test]
 fn new_traffic_waits_for_what_it_depends_on() {
     let mut route = route(&latest());
-    let stage = depending(Stage::new(), "hello-1", "db, cache=cache-2");
+    let stage = depending(Stage::new(), "hello-1", "db, cache=cache-2, adopted");
     check(&stage, &mut route, "hello-1", "True ");
-    let stage = depending(stage, "hello-2", "db, cache=cache-2");
+    let stage = depending(stage, "hello-2", "db, cache=cache-2, adopted");
     let text = "Unknown hello-2 gets traffic once what it depends on is ready: ";
     let missing = format!("{text}ns/db, which is not there; ns/cache=cache-2, which is not there.");
     check(&stage, &mut route, "hello-1", &missing);
