@@ -9,6 +9,9 @@ mod client;
 mod depending;
 mod ending;
 mod kinds;
+mod laptop;
+#[path = "../support/serving.rs"]
+mod machine;
 mod moving;
 mod pipeline;
 mod proxies;
