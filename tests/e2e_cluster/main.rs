@@ -17,3 +17,4 @@ mod pipeline;
 mod proxies;
 mod serving;
 mod stage;
+mod waiting;
