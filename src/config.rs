@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod order;
+pub mod canary;
 pub mod problem;
 pub mod retention;
 pub mod rollout;

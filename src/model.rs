@@ -1,17 +1,20 @@
 //! The nouns: values only, no I/O, no lock, no clock. What exists here is valid; [`crate::config`]
 //! has checked it.
 
+mod canary;
 mod id;
 mod pods;
 mod process;
 mod revision;
 mod scaling;
 mod service;
+mod tally;
 #[cfg(planted)]
 pub mod planted;
 mod reason;
 mod time;
 
+pub use canary::{Canary, CanaryRules, CanaryState, Compared, Evidence, Figures, Harm, TakenBack};
 pub use id::{EndpointId, ObjectName, RevisionId, ServiceId};
 pub use pods::{ObjectReference, PodsSpec};
 pub use process::{
@@ -23,5 +26,6 @@ pub use revision::{
 };
 pub use scaling::{Aggregation, Metric, ScalingSpec};
 pub use service::{CLUSTER_DOMAIN, ServiceSpec, Tag, TrafficTarget, World, is_cluster_local};
-pub use time::Nanos;
+pub use tally::{LATENCY_BUCKETS, Latencies, Tally, latency_bucket, latency_bucket_start};
 pub(crate) use time::nanos_of;
+pub use time::{Nanos, UnixNanos};

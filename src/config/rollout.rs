@@ -8,36 +8,19 @@
 //! Pure: the state before, the traffic asked for and the time are arguments. The state is written
 //! as Knative writes it into its annotation `networking.internal.knative.dev/rollout`. Rules and
 //! their defects are Knative's, as recorded cases show them, save for one: a share that is lowered
-//! so far that an old revision gets nothing ends in an index error there.
+//! so far that an old revision gets nothing ends in an index error there. Canaries, which move on
+//! evidence, are not Knative's: their state is a field more there.
+
+mod canary;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A moment: nanoseconds since the Unix epoch.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct UnixNanos(pub u64);
-
-impl UnixNanos {
-    /// Time from `earlier` until here; none if that is later.
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-
-    /// This moment and `duration` later.
-    #[must_use]
-    pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
-    const fn is_unset(&self) -> bool {
-        self.0 == 0
-    }
-}
+use crate::model::CanaryState;
+pub use crate::model::UnixNanos;
+pub use canary::{Compare, Trial};
 
 /// Where the traffic of one route is, by tag and configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +42,16 @@ pub struct ConfigurationRollout {
     pub tag: Option<String>,
     /// Per cent of the traffic of the route or tag, 1–100.
     pub percent: u8,
-    /// The revisions that share it, oldest first; one when nothing moves.
+    /// The revisions that share it, oldest first; one when nothing moves. Only a canary that was
+    /// taken back has a share of 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<RevisionShare>,
     /// When it moves on.
     #[serde(default)]
     pub step_params: StepParams,
+    /// How far the newest revision is if it is, or was, tried as a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryState>,
 }
 
 /// A revision's part of a configuration's traffic.
@@ -134,6 +121,7 @@ impl Rollout {
                 percent,
                 revisions: vec![RevisionShare { revision_name, percent }],
                 step_params: StepParams::default(),
+                canary: None,
             })
             .collect();
         let mut rollout = Self { configurations };
@@ -170,7 +158,7 @@ impl Rollout {
         let Some(before) = before.filter(|_| duration.as_secs() > 0) else { return self };
         let mut known: BTreeMap<_, ConfigurationRollout> = BTreeMap::new();
         for configuration in &before.configurations {
-            known.insert(configuration.key(), configuration.clone());
+            known.insert(configuration.key(), configuration.clone().without_canary());
         }
         let configurations =
             self.configurations.iter().map(|target| match known.remove(&target.key()) {
@@ -205,17 +193,23 @@ impl Rollout {
     /// How the traffic of a target is shared while it moves: `revision` is where it goes in the
     /// end. None when nothing moves.
     pub fn shares(&self, tag: Option<&str>, revision: &str) -> Option<&[RevisionShare]> {
-        let mut moving =
-            self.configurations.iter().filter(|configuration| !configuration.is_done());
-        moving
-            .find(|moving| moving.tag.as_deref() == tag && moving.newest() == revision)
-            .map(|moving| moving.revisions.as_slice())
+        let mut shared = self.configurations.iter().filter(|known| known.revisions.len() > 1);
+        let shared =
+            shared.find(|known| known.tag.as_deref() == tag && known.newest() == revision)?;
+        let with_share = shared.revisions.iter().filter(|share| share.percent > 0).count();
+        shared.revisions.get(..with_share)
     }
 
-    /// Every revision in it.
+    /// Every revision that has a share in it.
     pub fn revisions(&self) -> impl Iterator<Item = &str> {
         let shares = self.configurations.iter().flat_map(|configuration| &configuration.revisions);
-        shares.map(|share| share.revision_name.as_str())
+        shares.filter(|share| share.percent > 0).map(|share| share.revision_name.as_str())
+    }
+
+    /// Whether a revision was taken back, for the route's own hosts or for a tag.
+    pub fn is_taken_back(&self, tag: Option<&str>, revision: &str) -> bool {
+        let mut known = self.configurations.iter().filter(|known| known.tag.as_deref() == tag);
+        known.any(|known| known.newest() == revision && known.is_taken_back())
     }
 
     /// Gives the shares of revisions that do not exist any more to the newest of those that do.
@@ -228,6 +222,8 @@ impl Rollout {
                 if let Some(newest) = configuration.revisions.last_mut() {
                     newest.percent += configuration.percent.saturating_sub(kept);
                 }
+                // There is nothing to compare with any more.
+                configuration.canary = None;
             }
         }
         self.configurations.retain(|configuration| !configuration.revisions.is_empty());
@@ -245,8 +241,13 @@ impl ConfigurationRollout {
     }
 
     /// Whether nothing moves.
-    pub const fn is_done(&self) -> bool {
-        self.revisions.len() < 2
+    pub fn is_done(&self) -> bool {
+        self.revisions.len() < 2 || self.is_taken_back()
+    }
+
+    /// Whether its newest revision was tried and taken back.
+    pub fn is_taken_back(&self) -> bool {
+        self.canary.as_ref().is_some_and(|canary| canary.taken_back.is_some())
     }
 
     /// Fixes the steps of a rollout that has just been seen ready: as many as the time leaves room

@@ -7,17 +7,17 @@ use super::*;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn at(seconds: u64) -> UnixNanos {
+pub(super) fn at(seconds: u64) -> UnixNanos {
     UnixNanos(1_000 * SECOND + seconds * SECOND)
 }
 
-fn goal(shares: &[(&str, &str, u8)]) -> Rollout {
+pub(super) fn goal(shares: &[(&str, &str, u8)]) -> Rollout {
     Rollout::at_target(shares.iter().map(|(configuration, revision, percent)| {
         (None, (*configuration).to_owned(), (*revision).to_owned(), *percent)
     }))
 }
 
-fn text(rollout: &Rollout) -> String {
+pub(super) fn text(rollout: &Rollout) -> String {
     let configurations = rollout.configurations.iter().map(|configuration| {
         let shares = configuration.revisions.iter();
         let shares: Vec<String> =
