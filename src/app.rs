@@ -1,5 +1,6 @@
 //! The composition root: what starts in which order, and what ends in which.
 
+mod canaries;
 mod carry;
 pub mod cluster;
 mod control;

@@ -7,23 +7,28 @@
 
 mod cell;
 mod clock;
+mod comparison;
 mod elsewhere;
 mod histogram;
 mod poke;
+mod trial;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::model::{Reason, RevisionId};
+use crate::model::{Reason, RevisionId, Tally};
 
 pub use crate::model::Nanos;
 use cell::Cell;
 pub use cell::CodeCount;
 pub use clock::Clock;
+pub use comparison::Comparisons;
 use elsewhere::Elsewhere;
 pub use elsewhere::Report;
 pub use histogram::{Histogram, HistogramReading, LATENCY_BOUNDS_MS};
 pub use poke::{Poked, Pokes};
+pub use trial::Ended;
+use trial::TrialCell;
 
 /// Index of a worker thread, counted from 0.
 pub type WorkerIndex = usize;
@@ -64,6 +69,9 @@ pub struct RevisionStats {
     revision: RevisionId,
     clock: Clock,
     cells: Box<[OnceLock<Box<Cell>>]>,
+    /// Whether it is compared with another one.
+    compared: AtomicBool,
+    trials: Box<[OnceLock<Box<TrialCell>>]>,
     waiting: AtomicU32,
     ready: AtomicU32,
     starting: AtomicU32,
@@ -82,6 +90,8 @@ impl RevisionStats {
             revision,
             clock,
             cells: (0..workers).map(|_| OnceLock::new()).collect(),
+            compared: AtomicBool::new(false),
+            trials: (0..workers).map(|_| OnceLock::new()).collect(),
             waiting: AtomicU32::new(0),
             ready: AtomicU32::new(0),
             starting: AtomicU32::new(0),
@@ -152,6 +162,30 @@ impl RevisionStats {
     /// both are shown apart.
     pub fn app_ended(&self, worker: WorkerIndex, status: Option<u16>, took: std::time::Duration) {
         self.cell(worker).app_ended(status, crate::model::nanos_of(took));
+    }
+
+    /// Has it counted how its requests end, or no longer.
+    pub fn set_compared(&self, compared: bool) {
+        self.compared.store(compared, Ordering::Relaxed);
+    }
+
+    /// Whether it is compared with another revision: only then [`Self::judge`] is called.
+    pub fn is_compared(&self) -> bool {
+        self.compared.load(Ordering::Relaxed)
+    }
+
+    /// A request ended, on the thread of the worker it arrived on.
+    pub fn judge(&self, worker: WorkerIndex, ended: Ended) {
+        self.trials[worker].get_or_init(Box::default).ended(ended);
+    }
+
+    /// What [`Self::judge`] was told.
+    pub fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        for cell in self.trials.iter().filter_map(OnceLock::get) {
+            cell.add_to(&mut sum);
+        }
+        sum
     }
 
     /// tidegate answered a request of this revision itself.

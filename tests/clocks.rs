@@ -80,6 +80,7 @@ impl Stage {
             tags: Vec::new(),
             tag_header_routing: false,
             https_hosts: Vec::new(),
+            canaries: Vec::new(),
             problem: None,
             warnings: Vec::new(),
         };

@@ -62,6 +62,7 @@ fn world(revisions: &[Arc<RevisionSpec>], newest: u8, of_tag: Option<u8>) -> Arc
         tags: vec![tag],
         tag_header_routing: true,
         https_hosts: Vec::new(),
+        canaries: Vec::new(),
         problem: None,
         warnings: Vec::new(),
     };

@@ -68,6 +68,7 @@ fn service_spec(index: usize, wish: Wish) -> ServiceSpec {
         traffic: vec![TrafficTarget { revision, percent: 100 }],
         tag_header_routing: false,
         https_hosts: Vec::new(),
+        canaries: Vec::new(),
         problem: None,
         warnings: Vec::new(),
     }

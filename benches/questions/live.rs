@@ -64,6 +64,7 @@ pub(crate) fn route(title: &str, host: &str, revision: &Arc<Revision>) -> Arc<Se
         tags: Vec::new(),
         tag_header_routing: false,
         https_hosts: Vec::new(),
+        canaries: Vec::new(),
         problem: None,
         warnings: Vec::new(),
     };

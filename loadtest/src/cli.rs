@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::results::{Machine, Outcome};
 use crate::scenario::{
-    burst, drain, fairness, from_zero, idle, overhead, overload, peers, rollout, scale,
+    burst, canary, drain, fairness, from_zero, idle, overhead, overload, peers, rollout, scale,
 };
 use crate::tidegate;
 
@@ -57,6 +57,8 @@ enum Command {
     Scale(scale::Args),
     /// Is anything lost when traffic moves to a new revision?
     Rollout(rollout::Args),
+    /// Is a bad new revision taken back?
+    Canary(canary::Args),
     /// Is anything lost when tidegate is stopped and started again?
     Drain(drain::Args),
     /// What do many services and connections cost at rest?
@@ -183,6 +185,7 @@ async fn dispatch(command: Command) -> Result<bool, Failure> {
         Command::Burst(args) => burst::run(&args).await,
         Command::Scale(args) => scale::run(&args).await,
         Command::Rollout(args) => rollout::run(&args).await,
+        Command::Canary(args) => canary::run(&args).await,
         Command::Drain(args) => drain::run(&args).await,
         Command::Idle(args) => idle::run(&args).await,
         Command::Overload(args) => overload::run(&args).await,

@@ -1,6 +1,7 @@
 //! Scenarios: each answers one question, starts what it needs on loopback, and stops it.
 
 pub mod burst;
+pub mod canary;
 pub mod drain;
 pub mod fairness;
 pub mod from_zero;

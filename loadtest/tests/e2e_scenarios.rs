@@ -86,6 +86,14 @@ fn rollout() {
 }
 
 #[test]
+fn canary() {
+    let options = ["--duration", "12s", "--rate", "150", "--step-time", "100ms", "--samples", "20"];
+    let bad = ["--service-time", "5ms", "--fail-percent", "30"];
+    let outcome = scenario("canary", &[&options[..], &bad].concat());
+    assert_eq!(outcome.tables[1].rows.len(), 2, "{}", outcome.text());
+}
+
+#[test]
 fn drain() {
     let options = ["--duration", "2s", "--rate", "40", "--restarts", "1", "--service-time", "50ms"];
     let outcome = scenario("drain", &options);
@@ -139,7 +147,9 @@ fn the_generator_as_a_tool() {
 #[test]
 fn wrong_usage_and_help() {
     assert_eq!(loadtest(&["run"]).output().unwrap().status.code(), Some(64));
-    for name in ["run", "from_zero", "burst", "scale", "rollout", "drain", "all", "report"] {
+    for name in
+        ["run", "from_zero", "burst", "scale", "rollout", "canary", "drain", "all", "report"]
+    {
         let output = loadtest(&[name, "--help"]).output().unwrap();
         assert!(output.status.success() && output.stdout.len() > 100, "{}", told(&output));
     }

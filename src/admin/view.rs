@@ -110,6 +110,58 @@ pub struct ServiceView {
     pub problem: Option<ProblemView>,
     /// Conditions worth knowing that do not stop it.
     pub warnings: Vec<String>,
+    /// The new revision that is tried, or was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
+}
+
+/// A new revision that is tried beside the old one, or was taken back.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CanaryView {
+    /// `tried` or `taken_back`.
+    pub state: String,
+    /// Name of the revision that had the traffic before.
+    pub old: String,
+    /// Name of the one that is tried.
+    pub new: String,
+    /// Per cent that it has, or had when it was taken back.
+    pub share: u8,
+    /// Per cent that both have.
+    pub of: u8,
+    /// The step it is at, counted from 1.
+    pub step: usize,
+    /// Per cent at each step.
+    pub steps: Vec<u8>,
+    /// Points by which the per cent of its requests that fail may be above the old one's.
+    pub max_errors: f64,
+    /// How many times as long as the old one's its answers may take.
+    pub max_latency: f64,
+    /// How long the step has been counted, seconds.
+    pub over_s: f64,
+    /// What was counted of the old and the new one; none before anything was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<[FiguresView; 2]>,
+    /// What the step still needs, or why it was taken back.
+    pub why: String,
+    /// Why it was taken back: `errors`, `median`, `p95` or `cannot_start`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was taken back, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_back_unix_ms: Option<u64>,
+}
+
+/// What was counted of a revision beside another one.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct FiguresView {
+    /// Requests that ended, those whose client left not counted.
+    pub requests: u64,
+    /// Those among them that failed.
+    pub errors: u64,
+    /// Median of the time that the others took, milliseconds.
+    pub median_ms: f64,
+    /// What 95 % of them took at most, milliseconds.
+    pub p95_ms: f64,
 }
 
 /// A share of traffic.

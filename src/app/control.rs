@@ -217,7 +217,8 @@ impl<T: ScaleTarget> Control<T> {
             self.replace(&former).await;
         }
         self.live.take_changes(&changes);
-        self.live.set_world(world);
+        let former = self.live.set_world(world);
+        self.live.canaries.look(&former, world, |id| self.live.revision(id));
         #[cfg(planted)]
         if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
             let problem = Problem::new(crate::model::Reason::ServiceRemoved, "planted");

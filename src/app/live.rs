@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::canaries::Canaries;
 use crate::model::{Problem, RevisionId, World};
 use crate::platform::ReplicaCounts;
 use crate::revision::Revision;
@@ -22,6 +23,7 @@ pub struct Live {
     counts_changed: Notify,
     failures: DashMap<RevisionId, Problem>,
     world: Mutex<Arc<World>>,
+    pub(super) canaries: Canaries,
     /// Told after every update.
     updated: watch::Sender<()>,
 }
@@ -87,8 +89,9 @@ impl Live {
         Arc::clone(&self.world.lock())
     }
 
-    pub(super) fn set_world(&self, world: &Arc<World>) {
-        *self.world.lock() = Arc::clone(world);
+    /// Another configuration is in effect; gives the one before.
+    pub(super) fn set_world(&self, world: &Arc<World>) -> Arc<World> {
+        std::mem::replace(&mut *self.world.lock(), Arc::clone(world))
     }
 
     /// Why the last start of a revision's replica failed; none once one is ready.

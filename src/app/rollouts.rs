@@ -1,23 +1,35 @@
-//! What a rollout has to know of the revision it moves traffic to.
+//! What a rollout has to know of the revisions it moves traffic between.
 
 use std::sync::Arc;
 
 use crate::config::rollout::Standing;
 use crate::local::source::Outcome;
-use crate::model::RevisionId;
+use crate::model::{Evidence, RevisionId, UnixNanos};
 
 use super::live::Live;
 
 /// What becomes of a source's updates.
 pub(super) fn outcome(live: Arc<Live>) -> Outcome {
-    let effective = Arc::clone(&live);
-    let counted = Arc::clone(&live);
+    let (effective, counting) = (Arc::clone(&live), Arc::clone(&live));
+    let counts = Arc::clone(&live);
     Outcome {
         updated: live.updated(),
         in_effect: Box::new(move |world| Arc::ptr_eq(&effective.world(), world)),
-        is_ready: Box::new(move |id| counted.counts(id).1.ready > 0),
+        is_ready: Box::new(move |id| counts.counts(id).1.ready > 0),
         standing: Box::new(move |id| standing(&live, id)),
+        counted: Box::new(move |old, new, since| counted(&counting, old, new, since)),
     }
+}
+
+/// What was counted of both revisions since a step began; none while one of them is not there.
+pub(super) fn counted(
+    live: &Live,
+    old: &RevisionId,
+    new: &RevisionId,
+    since: UnixNanos,
+) -> Option<Evidence> {
+    let (old, new) = (live.revision(old)?, live.revision(new)?);
+    Some(live.canaries.comparisons.since(old.stats(), new.stats(), since))
 }
 
 /// A revision without replicas is as well as one with them, as in Knative, where one with an

@@ -21,6 +21,7 @@ use crate::model::{
 use crate::proxy::{DrainState, Note, Position, Shared};
 use crate::revision::Revision;
 
+use super::canaries;
 use super::https::{ShownAt, TlsServers};
 use super::live::Live;
 use super::orders::Hands;
@@ -185,6 +186,7 @@ impl Sources {
         let mut extra = self.state().as_ref().map(families).unwrap_or_default();
         extra.extend(forwarding(&self.log.forwarded()));
         extra.extend(self.tls.families());
+        extra.extend(self.live.canaries.families(&self.live.world()));
         extra.extend(self.families.iter().flat_map(|families| families()));
         extra
     }
@@ -231,6 +233,7 @@ impl Sources {
                     .collect(),
                 problem: service.problem.as_ref().map(problem_view),
                 warnings: service.warnings.iter().map(ToString::to_string).collect(),
+                canary: canaries::view(&self.live, service),
             })
             .collect();
         ServicesView {

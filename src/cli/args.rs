@@ -253,6 +253,15 @@ pub struct EchoArgs {
     /// Whom `/` greets
     #[arg(long, value_name = "NAME", env = "TARGET", default_value = "World")]
     pub target: String,
+
+    /// How many of 100 requests fail with 500: a bad version, to try things with
+    #[arg(long, value_name = "N", env = "FAIL_PERCENT", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub fail_percent: u8,
+
+    /// Milliseconds by which each answer is later: a slow version
+    #[arg(long, value_name = "N", env = "SLOW_MS", default_value_t = 0)]
+    pub slow_ms: u64,
 }
 
 impl EchoArgs {

@@ -1,6 +1,7 @@
 //! `tidegate why`: why a revision has the replicas it has, or why a request waited or was refused,
 //! in words.
 
+mod canary;
 mod requests;
 mod words;
 
@@ -50,6 +51,10 @@ async fn answer(args: &WhyArgs) -> Result<String, String> {
     let mut parts = Vec::new();
     if let Some(problem) = status.service(&name).and_then(|service| service.problem.as_ref()) {
         parts.push(format!("{name} cannot serve: {}: {}\n", problem.reason, problem.message));
+    }
+    let named = status.service(&name);
+    if let Some(canary) = named.and_then(|service| service.canary.as_ref()) {
+        parts.push(canary::explain(&name.to_string(), canary));
     }
     for (revision, answer) in asked {
         let decisions: Decisions = client.read(answer).map_err(text)?;

@@ -84,6 +84,7 @@ impl SidecarSettings {
             tags: Vec::new(),
             tag_header_routing: false,
             https_hosts: Vec::new(),
+            canaries: Vec::new(),
             problem: None,
             warnings: Vec::new(),
         };

@@ -12,6 +12,7 @@
 mod admitted;
 mod annotations;
 mod build;
+mod canary;
 pub mod cluster;
 mod compare;
 mod data;
@@ -46,13 +47,16 @@ mod workload;
 mod tests;
 
 pub use admitted::own_problems;
-pub use annotations::{ADOPTION_ANNOTATIONS, OwnAnnotation, TEMPLATE_ANNOTATIONS};
+pub use annotations::{
+    ADOPTION_ANNOTATIONS, OwnAnnotation, SERVICE_ANNOTATIONS, TEMPLATE_ANNOTATIONS,
+};
+pub use canary::route_canary;
 pub use compare::differences;
 pub use dependencies::{closes_circle, of_template as dependencies_of};
 pub use export::{Export, world_of};
 pub use files::{FileChange, FilePath, SourceFile};
 pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange, traffic_block};
-pub use rolling::{Advance, Moment};
+pub use rolling::{Advance, Counted, Moment};
 pub use shell::{SplitError, split_command};
 pub use stamp::{StampedRevision, Stamps, TrafficStamp};
 pub use stamp_changes::StampChanges;
@@ -60,7 +64,6 @@ pub use stamp_changes::StampChanges;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::problem::{ConfigProblem, Severity};
 use super::rollout::UnixNanos;
@@ -74,6 +77,7 @@ use identity::{Kind, ObjectKey};
 use memo::Memo;
 use objects::{Collected, FileCache, collect};
 use patch::Ground;
+use rolling::Speed;
 use run::RunCommands;
 use settings::{KnativeConfigMaps, Settings};
 
@@ -135,8 +139,8 @@ pub struct Loader {
     objects: Objects,
     stamps: Stamps,
     world: Arc<World>,
-    /// Services whose traffic moves, and how long that is to take.
-    rolling: BTreeMap<ServiceId, Duration>,
+    /// Services whose traffic moves, and how.
+    rolling: BTreeMap<ServiceId, Speed>,
     /// Services whose new revision waits for what it depends on.
     held: HeldBack,
     /// What the next load can build on, if it can.

@@ -26,7 +26,7 @@ use super::files::{ConfigFiles, FilesError};
 use super::state::{Memory, Place, Replicas, StateError, StateFolder};
 use progress::{Progress, Wall};
 
-pub use progress::{InEffect, IsReady, Outcome, StandingOf};
+pub use progress::{CountedOf, InEffect, IsReady, Outcome, StandingOf};
 
 /// Takes what the configuration says about logging.
 pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
@@ -247,8 +247,9 @@ impl FileSource {
     async fn take(&mut self, wake: Wake, updates: &Updates) -> bool {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let is_ready = |id: &RevisionId| self.progress.is_ready(id);
+        let counted = |old: &_, new: &_, since| self.progress.counted(old, new, since);
         let now = self.wall.now();
-        let moment = Moment { now, standing: &standing, is_ready: &is_ready };
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
         let loaded = match wake {
             Wake::Ask(Ask::Traffic(ask)) => return self.traffic(ask, updates).await,
             Wake::Ask(Ask::Export(secrets, reply)) => {
@@ -292,8 +293,9 @@ impl FileSource {
         }
         let standing = |id: &RevisionId| self.progress.standing(id);
         let is_ready = |id: &RevisionId| self.progress.is_ready(id);
+        let counted = |old: &_, new: &_, since| self.progress.counted(old, new, since);
         let now = self.wall.now();
-        let moment = Moment { now, standing: &standing, is_ready: &is_ready };
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
         match self.loader.order_traffic(&service, &new, &moment) {
             Ok((change, loaded)) => {
                 let shown = |shares: &[(String, u8)]| {
@@ -317,8 +319,9 @@ impl FileSource {
     async fn wake(&mut self) -> Wake {
         let standing = |id: &RevisionId| self.progress.standing(id);
         let is_ready = |id: &RevisionId| self.progress.is_ready(id);
+        let counted = |old: &_, new: &_, since| self.progress.counted(old, new, since);
         let now = self.wall.now();
-        let moment = Moment { now, standing: &standing, is_ready: &is_ready };
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
         let step = self.loader.next_step(&moment).map(|at| self.wall.instant(at));
         let moves = !self.rolling.is_empty() || !self.held.is_empty();
         let updated = async {

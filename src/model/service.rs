@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Problem, RevisionId, RevisionSpec, ServiceId};
+use super::{Canary, Problem, RevisionId, RevisionSpec, ServiceId};
 
 /// Domain of the names that only a cluster sees.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -56,6 +56,8 @@ pub struct ServiceSpec {
     /// Hosts whose requests are redirected to https when they come without TLS, where there is a
     /// listener for it (`networking.knative.dev/http-protocol`).
     pub https_hosts: Vec<Arc<str>>,
+    /// New revisions that are tried, or were taken back.
+    pub canaries: Vec<Canary>,
     /// Set when the service cannot serve (for example `revision_missing` with no traffic before).
     pub problem: Option<Problem>,
     /// Conditions worth showing that do not stop it, one line each (for example that the newest

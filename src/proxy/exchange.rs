@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::Response;
 
-use crate::model::{Problem, Reason};
+use crate::model::{Problem, Reason, nanos_of};
 use crate::revision::Permit;
-use crate::stats::Nanos;
+use crate::stats::{Ended, Nanos};
 
 use super::access_log::{Ending, Record};
 use super::body::{Cut, ResponseBody};
@@ -252,6 +252,30 @@ impl Exchange {
         }
     }
 
+    /// What its revision is judged by beside another one. A client that left says nothing, and
+    /// neither does what tidegate refuses for reasons of its own.
+    fn judge(&self, now: Nanos) {
+        let ended = match self.reason {
+            Some(
+                Reason::Asleep
+                | Reason::WaitingPage
+                | Reason::ServiceRemoved
+                | Reason::ShuttingDown,
+            ) => return,
+            Some(_) => Ended::Failed,
+            None => match self.status.map(NonZeroU16::get) {
+                Some(500..) => Ended::Failed,
+                Some(101) => Ended::Upgraded,
+                Some(_) if self.ended.is_some() => {
+                    let took = now.since(self.arrived).saturating_sub(self.waited);
+                    Ended::Answered(nanos_of(took))
+                }
+                Some(_) | None => return,
+            },
+        };
+        self.local.revision.stats().judge(self.worker.index, ended);
+    }
+
     fn write_log(&mut self, now: Nanos, endpoint: Option<SocketAddr>) {
         let Some(record) = self.log.take() else { return };
         let Some(log) = &self.worker.shared.settings.access_log else { return };
@@ -285,6 +309,9 @@ impl Drop for Exchange {
             stats.leave(self.worker.index, self.arrived, now, status);
         } else {
             stats.ended_uncounted(self.worker.index, self.arrived, now, status);
+        }
+        if stats.is_compared() {
+            self.judge(now);
         }
         if self.worker.shared.settings.position == Position::Sidecar {
             self.end_app(now);

@@ -6,6 +6,7 @@ mod client;
 #[path = "../support/serving.rs"]
 mod serving;
 
+mod canary;
 mod ending;
 mod load;
 mod reload;

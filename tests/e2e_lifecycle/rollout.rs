@@ -23,7 +23,7 @@ fn saying(word: &str) -> Service {
 }
 
 /// Shares of the only service by revision, as the admin listener shows them, and what is said.
-async fn shares(tidegate: &Tidegate) -> (BTreeMap<String, u64>, String) {
+pub(crate) async fn shares(tidegate: &Tidegate) -> (BTreeMap<String, u64>, String) {
     let services = get(tidegate.admin, "localhost", "/api/v1/services").await.json();
     let service = &services["services"][0];
     let shares = service["traffic"].as_array().unwrap().iter().map(|target| {
@@ -38,7 +38,7 @@ async fn share(tidegate: &Tidegate) -> u64 {
 }
 
 /// How many of a hundred requests the new revision answers.
-async fn new_of_100(tidegate: &Tidegate) -> u64 {
+pub(crate) async fn new_of_100(tidegate: &Tidegate) -> u64 {
     let mut connection = h2(tidegate.address()).await;
     let mut new = 0;
     for _ in 0..100 {

@@ -23,6 +23,34 @@ pub(in crate::cli) struct Service {
     pub(in crate::cli) tags: Vec<Tag>,
     pub(in crate::cli) problem: Option<Problem>,
     pub(in crate::cli) warnings: Vec<String>,
+    pub(in crate::cli) canary: Option<CanaryOf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct CanaryOf {
+    pub(in crate::cli) state: String,
+    pub(in crate::cli) old: String,
+    pub(in crate::cli) new: String,
+    pub(in crate::cli) share: u8,
+    pub(in crate::cli) of: u8,
+    pub(in crate::cli) step: usize,
+    pub(in crate::cli) steps: Vec<u8>,
+    pub(in crate::cli) max_errors: f64,
+    pub(in crate::cli) max_latency: f64,
+    /// Of the old and the new one.
+    pub(in crate::cli) seen: Vec<Figures>,
+    pub(in crate::cli) why: String,
+    pub(in crate::cli) taken_back_unix_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Figures {
+    pub(in crate::cli) requests: u64,
+    pub(in crate::cli) errors: u64,
+    pub(in crate::cli) median_ms: f64,
+    pub(in crate::cli) p95_ms: f64,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -73,6 +73,8 @@ async fn route(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, BadParameter> {
     let delay = Duration::from_millis(query.number("ms")?.unwrap_or(0));
+    let is_health = request.uri().path().starts_with("/health");
+    let delay = if is_health { delay } else { delay + state.slow() };
     let path = request.uri().path().to_owned();
     match path.as_str() {
         "/echo" => {
@@ -96,6 +98,9 @@ async fn route(
     let about = describe(&request);
     let received = discard(request.into_body()).await;
     wait(delay).await;
+    if !is_health && state.fails() {
+        return Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, "failed on purpose\n"));
+    }
     let mut response = match path.as_str() {
         "/" => plain(StatusCode::OK, state.greeting()),
         "/whoami" => as_json(serde_json::to_value(state.who_am_i()).unwrap_or_default()),

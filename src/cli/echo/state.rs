@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
@@ -13,7 +14,12 @@ use crate::cli::args::EchoArgs;
 pub(super) struct State {
     greeting: String,
     port: u16,
+    /// How many of 100 requests fail.
+    fail_percent: u64,
+    /// By how much each answer is later.
+    slow: Duration,
     requests: AtomicU64,
+    faulty: AtomicU64,
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
     stop: watch::Receiver<bool>,
@@ -44,7 +50,10 @@ impl State {
         let state = Self {
             greeting: format!("Hello {}!\n", args.target),
             port,
+            fail_percent: args.fail_percent.into(),
+            slow: Duration::from_millis(args.slow_ms),
             requests: AtomicU64::new(0),
+            faulty: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             max_in_flight: AtomicU64::new(0),
             stop: stopped,
@@ -56,6 +65,17 @@ impl State {
     /// The body of `/`.
     pub(super) fn greeting(&self) -> String {
         self.greeting.clone()
+    }
+
+    /// By how much each answer is later.
+    pub(super) const fn slow(&self) -> Duration {
+        self.slow
+    }
+
+    /// Whether a request is to fail: so many of each hundred, evenly spread.
+    pub(super) fn fails(&self) -> bool {
+        let before = self.faulty.fetch_add(1, Ordering::Relaxed) % 100 * self.fail_percent;
+        (before + self.fail_percent) / 100 > before / 100
     }
 
     /// Tells when the backend is to end.

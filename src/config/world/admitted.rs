@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::canary::{self, canary_rules};
 use super::data::Data;
 use super::dependencies::of_template;
 use super::identity::{Kind, ObjectKey};
 use super::objects::Source;
-use super::own::{PREFIX, own_settings};
+use super::own::{OwnError, PREFIX, own_settings};
 use super::settings::Settings;
 use super::stamp::{Stamps, without_nulls};
 use super::workload::ignored;
@@ -201,45 +202,56 @@ impl<'a> Admitter<'a> {
     }
 }
 
-/// What is wrong with the annotations `tidegate.dev/*` of an object of that kind: they stand on the
-/// template, and are right.
+/// What is wrong with the annotations `tidegate.dev/*` of an object of that kind: they stand where
+/// they mean something, and are right.
 pub fn own_problems(kind: &str, node: &Node) -> Vec<ConfigProblem> {
-    let mut problems = Vec::new();
-    let path: &[&str] = match kind {
-        "Service" | "Configuration" => {
-            own_misplaced(node, &mut problems);
-            &["spec", "template", "metadata", "annotations"]
+    let above: &[&str] = &["metadata", "annotations"];
+    let template: &[&str] = &["spec", "template", "metadata", "annotations"];
+    let of_template =
+        |path: &[&str]| own_settings(&own_annotations(node, path)).err().unwrap_or_default();
+    let of_route = || canary_rules(&own_annotations(node, above)).err().unwrap_or_default();
+    let errors = match kind {
+        "Service" => [(above, of_route()), (template, of_template(template))].into(),
+        "Configuration" => {
+            let misplaced = misplaced(&own_annotations(node, above));
+            [(above, misplaced), (template, of_template(template))].into()
         }
-        "Revision" => &["metadata", "annotations"],
-        _ => return problems,
+        "Revision" => vec![(above, of_template(above))],
+        "Route" => vec![(above, of_route())],
+        _ => Vec::new(),
     };
-    let entries = node.at(path).and_then(Node::as_map).unwrap_or_default();
-    let annotations = entries
-        .iter()
-        .filter(|entry| entry.key.starts_with(PREFIX))
-        .map(|entry| {
-            let text = entry.node.as_str().unwrap_or_default().to_owned();
-            (entry.key.clone(), text)
-        })
-        .collect();
-    for error in own_settings(&annotations).err().unwrap_or_default() {
-        let line = entries.iter().find(|entry| entry.key == error.key).map_or(0, |e| e.line);
-        let path = format!("{}.{}", path.join("."), error.key);
-        problems.push(ConfigProblem::error(path, error.message).fix(error.fix).at_line(line));
+    let mut problems = Vec::new();
+    for (path, errors) in errors {
+        report(node, path, errors, &mut problems);
     }
     problems
 }
 
-/// Own annotations on a service itself: they would be without effect.
-fn own_misplaced(node: &Node, problems: &mut Vec<ConfigProblem>) {
-    let entries = node.at(&["metadata", "annotations"]).and_then(Node::as_map);
-    for entry in entries.unwrap_or_default() {
-        if entry.key.starts_with(PREFIX) {
-            let path = format!("metadata.annotations.{}", entry.key);
-            let problem = ConfigProblem::error(path, "without effect here")
-                .fix("move it to spec.template.metadata.annotations");
-            problems.push(problem.at_line(entry.line));
-        }
+/// The annotations `tidegate.dev/*` of a map.
+fn own_annotations(node: &Node, path: &[&str]) -> BTreeMap<String, String> {
+    let entries = node.at(path).and_then(Node::as_map).unwrap_or_default();
+    let own = entries.iter().filter(|entry| entry.key.starts_with(PREFIX));
+    let text = |node: &Node| node.as_str().unwrap_or_default().to_owned();
+    own.map(|entry| (entry.key.clone(), text(&entry.node))).collect()
+}
+
+/// Own annotations on a Configuration itself: they would be without effect.
+fn misplaced(annotations: &BTreeMap<String, String>) -> Vec<OwnError> {
+    let error = |key: &String| {
+        let of_route = key.strip_prefix(PREFIX).is_some_and(|name| canary::KNOWN.contains(&name));
+        let to = if of_route { "the Route" } else { "spec.template.metadata.annotations" };
+        let message = "without effect here".to_owned();
+        OwnError { key: key.clone(), message, fix: format!("move it to {to}") }
+    };
+    annotations.keys().map(error).collect()
+}
+
+fn report(node: &Node, path: &[&str], errors: Vec<OwnError>, problems: &mut Vec<ConfigProblem>) {
+    let entries = node.at(path).and_then(Node::as_map).unwrap_or_default();
+    for error in errors {
+        let line = entries.iter().find(|entry| entry.key == error.key).map_or(0, |e| e.line);
+        let path = format!("{}.{}", path.join("."), error.key);
+        problems.push(ConfigProblem::error(path, error.message).fix(error.fix).at_line(line));
     }
 }
 

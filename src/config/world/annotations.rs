@@ -63,6 +63,34 @@ pub const TEMPLATE_ANNOTATIONS: [OwnAnnotation; 9] = [
     ),
 ];
 
+/// Those on a Service or Route itself, where its traffic is said.
+pub const SERVICE_ANNOTATIONS: [OwnAnnotation; 6] = [
+    own(
+        "rollout",
+        "none",
+        "`canary`: a new revision gets traffic step by step as long as it does no worse than the \
+         old one, and is taken back when it does",
+    ),
+    own("rollout-steps", "`5,25,50`", "per cent at each step; all of it comes after the last"),
+    own("rollout-step-time", "`30s`", "least time of a step"),
+    own(
+        "rollout-samples",
+        "`100`",
+        "answers without an error that a step needs of the new revision",
+    ),
+    own(
+        "rollout-max-errors",
+        "`1`",
+        "points by which the per cent of its requests that fail may be above the old one's",
+    ),
+    own(
+        "rollout-max-latency",
+        "`1.5`",
+        "how many times as long as the old one's its answers may take, at the median and for 95 \
+         of 100",
+    ),
+];
+
 /// Those on a Service (core) whose Deployment is adopted; those of a template's queue come on top.
 pub const ADOPTION_ANNOTATIONS: [OwnAnnotation; 6] = [
     own("adopt", "none", "`true`: its Deployment or StatefulSet is served and scaled"),

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::LoaderOptions;
 use super::admitted::{Objects, metadata_map};
@@ -16,7 +15,7 @@ use super::own::own_settings;
 use super::retention::Usage;
 use super::revisions::{Configuration, RevisionDraft, RevisionDrafts};
 use super::revisions::{configurations, drafts, stamp_all};
-use super::rolling::{Moment, Pace};
+use super::rolling::{Moment, Pace, Speed};
 use super::routes::{RouteDraft, routes, service_specs};
 use super::run::{RunCommands, object_name};
 use super::scalers::{Scalers, scalers};
@@ -54,8 +53,8 @@ pub(super) struct Built {
     pub(super) logging: Option<LoggingSettings>,
     /// Revisions that were past the retention limits and are forgotten.
     pub(super) collected: Vec<RevisionId>,
-    /// Services whose traffic moves, and how long that is to take.
-    pub(super) rolling: BTreeMap<ServiceId, Duration>,
+    /// Services whose traffic moves, and how.
+    pub(super) rolling: BTreeMap<ServiceId, Speed>,
     /// Services whose new revision waits for what it depends on.
     pub(super) held: HeldBack,
     pub(super) warnings: Warnings,
@@ -116,7 +115,7 @@ impl Build<'_> {
         for route in routes.iter().filter(|route| route.is_resolved) {
             stamps.set_good_traffic(route.id, &route.traffic);
             if !route.traffic.rollout.is_done() {
-                rolling.insert(route.id.clone(), pace.duration(&route.admitted.object));
+                rolling.insert(route.id.clone(), route.speed.clone());
             }
         }
         let is_unsettled = routes.iter().any(|route| !route.is_resolved);

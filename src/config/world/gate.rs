@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::dependencies::{of_template, revisions_of};
 use super::revisions::RevisionDrafts;
-use super::rolling::{Pace, conditions};
+use super::rolling::{Pace, standing};
 use super::routes::{ORDERED, RouteDraft};
 use super::stamp::{Stamps, TrafficStamp};
 use super::{Loader, Moment};
@@ -185,18 +185,16 @@ fn waits(
 }
 
 fn is_failing(revision: &RevisionId, pace: &Pace<'_>) -> bool {
-    pace.standing(revision, &revision.name) == Standing::Failing
+    standing(pace.world, pace.moment, revision, &revision.name) == Standing::Failing
 }
 
 impl RouteDraft<'_> {
     /// Keeps the traffic before, which moves on if it moves.
     fn keep(&mut self, before: TrafficStamp, text: String, pace: &Pace<'_>) {
-        let stand = |name: &str| pace.standing(self.id, name);
-        let duration = pace.duration(&self.admitted.object);
         let target = before.rollout.target();
-        let rollout = target.advanced(Some(&before.rollout), duration, pace.moment.now, &stand);
+        let (rollout, conditions) = pace.moved(&self.speed, target, Some(&before.rollout), self.id);
         self.conditions.retain(|text| text == ORDERED);
-        self.conditions.extend(conditions(&rollout, &stand));
+        self.conditions.extend(conditions);
         self.conditions.push(text);
         self.traffic = TrafficStamp { rollout, ordered: self.traffic.ordered.take(), ..before };
     }

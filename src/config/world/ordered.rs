@@ -228,7 +228,10 @@ impl Stamps {
     fn set_ordered(&mut self, service: &ObjectName, ordered: OrderedTraffic) {
         if let Some(good) = self.good_traffic(service) {
             let ordered = Some(Arc::new(ordered));
-            self.set_good_traffic(service, &TrafficStamp { ordered, ..good.clone() });
+            let mut traffic = TrafficStamp { ordered, ..good.clone() };
+            // What somebody orders is not tried any more, whatever it was.
+            traffic.rollout.forget_canaries();
+            self.set_good_traffic(service, &traffic);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotations::{TEMPLATE_ANNOTATIONS, names};
+use super::canary;
 use super::dependencies::{self, Needed};
 use crate::config::text::{nearest, parse_duration};
 use crate::model::{NoWake, QueueSettings};
@@ -41,7 +42,7 @@ pub(super) struct OwnError {
 }
 
 /// What a value parser says: message and what to write.
-type Refused = (String, &'static str);
+pub(super) type Refused = (String, &'static str);
 
 /// Reads the own annotations among all annotations of a template; every bad one is reported.
 pub(super) fn own_settings(
@@ -89,6 +90,11 @@ fn set(own: &mut OwnSettings, name: &str, value: &str) -> Result<(), Refused> {
 }
 
 fn unknown(key: &str, name: &str) -> OwnError {
+    if canary::KNOWN.contains(&name) {
+        let message = "without effect here".to_owned();
+        let fix = "move it to metadata.annotations of the Service or Route".to_owned();
+        return OwnError { key: key.to_owned(), message, fix };
+    }
     let fix = match nearest(name, KNOWN) {
         Some(near) => format!("write {PREFIX}{near}"),
         None => format!("write one of {PREFIX}{}", KNOWN.join(&format!(", {PREFIX}"))),
@@ -104,7 +110,7 @@ fn boolean(value: &str) -> Result<bool, Refused> {
     }
 }
 
-fn duration(value: &str) -> Result<Duration, Refused> {
+pub(super) fn duration(value: &str) -> Result<Duration, Refused> {
     let fix = "a time such as \"30s\" or \"5m\"";
     let nanos = parse_duration(value).map_err(|error| (error, fix))?;
     match u64::try_from(nanos) {

@@ -11,7 +11,7 @@ use super::env::text;
 use super::hosts::{Claims, HostOwner, HostRules};
 use super::identity::Kind;
 use super::revisions::{RevisionDrafts, shadowed};
-use super::rolling::{Pace, conditions, set_shares};
+use super::rolling::{Pace, Speed, set_shares};
 use super::stamp::{Stamps, TrafficStamp};
 use super::traffic::{Missing, Revisions, resolve, targets};
 use crate::config::problem::ConfigProblem;
@@ -31,6 +31,8 @@ pub(super) struct RouteDraft<'a> {
     pub(super) of_service: bool,
     pub(super) admitted: &'a Admitted,
     pub(super) traffic: TrafficStamp,
+    /// How it moves.
+    pub(super) speed: Speed,
     /// Whether the traffic is what the object asks for.
     pub(super) is_resolved: bool,
     pub(super) problem: Option<Problem>,
@@ -72,6 +74,7 @@ pub(super) fn routes<'a>(
             of_service,
             admitted,
             traffic: TrafficStamp::default(),
+            speed: pace.speed(&admitted.object),
             is_resolved: false,
             problem: None,
             warnings: Vec::new(),
@@ -128,11 +131,8 @@ impl RouteDraft<'_> {
                     before.retain(|name| revisions.exists(name));
                     before
                 });
-                let duration = pace.duration(&self.admitted.object);
-                let stand = |name: &str| pace.standing(self.id, name);
-                let now = pace.moment.now;
-                traffic.rollout = traffic.rollout.advanced(before.as_ref(), duration, now, &stand);
-                self.conditions = conditions(&traffic.rollout, &stand);
+                (traffic.rollout, self.conditions) =
+                    pace.moved(&self.speed, traffic.rollout, before.as_ref(), self.id);
                 traffic.ordered = ordered.map(Arc::clone);
                 self.conditions.extend(ordered.map(|_| ORDERED.to_owned()));
                 self.is_resolved = true;
@@ -265,7 +265,7 @@ pub(super) fn service_specs(
         if redirected[index] {
             redirect(&mut specs[index]);
         }
-        set_shares(&mut specs[index], &route.traffic);
+        set_shares(&mut specs[index], &route.traffic, route.speed.rules());
         specs[index].tags.sort_by(|a, b| a.name.cmp(&b.name));
     }
     map_domains(
@@ -373,6 +373,7 @@ fn service_spec(
         tags: Vec::with_capacity(route.traffic.tags.len()),
         tag_header_routing,
         https_hosts: Vec::new(),
+        canaries: Vec::new(),
         problem: route.problem.clone(),
         warnings: Vec::new(),
     }

@@ -76,8 +76,12 @@ pub struct TrafficStamp {
 impl TrafficStamp {
     /// Every revision it names, those without a share included.
     pub fn revisions(&self) -> impl Iterator<Item = &str> {
+        // A canary that was taken back has nothing.
         let targets = self.targets.iter().map(|(name, _)| name.as_str());
-        let tags = self.tags.iter().map(|(_, name)| name.as_str());
+        let targets = targets.filter(|name| !self.rollout.is_taken_back(None, name));
+        let tags = self.tags.iter();
+        let tags = tags.filter(|(tag, name)| !self.rollout.is_taken_back(Some(tag), name));
+        let tags = tags.map(|(_, name)| name.as_str());
         targets.chain(tags).chain(self.rollout.revisions())
     }
 

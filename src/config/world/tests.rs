@@ -1,5 +1,6 @@
 //! Worlds from manifests, load after load.
 
+mod canary;
 mod depending;
 mod examples;
 mod exporting;

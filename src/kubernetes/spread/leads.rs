@@ -107,6 +107,7 @@ pub(super) fn sample_world(name: &str) -> World {
         tags: Vec::new(),
         tag_header_routing: false,
         https_hosts: Vec::new(),
+        canaries: Vec::new(),
         problem: None,
         warnings: Vec::new(),
     };

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::rollout::{Standing, UnixNanos};
-use crate::model::{RevisionId, World};
+use crate::model::{Evidence, RevisionId, World};
 
 /// Whether a world is in effect.
 pub type InEffect = Box<dyn Fn(&Arc<World>) -> bool>;
@@ -16,6 +16,9 @@ pub type InEffect = Box<dyn Fn(&Arc<World>) -> bool>;
 pub type IsReady = Box<dyn Fn(&RevisionId) -> bool>;
 /// How a revision is doing.
 pub type StandingOf = Box<dyn Fn(&RevisionId) -> Standing>;
+
+/// What was counted of an old and a new revision since a step began, told by that moment.
+pub type CountedOf = Box<dyn Fn(&RevisionId, &RevisionId, UnixNanos) -> Option<Evidence>>;
 
 /// Tells what became of the updates: traffic moves to a new revision once that serves.
 pub struct Outcome {
@@ -27,6 +30,8 @@ pub struct Outcome {
     pub standing: StandingOf,
     /// Whether a revision has a replica that is ready.
     pub is_ready: IsReady,
+    /// What was counted of revisions that are compared.
+    pub counted: CountedOf,
 }
 
 impl std::fmt::Debug for Outcome {
@@ -60,6 +65,16 @@ impl Progress {
 
     fn is_in_effect(&self, outcome: &Outcome) -> bool {
         self.sent.as_ref().is_some_and(|sent| (outcome.in_effect)(sent))
+    }
+
+    /// What was counted of an old and a new revision.
+    pub(super) fn counted(
+        &self,
+        old: &RevisionId,
+        new: &RevisionId,
+        since: UnixNanos,
+    ) -> Option<Evidence> {
+        self.outcome.as_ref().and_then(|outcome| (outcome.counted)(old, new, since))
     }
 
     /// Waits until something took effect. Cancel safe.

@@ -36,6 +36,7 @@ impl Stage {
             in_effect: Box::new(move |_| effective.get()),
             is_ready: Box::new(|_| false),
             standing: Box::new(move |_| stands.get()),
+            counted: Box::new(|_, _, _| None),
         };
         let source = source.await.unwrap().with_outcome(outcome);
         let (updates, received) = mpsc::channel(16);

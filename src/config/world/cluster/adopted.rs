@@ -242,6 +242,7 @@ impl ClusterWorld {
             tags: Vec::new(),
             tag_header_routing: false,
             https_hosts: Vec::new(),
+            canaries: Vec::new(),
             problem: None,
             warnings: Vec::new(),
         };

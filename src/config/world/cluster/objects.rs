@@ -10,6 +10,7 @@ use crate::config::admission::{AUTOSCALING, Annotations};
 use crate::config::scaling::{PodAutoscalerSettings, resolve};
 use crate::config::settings::AutoscalerConfig;
 use crate::config::world::admitted::{label, metadata_map};
+use crate::config::world::canary::route_canary;
 use crate::config::world::dependencies::Needed;
 use crate::config::world::env::{list, text};
 use crate::config::world::own::own_settings;
@@ -21,8 +22,8 @@ use crate::config::world::workload::{
     container_concurrency, protocol, serving_container, timeouts,
 };
 use crate::model::{
-    ContainerConcurrency, ObjectName, ObjectReference, PodsSpec, Probes, Protocol, QueueSettings,
-    RevisionId, RevisionSpec, ServiceId, Timeouts, Workload,
+    CanaryRules, ContainerConcurrency, ObjectName, ObjectReference, PodsSpec, Probes, Protocol,
+    QueueSettings, RevisionId, RevisionSpec, ServiceId, Timeouts, Workload,
 };
 
 const SERVICE_LABEL: &str = "serving.knative.dev/service";
@@ -233,6 +234,8 @@ pub struct RouteObject {
     pub(super) private: BTreeSet<Option<String>>,
     /// Why it is not ready, as its status says.
     pub(super) why: Option<String>,
+    /// By what canaries are judged, where new revisions are; and what is wrong with that.
+    pub(super) canary: (Option<Arc<CanaryRules>>, Vec<String>),
 }
 
 impl RouteObject {
@@ -247,7 +250,9 @@ impl RouteObject {
         });
         let mut own = annotations;
         own.retain(|key, _| !is_written_by_programs(key));
+        let (rules, wrong) = route_canary(&own);
         Self {
+            canary: (rules.map(Arc::new), wrong),
             created: created(object),
             labels: metadata_map(object, "labels"),
             annotations: own,

@@ -7,6 +7,7 @@ use super::claims::{Claim, Claimant};
 use super::objects::{MappingObject, RouteObject};
 use super::{ClusterWorld, remove};
 use crate::config::settings::HttpProtocol;
+use crate::config::world::canary;
 use crate::config::world::hosts::{HostOwner, VISIBILITY};
 use crate::config::world::rolling::set_shares;
 use crate::config::world::routes::{http_protocol, mapped_host, redirect};
@@ -152,7 +153,8 @@ impl ClusterWorld {
     }
 
     fn service_spec(&self, id: &ServiceId, entry: &RouteEntry) -> ServiceSpec {
-        let mut warnings = Vec::new();
+        let (rules, wrong) = &entry.object.canary;
+        let mut warnings = wrong.clone();
         let own = Claimant::Route(id.clone());
         let mut spec = ServiceSpec {
             id: id.clone(),
@@ -161,6 +163,7 @@ impl ClusterWorld {
             tags: Vec::new(),
             tag_header_routing: self.settings.features.tag_header_based_routing(),
             https_hosts: Vec::new(),
+            canaries: Vec::new(),
             problem: None,
             warnings: Vec::new(),
         };
@@ -177,6 +180,10 @@ impl ClusterWorld {
             Err(text) => warnings.push(text),
         }
         self.set_traffic(entry, &mut spec, &mut warnings);
+        if let (Some(rules), Some(traffic)) = (rules, &entry.object.traffic) {
+            let known = traffic.rollout.configurations.iter();
+            warnings.extend(known.filter_map(|known| canary::condition(known, rules)));
+        }
         self.add_mapped(&mut spec, &mut warnings);
         spec.warnings = warnings.into_iter().map(Arc::from).collect();
         spec
@@ -230,7 +237,9 @@ impl ClusterWorld {
         traffic.rollout.retain(|name| exists(&id(name)));
         spec.tags.retain(|tag| exists(&tag.revision));
         let missing = traffic.targets.iter().map(|(name, _)| id(name)).find(|id| !exists(id));
-        let Some(missing) = missing else { return set_shares(spec, &traffic) };
+        let Some(missing) = missing else {
+            return set_shares(spec, &traffic, entry.object.canary.0.as_ref());
+        };
         match former {
             Some(former) => {
                 warnings.push(format!(

@@ -30,7 +30,12 @@ impl Known {
             true => Standing::Failing,
             false => Standing::Ready,
         };
-        run(&Moment { now: UnixNanos(1), standing: &standing, is_ready: &is_ready })
+        run(&Moment {
+            now: UnixNanos(1),
+            standing: &standing,
+            is_ready: &is_ready,
+            ..Moment::default()
+        })
     }
 
     /// Loads all with these files written anew.

@@ -1,9 +1,12 @@
 //! A load of what changed comes to the same as a load of everything.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::rollout::Standing;
+use crate::model::{Evidence, Tally};
 
 /// Names with their namespaces; `a-b` and `a` can clash in hosts of tags and revisions' names.
 const NAMES: [(&str, &str); 5] =
@@ -69,6 +72,9 @@ fn a_service(namespace: &str, name: &str, command: u8, kind: u8, twist: bool) ->
     let mut text = service(name, &format!("c{command}"), &traffic);
     let annotations = match kind {
         16..24 => ", annotations: {serving.knative.dev/rollout-duration: 10s}",
+        32..42 => {
+            ", annotations: {tidegate.dev/rollout: canary, tidegate.dev/rollout-step-time: 1s}"
+        }
         _ => "",
     };
     let metadata = format!("metadata: {{name: {name}, namespace: {namespace}{annotations}}}");
@@ -95,6 +101,15 @@ fn a_service(namespace: &str, name: &str, command: u8, kind: u8, twist: bool) ->
         );
     }
     text
+}
+
+/// What was counted of two revisions by now: of every second one that is new half failed.
+fn counted(now: u64, new: &RevisionId, since: UnixNanos) -> Evidence {
+    let seconds = now.saturating_sub(since.0 / 1_000_000_000);
+    let (over, requests) = (Duration::from_secs(seconds), seconds * 50);
+    let errors = if new.name.ends_with(['1', '3', '5']) { requests / 2 } else { 0 };
+    let tally = |errors| Tally { requests, errors, ..Tally::default() };
+    Evidence { over, old: tally(0), new: tally(errors) }
 }
 
 /// Both loaders and what they were given.
@@ -124,6 +139,7 @@ impl Pair {
             now: UnixNanos(now * 1_000_000_000),
             standing: &|_| Standing::Ready,
             is_ready: &|id| (now + id.name.len() as u64).is_multiple_of(2),
+            counted: &|_, new, since| Some(counted(now, new, since)),
         };
         let changes = self.patched.cache.changes(&files);
         let changed = self.patched.cache.take(changes);

@@ -1,0 +1,58 @@
+//! What is counted of revisions that are compared with each other. Only that worker's thread writes
+//! a cell; nothing is counted of others, which costs them one load.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::{LATENCY_BUCKETS, Latencies, Tally, latency_bucket};
+
+/// One worker's part of a revision's tally.
+#[derive(Debug)]
+pub(super) struct TrialCell {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    latencies: [AtomicU64; LATENCY_BUCKETS],
+}
+
+impl Default for TrialCell {
+    fn default() -> Self {
+        let latencies = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { requests: AtomicU64::new(0), errors: AtomicU64::new(0), latencies }
+    }
+}
+
+/// How a request ended, as far as its revision is judged by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It failed.
+    Failed,
+    /// It was answered after so many nanoseconds.
+    Answered(u64),
+    /// It became a connection of another protocol.
+    Upgraded,
+}
+
+impl TrialCell {
+    pub(super) fn ended(&self, ended: Ended) {
+        // Single writer: plain stores suffice.
+        let add = |count: &AtomicU64| {
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        };
+        match ended {
+            Ended::Failed => add(&self.errors),
+            Ended::Answered(nanos) => add(&self.latencies[latency_bucket(nanos)]),
+            Ended::Upgraded => {}
+        }
+        add(&self.requests);
+    }
+
+    pub(super) fn add_to(&self, sum: &mut Tally) {
+        // In this order no more have failed than there are, but for one in between.
+        sum.errors += self.errors.load(Ordering::Relaxed);
+        let mut latencies = Latencies::default();
+        for (bucket, count) in self.latencies.iter().enumerate() {
+            latencies.add(bucket, count.load(Ordering::Relaxed));
+        }
+        let requests = self.requests.load(Ordering::Relaxed);
+        sum.add(&Tally { requests, errors: 0, latencies });
+    }
+}
