@@ -133,6 +133,7 @@ fn recorded(configurations: &Json, base: u64) -> Rollout {
                 step_duration: number("step_duration_ns"),
                 step_size: u8::try_from(number("step_size")).unwrap(),
             },
+            canary: None,
         }
     });
     Rollout { configurations: configurations.collect() }

@@ -63,7 +63,10 @@ fn what_is_said() {
             12 of 100 requests failed (12 %), of r1 4 of 1900 (0.2 %): more than 1 points above
         "#]],
     );
-    // Two of a hundred may be chance.
+}
+
+#[test]
+fn what_is_said_of_what_is_slow_or_may_be_chance() {
     check(
         tally(1_900, 4, 20, 40),
         tally(100, 2, 20, 40),

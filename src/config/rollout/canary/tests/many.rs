@@ -108,7 +108,6 @@ fn rollouts(usual: u64) -> u64 {
 }
 
 /// Part of the rollouts that are taken back.
-#[expect(clippy::print_stdout, reason = "asked for by hand")]
 fn taken_back(name: &str, service: Service, usual: u64) -> f64 {
     let count = rollouts(usual);
     let ends: Vec<Ended> = (0..count).map(|seed| service.run(seed)).collect();
