@@ -20,6 +20,7 @@ mod serve;
 mod sidecar;
 mod state;
 mod threads;
+mod traced;
 mod validate;
 mod views;
 mod wakes;

@@ -23,7 +23,8 @@
 //! * [`proxy`] and [`autoscaler`] never name each other; they meet in [`stats`].
 //! * The loop closes only through the [`platform`]: the autoscaler states a number, the platform
 //!   makes replicas, the source reports endpoints, the queue moves.
-//! * Only [`local`] starts a process; only [`config`] reads YAML; only [`cli`] prints.
+//! * Only [`local`] starts a process; only [`config`] reads YAML; only [`cli`] prints, and
+//!   [`traces`] where spans are to go to standard output.
 //! * Clocks are tokio's, so that tests own time; pure code gets `now` as an argument.
 //!
 //! `tests/architecture.rs` checks who may import whom.
@@ -32,6 +33,7 @@ pub mod model;
 pub mod config;
 pub mod platform;
 pub mod stats;
+pub mod traces;
 pub mod revision;
 pub mod snapshot;
 pub mod proxy;

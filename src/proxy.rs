@@ -33,6 +33,7 @@ mod route;
 mod scan;
 mod shared;
 mod sweep;
+mod trace;
 mod upgrade;
 mod waiting;
 mod welcome;

@@ -28,6 +28,7 @@ mod view;
 #[cfg(planted)]
 use crate::model::planted;
 
+pub use cold::ColdStart;
 pub use eject::DueProbe;
 pub use endpoint::{EndpointSet, EndpointState};
 pub use permit::{Admission, Permit, Ticket};

@@ -38,6 +38,11 @@ impl ServiceRoute {
         self.tags.iter().find(|(name, _)| **name == *tag).map(|(_, revision)| revision)
     }
 
+    /// Whether there is a tag of this name.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|(name, _)| **name == *tag) || self.moving_tag(tag).is_some()
+    }
+
     fn moving_tag(&self, tag: &str) -> Option<&Arc<Self>> {
         self.moving_tags.iter().find(|(name, _)| **name == *tag).map(|(_, route)| route)
     }

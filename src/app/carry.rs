@@ -46,6 +46,8 @@ use super::views::{MoreFamilies, Sources, views};
 const UPDATES: usize = 8;
 /// Statements that may wait for it.
 const STATEMENTS: usize = 65_536;
+/// How long the last spans may take to go to their collector.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 /// How often the end of the last requests is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -285,6 +287,7 @@ where
     if let Some(workers) = Rc::into_inner(workers) {
         workers.stop();
     }
+    shared.settings.tracer.close(way_down.drain_timeout.min(LAST_SPANS)).await;
     if let Some(keeping) = keeping {
         keeping.close().await;
     }
@@ -337,7 +340,8 @@ pub(super) fn access_log(args: &LogArgs, log: &Arc<LogHandle>) -> Option<AccessL
     })
 }
 
-fn instance() -> String {
+/// The name of this instance: that of its machine or pod.
+pub(super) fn instance() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -46,7 +46,7 @@ use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::inherited::Inherited;
 use super::live::Live;
 use super::orders::Hands;
-use super::serve::{proxy_settings, take_logging};
+use super::serve::{proxy_settings, takers};
 use aside::Aside;
 use peers::{Others, Place};
 
@@ -73,7 +73,8 @@ pub(super) async fn run(
     let (leading, leadership) = elect();
     let (drain, draining) = watch::channel(false);
     // Each part has connections of its own: what one does, another does not wait for.
-    let take = take_logging(log);
+    let settings = Settings { one_machine: false, ..proxy_settings(args, log) };
+    let take = takers(log, &settings);
     let source =
         KubernetesSource::new(connect().await?, scope.clone(), Arc::clone(&observed), take);
     let (recogniser, ownership) = recognise();
@@ -109,7 +110,7 @@ pub(super) async fn run(
         hands: Hands::none(INSTEAD),
         target,
         updates: updates(),
-        settings: Settings { one_machine: false, ..proxy_settings(args, log) },
+        settings,
         inherited,
         inside: args.http_internal.iter().map(|address| reachable(*address)).collect(),
         certificates: Some(certificates),

@@ -12,8 +12,8 @@ use crate::admin::order::Declined;
 use crate::autoscaler::ProcessLimits;
 use crate::cli::args::ServeArgs;
 use crate::cli::logging::LogHandle;
-use crate::config::settings::LoggingSettings;
-use crate::local::source::{Ask, FileSource, OpenError, TakeLogging, TrafficAsk};
+use crate::config::settings::{LoggingSettings, Takers};
+use crate::local::source::{Ask, FileSource, OpenError, TrafficAsk};
 use crate::local::{Supervisor, SupervisorHandle, SupervisorSettings};
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
@@ -23,6 +23,7 @@ use super::inherited::Inherited;
 use super::orders::{ExportAll, Hands, Renew, SetTraffic, declined};
 use super::rollouts::outcome;
 use super::state::{place, restored};
+use super::traced::take_observability;
 use super::validate::loader_options;
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
@@ -43,7 +44,8 @@ async fn run(
     log: &Arc<LogHandle>,
 ) -> Result<(), StartError> {
     let mut signals = Signals::catch()?;
-    let mut source = open_source(args, log).await?;
+    let settings = proxy_settings(args, log);
+    let mut source = open_source(args, takers(log, &settings)).await?;
     let (updates, received) = updates();
     // Before the limit of open files is raised: the guard and all it starts keep the original one.
     let supervisor = Supervisor::start(supervisor_settings(args)?, updates.clone())?;
@@ -51,7 +53,7 @@ async fn run(
         hands: hands(&supervisor.handle(), source.asks()),
         target: supervisor.handle(),
         updates: (updates, received),
-        settings: proxy_settings(args, log),
+        settings,
         inherited,
         inside: args.http_internal.clone(),
         certificates: None,
@@ -109,12 +111,12 @@ async fn asked<T>(
 }
 
 /// Reads the manifests, on top of what is remembered of a life before.
-async fn open_source(args: &ServeArgs, log: &Arc<LogHandle>) -> Result<FileSource, OpenError> {
+async fn open_source(args: &ServeArgs, takers: Takers) -> Result<FileSource, OpenError> {
     let default_service = args.default_service.as_ref().map(ToString::to_string);
     FileSource::open(
         args.manifests.files.clone(),
         loader_options(&args.manifests, default_service),
-        take_logging(log),
+        takers,
         place(args.state_dir.as_ref()).as_ref(),
     )
     .await
@@ -138,8 +140,16 @@ fn supervisor_settings(args: &ServeArgs) -> io::Result<SupervisorSettings> {
     })
 }
 
+/// Logs and traces change as the configuration does.
+pub(super) fn takers(log: &Arc<LogHandle>, settings: &Settings) -> Takers {
+    Takers {
+        logging: take_logging(log),
+        observability: take_observability(settings.tracer.clone()),
+    }
+}
+
 /// Levels and collectors change as the configuration does.
-pub(super) fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
+fn take_logging(log: &Arc<LogHandle>) -> Box<dyn Fn(Option<&LoggingSettings>)> {
     let log = Arc::clone(log);
     let said = RefCell::new(Vec::new());
     Box::new(move |settings: Option<&LoggingSettings>| {

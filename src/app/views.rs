@@ -20,6 +20,7 @@ use crate::model::{
 };
 use crate::proxy::{DrainState, Note, Position, Shared};
 use crate::revision::Revision;
+use crate::traces::Counts;
 
 use super::canaries;
 use super::https::{ShownAt, TlsServers};
@@ -108,6 +109,21 @@ fn forwarding(forwarders: &[ForwarderCounts]) -> Vec<Family> {
     ]
 }
 
+/// Series of spans; none as long as nothing was traced.
+fn traced(counts: Option<Counts>) -> Vec<Family> {
+    let Some(Counts { exported, dropped }) = counts else { return Vec::new() };
+    let counter =
+        |name, help, value| Family::new(name, Kind::Counter, help).single(Value::Whole(value));
+    vec![
+        counter("tidegate_trace_spans_exported", "Spans that the collector took.", exported),
+        counter(
+            "tidegate_trace_spans_dropped",
+            "Spans dropped because the collector was away or slow, or refused them.",
+            dropped,
+        ),
+    ]
+}
+
 fn problem_view(problem: &Problem) -> ProblemView {
     ProblemView { reason: problem.reason.token().to_owned(), message: problem.message.to_string() }
 }
@@ -185,6 +201,7 @@ impl Sources {
     fn extra(&self) -> Vec<Family> {
         let mut extra = self.state().as_ref().map(families).unwrap_or_default();
         extra.extend(forwarding(&self.log.forwarded()));
+        extra.extend(traced(self.shared.settings.tracer.counts()));
         extra.extend(self.tls.families());
         extra.extend(self.live.canaries.families(&self.live.world()));
         extra.extend(self.families.iter().flat_map(|families| families()));

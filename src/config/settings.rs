@@ -11,6 +11,7 @@ mod keys;
 mod logging;
 mod network;
 mod observability;
+mod takers;
 mod reader;
 
 pub use autoscaler::{AutoscalerConfig, parse_config_autoscaler};
@@ -22,6 +23,7 @@ pub use gc::{RetentionConfig, parse_config_gc};
 pub use logging::{Forwarder, LogLevel, LoggingSettings, parse_config_logging};
 pub use network::{HttpProtocol, NetworkConfig, parse_config_network};
 pub use observability::{ObservabilityConfig, parse_config_observability};
+pub use takers::Takers;
 
 use std::collections::BTreeMap;
 

@@ -67,7 +67,7 @@ use std::sync::Arc;
 
 use super::problem::{ConfigProblem, Severity};
 use super::rollout::UnixNanos;
-use super::settings::LoggingSettings;
+use super::settings::{LoggingSettings, ObservabilityConfig};
 use crate::model::{Dependency, ObjectName, RevisionId, ServiceId, World};
 use admitted::{Admitter, Objects};
 use build::{Build, Built, data_set, default_service};
@@ -121,6 +121,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What `config-logging` or a `LoggingConfig` says; none without either.
     pub logging: Option<LoggingSettings>,
+    /// `config-observability`.
+    pub observability: ObservabilityConfig,
     /// Revisions that no traffic names and that were past the retention limits: forgotten.
     pub collected: Vec<RevisionId>,
 }
@@ -263,6 +265,7 @@ impl Loader {
             world: Arc::clone(&self.world),
             warnings: self.warnings(&skipped, &general, &warnings.of),
             logging: logging.clone(),
+            observability: self.settings.observability.clone(),
             collected,
             problems,
         };

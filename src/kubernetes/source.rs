@@ -31,7 +31,7 @@ use super::client::own_namespace;
 use super::feed::Relays;
 use super::kinds::Kind;
 use super::observed::{Count, Hold, Observed};
-use crate::config::settings::LoggingSettings;
+use crate::config::settings::Takers;
 use crate::config::world::cluster::ClusterWorld;
 use crate::model::{ObjectName, RevisionId, RevisionSpec, Workload, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
@@ -40,9 +40,6 @@ use tracked::Tracked;
 
 pub(super) use changes::{Change, Tell};
 pub use mirrors::Scope;
-
-/// Takes what the configuration says about logging.
-pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
 
 /// Whether a revision got a request here.
 pub type Heard = Box<dyn Fn(&RevisionId) -> bool>;
@@ -58,7 +55,7 @@ pub struct KubernetesSource {
     client: Client,
     scope: Scope,
     observed: Arc<Observed>,
-    take_logging: TakeLogging,
+    takers: Takers,
     tell: Tell,
     adoption: Rc<Adoption>,
     heard: Heard,
@@ -75,12 +72,7 @@ impl std::fmt::Debug for KubernetesSource {
 
 impl KubernetesSource {
     /// A source that tells the scaler what it observes.
-    pub fn new(
-        client: Client,
-        scope: Scope,
-        observed: Arc<Observed>,
-        take_logging: TakeLogging,
-    ) -> Self {
+    pub fn new(client: Client, scope: Scope, observed: Arc<Observed>, takers: Takers) -> Self {
         let tell = Tell::default();
         let adoption = Adoption::new(Arc::clone(&tell));
         // What a receiver holds stays when its sender is gone.
@@ -88,18 +80,7 @@ impl KubernetesSource {
         let heard: Heard = Box::new(|_| false);
         let complete = watch::Sender::new(false);
         let relays = Relays::default();
-        Self {
-            client,
-            scope,
-            observed,
-            take_logging,
-            tell,
-            adoption,
-            heard,
-            alone,
-            complete,
-            relays,
-        }
+        Self { client, scope, observed, takers, tell, adoption, heard, alone, complete, relays }
     }
 
     /// Has it know which revisions got requests.
@@ -146,7 +127,7 @@ impl ConfigSource for KubernetesSource {
         mirrors.complete().await;
         self.adoption.complete().await;
         let adoption = Rc::clone(&self.adoption);
-        let mut state = State::new(mirrors, adoption, self.observed, self.take_logging);
+        let mut state = State::new(mirrors, adoption, self.observed, self.takers);
         let mut alone = self.alone;
         // A sender that is gone says no more than it did.
         let known = alone.wait_for(Option::is_some).await.map(|alone| *alone != Some(false));
@@ -192,7 +173,7 @@ struct State {
     mirrors: Rc<Mirrors>,
     tell: Tell,
     observed: Arc<Observed>,
-    take_logging: TakeLogging,
+    takers: Takers,
     objects: ClusterWorld,
     world: Arc<World>,
     tracked: BTreeMap<RevisionId, Tracked>,
@@ -213,7 +194,7 @@ impl State {
         mirrors: Rc<Mirrors>,
         adoption: Rc<Adoption>,
         observed: Arc<Observed>,
-        take_logging: TakeLogging,
+        takers: Takers,
     ) -> Self {
         let tell = adoption.tell();
         Self {
@@ -222,7 +203,7 @@ impl State {
             mirrors,
             tell,
             observed,
-            take_logging,
+            takers,
             objects: ClusterWorld::default(),
             world: Arc::default(),
             tracked: BTreeMap::new(),
@@ -320,7 +301,9 @@ impl State {
                 tracing::error!("ConfigMap {name} is not taken, its former self stays: {problem}");
             }
         } else if *name.name == *"config-logging" {
-            (self.take_logging)(self.objects.logging());
+            (self.takers.logging)(self.objects.logging());
+        } else if *name.name == *"config-observability" {
+            (self.takers.observability)(self.objects.observability());
         }
     }
 

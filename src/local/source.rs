@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::problem::ConfigProblem;
-use crate::config::settings::LoggingSettings;
+use crate::config::settings::Takers;
 use crate::config::world::{
     Advance, Export, FileChange, Loaded, Loader, LoaderOptions, Moment, NewTraffic, OrderError,
     TrafficChange,
@@ -27,9 +27,6 @@ use super::state::{Memory, Place, Replicas, StateError, StateFolder};
 use progress::{Progress, Wall};
 
 pub use progress::{CountedOf, InEffect, IsReady, Outcome, StandingOf};
-
-/// Takes what the configuration says about logging.
-pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
 
 /// After something happened to replicas, moving traffic is looked at no sooner than this: more
 /// often happens right after it.
@@ -85,7 +82,7 @@ pub struct FileSource {
     loader: Loader,
     first: Option<Loaded>,
     said: BTreeSet<String>,
-    take_logging: TakeLogging,
+    takers: Takers,
     wall: Wall,
     progress: Progress,
     /// Services whose traffic moved when it was looked at last.
@@ -130,7 +127,7 @@ impl FileSource {
     pub async fn open(
         paths: Vec<std::path::PathBuf>,
         options: LoaderOptions,
-        take_logging: TakeLogging,
+        takers: Takers,
         place: Option<&Place>,
     ) -> Result<Self, OpenError> {
         let files = ConfigFiles::open(paths.clone()).await?;
@@ -157,7 +154,7 @@ impl FileSource {
             loader,
             first: Some(loaded),
             said: BTreeSet::new(),
-            take_logging,
+            takers,
             wall,
             progress: Progress::default(),
             rolling: BTreeSet::new(),
@@ -194,7 +191,8 @@ impl FileSource {
 
     /// Says what is new since the last load, and hands the world on.
     async fn hand_on(&mut self, loaded: Loaded, updates: &Updates) -> bool {
-        (self.take_logging)(loaded.logging.as_ref());
+        (self.takers.logging)(loaded.logging.as_ref());
+        (self.takers.observability)(&loaded.observability);
         let mut said = BTreeSet::new();
         for problem in &loaded.problems {
             let text = problem.to_string();

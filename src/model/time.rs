@@ -29,6 +29,12 @@ impl Nanos {
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos_of(duration)))
     }
+
+    /// The moment `duration` before this one; not before the clock's start.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos_of(duration)))
+    }
 }
 
 /// A moment: nanoseconds since the Unix epoch.

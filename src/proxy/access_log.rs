@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Version;
 
 use crate::model::{Reason, RevisionId, ServiceId};
+use crate::traces::SpanContext;
 
 /// Takes a line that ends with a line feed; must not block.
 pub type LineSink = Arc<dyn Fn(Vec<u8>) + Send + Sync>;
@@ -78,6 +79,11 @@ impl Record {
             request_id: text("x-request-id"),
             trace_parent: text("traceparent"),
         })
+    }
+
+    /// The request is recorded in this trace.
+    pub(super) fn traced(&mut self, context: SpanContext) {
+        self.trace_parent = String::from_utf8_lossy(&context.to_header()).into_owned();
     }
 
     /// Writes the line.

@@ -32,6 +32,7 @@ use super::refusal;
 use super::relay::Relay;
 use super::scan::{Seen, scan};
 use super::shared::{DrainState, Position};
+use super::trace;
 use super::waiting::is_navigation;
 use super::worker::{LocalRevision, Worker};
 
@@ -141,6 +142,7 @@ pub(super) fn answer(
         Verdict::Refused(problem) => {
             worker.shared.refused(problem.reason);
             note(worker, &request, arrived, &problem);
+            trace::refused(&active, worker, &request, arrived, problem.reason);
             let response = refusal::response(&problem, seen.grpc, None);
             turned_away(worker, active, request, response)
         }
@@ -288,9 +290,17 @@ fn begin(
     let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
     let page = page && is_navigation(request.method().as_str(), header);
     let http10 = request.version() == Version::HTTP_10;
-    let outgoing = Outgoing::prepare(worker, active.connection(), request, seen, protocol);
+    let traced = trace::begin(&active, worker, &request, arrived, Some(&local));
+    let mut outgoing = Outgoing::prepare(worker, active.connection(), request, seen, protocol);
     let mut exchange = Exchange::begin(worker, local, arrived, active, wakes);
     exchange.log = record;
+    if let Some((told, trace)) = traced {
+        outgoing.tell(&told);
+        if let (Some(log), true) = (&mut exchange.log, trace.is_some()) {
+            log.traced(told.context);
+        }
+        exchange.trace = trace;
+    }
     exchange.page = page;
     if let Some(timeout) = outgoing.grpc_timeout {
         exchange.timer().set_grpc(arrived.plus(timeout));

@@ -82,6 +82,9 @@ pub(super) async fn after_failure(
     attempts: &mut Attempts,
 ) -> Result<(), Stop> {
     let now = exchange.worker.shared.clock.now();
+    if let Some(trace) = &mut exchange.trace {
+        trace.failed(now, error);
+    }
     let refused = error.reason == Reason::UpstreamConnect;
     let key = endpoint.state.key();
     if refused {
@@ -181,7 +184,11 @@ pub(super) async fn admit(exchange: &mut Exchange, avoid: Option<u64>) -> Result
             })
             .await;
             timer.waited();
-            exchange.waited += clock.now().since(now);
+            let ended = clock.now();
+            exchange.waited += ended.since(now);
+            if let Some(trace) = &mut exchange.trace {
+                trace.waited(now, ended, &met, revision.last_cold_start_phases());
+            }
             revision.stats().waited(exchange.waited);
             outcome?.map_err(Stop::Refuse)?
         }

@@ -29,11 +29,13 @@ use std::time::Duration;
 use http::Version;
 
 use crate::model::Protocol;
+use crate::stats::Nanos;
 
 use super::access_log::Record;
 use super::connection::Connection;
 use super::edge::Checked;
 use super::exchange::Exchange;
+use super::trace::{Asked as TraceOf, Decision, Trace};
 use super::waiting::is_navigation;
 use super::worker::{LocalRevision, Worker};
 
@@ -177,6 +179,7 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
         authority: Some(head.authority),
     };
     let way = connection.way(connection.client.secure);
+    let arrived = worker.shared.clock.now();
     let Ok(local) = worker.route(&checked, None, way) else {
         return Begun::Other(Next::Http1);
     };
@@ -190,7 +193,7 @@ fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, client: &mut Client<'
     }
     let body = &client.input[head.bytes..end];
     let page = page && is_navigation(head.method, |name| head.header(name));
-    let (mut exchange, outgoing) = take(worker, connection, &head, local, body);
+    let (mut exchange, outgoing) = take(worker, connection, &head, local, arrived, body);
     exchange.page = page;
     client.consume(end);
     Begun::Request(exchange, outgoing)
@@ -201,9 +204,14 @@ fn take(
     connection: &Rc<Connection>,
     head: &Head<'_, '_>,
     local: Rc<LocalRevision>,
+    arrived: Nanos,
     body: &[u8],
 ) -> (Exchange, Outgoing) {
-    let arrived = worker.shared.clock.now();
+    let decision = if worker.shared.settings.tracer.is_on() {
+        worker.decide(head.trace_parent())
+    } else {
+        None
+    };
     let mut exchange = Exchange::begin(worker, local, arrived, connection.begin(arrived), true);
     if worker.is_logged() {
         exchange.log = Some(Record::new(
@@ -216,8 +224,43 @@ fn take(
         ));
     }
     let mut bytes = worker.buffers.small();
-    let id = head.write(&mut bytes, &connection.client, &mut worker.rng.borrow_mut());
+    let told = decision.map(Decision::told);
+    let rng = &mut worker.rng.borrow_mut();
+    let id = head.write(&mut bytes, &connection.client, rng, told.as_ref());
+    if let Some(decision) = decision.filter(|decision| decision.is_recorded()) {
+        let span_at = request::span_at(bytes.len());
+        record(&mut exchange, decision, connection, head, span_at);
+    }
     bytes.extend_from_slice(body);
     let asked = Asked { head: head.method == "HEAD", close: head.close };
     (exchange, Outgoing { bytes, replayable: head.is_replayable(), asked, id })
+}
+
+/// Begins to record a request.
+fn record(
+    exchange: &mut Exchange,
+    decision: Decision,
+    connection: &Connection,
+    head: &Head<'_, '_>,
+    span_at: usize,
+) {
+    let worker = &exchange.worker;
+    let asked = TraceOf {
+        method: head.method,
+        target: head.target,
+        authority: head.authority,
+        version: Version::HTTP_11,
+        secure: connection.client.secure,
+        client: connection.client.ip,
+        user_agent: head.header("user-agent"),
+        state: head.header("tracestate"),
+    };
+    let mut trace = Trace::begin(worker, decision, &asked, exchange.arrived);
+    let way = connection.way(connection.client.secure);
+    trace.routed(&worker.choice(head.authority, None, way, &exchange.local.revision));
+    trace.span_at = span_at;
+    if let Some(log) = &mut exchange.log {
+        log.traced(decision.told().context);
+    }
+    exchange.trace = Some(trace);
 }

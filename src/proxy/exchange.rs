@@ -10,6 +10,7 @@ use http::Response;
 use crate::model::{Problem, Reason, nanos_of};
 use crate::revision::Permit;
 use crate::stats::{Ended, Nanos};
+use crate::traces::SpanContext;
 
 use super::access_log::{Ending, Record};
 use super::body::{Cut, ResponseBody};
@@ -18,6 +19,7 @@ use super::noted::{Met, Note};
 use super::refusal;
 use super::shared::Position;
 use super::sweep::{Swept, Timer};
+use super::trace::{self, Trace};
 use super::waiting::{self, Wait};
 use super::worker::{LocalEndpoint, LocalRevision, Worker};
 
@@ -57,6 +59,8 @@ pub(super) struct Exchange {
     pub(super) counted: bool,
     pub(super) hold: Hold,
     pub(super) log: Option<Box<Record>>,
+    /// What is recorded of it, if it is.
+    pub(super) trace: Option<Box<Trace>>,
     pub(super) waited: Duration,
     /// Whether it may be answered with a waiting page.
     pub(super) page: bool,
@@ -94,6 +98,7 @@ impl Exchange {
             counted,
             hold: Hold::Nothing,
             log: None,
+            trace: None,
             page: false,
             waited: Duration::ZERO,
             met: None,
@@ -133,6 +138,22 @@ impl Exchange {
     /// The response's status is known.
     pub(super) fn respond(&mut self, status: u16) {
         self.status = NonZeroU16::new(status);
+        if let Some(trace) = &mut self.trace {
+            trace.answered(self.worker.shared.clock.now(), status);
+        }
+    }
+
+    /// It is sent to an endpoint; what that is told of the trace, where it is recorded.
+    pub(super) fn attempt(&mut self, endpoint: &LocalEndpoint) -> Option<SpanContext> {
+        let trace = self.trace.as_mut()?;
+        Some(trace.attempt(self.worker.shared.clock.now(), endpoint.state.address()))
+    }
+
+    /// A connection was made for it.
+    pub(super) fn connected(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.connected(self.worker.shared.clock.now());
+        }
     }
 
     /// tidegate answers itself.
@@ -276,6 +297,16 @@ impl Exchange {
         self.local.revision.stats().judge(self.worker.index, ended);
     }
 
+    fn write_trace(&mut self, trace: Box<Trace>, now: Nanos) {
+        let ending = trace::Ending {
+            status: self.status.map(NonZeroU16::get),
+            reason: self.reason,
+            bytes: self.bytes,
+        };
+        let tracer = &self.worker.shared.settings.tracer;
+        self.local.with_spec(|spec| trace.end(now, ending, Some(spec), tracer));
+    }
+
     fn write_log(&mut self, now: Nanos, endpoint: Option<SocketAddr>) {
         let Some(record) = self.log.take() else { return };
         let Some(log) = &self.worker.shared.settings.access_log else { return };
@@ -317,6 +348,9 @@ impl Drop for Exchange {
             self.end_app(now);
         }
         self.write_log(now, endpoint);
+        if let Some(trace) = self.trace.take() {
+            self.write_trace(trace, now);
+        }
         self.active.end(now);
     }
 }

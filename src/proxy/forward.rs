@@ -88,6 +88,9 @@ async fn attempts(relay: &mut Box<Relay>) -> Result<Response<Incoming>, Stop> {
         let Some(endpoint) = relay.exchange.hold.endpoint().map(Rc::clone) else {
             return Err(Stop::Gone);
         };
+        if let Some(told) = relay.exchange.attempt(&endpoint) {
+            relay.outgoing.tell_caller(told);
+        }
         let replayable = relay.outgoing.is_replayable();
         // An HTTP/2 endpoint may refuse a stream without giving the request back.
         let always = relay.outgoing.is_http2() || replayable && relay.exchange.local.has_spare();
@@ -98,9 +101,13 @@ async fn attempts(relay: &mut Box<Relay>) -> Result<Response<Incoming>, Stop> {
             exchange.worker.shared.clock.now()
         };
         let sent = {
+            let Relay { exchange, outgoing, .. } = &mut **relay;
             let timer = Rc::clone(exchange.timer());
-            let outgoing = &mut relay.outgoing;
+            let is_shared = outgoing.is_http2();
             let made = |idle: Option<Duration>| {
+                if idle.is_none() && !is_shared {
+                    exchange.connected();
+                }
                 let stale = replayable && idle.is_none_or(|idle| idle >= STALE_AFTER);
                 outgoing.attempt(always || stale)
             };

@@ -4,19 +4,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::model::Protocol;
+use crate::traces::SpanContext;
 use crate::upstream::{ContinueGate, RequestBody, Returned, Unsent};
 
 use super::connection::Connection;
 use super::forwarded::request_id;
 use super::headers::{Asked, frame_request, strip_request};
 use super::scan::Seen;
+use super::trace::Told;
 use super::worker::Worker;
+
+/// The trace and its caller, as a client tells them (W3C Trace Context).
+pub(super) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What else vendors say of the trace.
+pub(super) const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A request on its way out.
 #[derive(Debug)]
@@ -95,6 +102,21 @@ impl Outgoing {
             upgrade,
             grpc_timeout,
             kept: false,
+        }
+    }
+
+    /// Has it go on with this trace context.
+    pub(super) fn tell(&mut self, told: &Told) {
+        if told.begins {
+            self.headers.remove(&TRACE_STATE);
+        }
+        self.tell_caller(told.context);
+    }
+
+    /// Tells the replica which span it is called by.
+    pub(super) fn tell_caller(&mut self, context: SpanContext) {
+        if let Ok(value) = HeaderValue::from_bytes(&context.to_header()) {
+            self.headers.insert(TRACE_PARENT, value);
         }
     }
 

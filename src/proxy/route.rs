@@ -7,11 +7,12 @@ use http::HeaderMap;
 
 use crate::model::{Problem, Reason, ServiceId};
 use crate::revision::Revision;
-use crate::snapshot::{HostKind, Route, ServiceRoute, Snapshot};
+use crate::snapshot::{HostKind, Route, ServiceRoute, Snapshot, normalize};
 
 use super::edge::Checked;
 use super::headers::TAG;
 use super::shared::{Position, Settings};
+use super::trace::Choice;
 use super::worker::{LocalRevision, Worker};
 
 /// How a request came in.
@@ -51,6 +52,35 @@ impl Worker {
                 return Err(Problem::new(Reason::HttpsRedirect, https_authority(host, port)));
             }
             Ok(self.local(revision(service, service_tag, tag)?))
+        })
+    }
+
+    /// Why a request that came so got this revision. The routes may have changed meanwhile.
+    pub(super) fn choice(
+        &self,
+        authority: &str,
+        tag: Option<&str>,
+        way: Way<'_>,
+        chosen: &Arc<Revision>,
+    ) -> Choice {
+        self.with_snapshot(|snapshot| {
+            let host = normalize(authority).map(|(host, _)| host);
+            let route = host.as_ref().and_then(|host| visible(snapshot, host, way.outside));
+            let service = match (way.service, route) {
+                (Some(id), _) => snapshot.service(id),
+                (None, Some(Route { service, tag, .. })) => {
+                    if let Some((tag, _)) = tag.and_then(|tag| service.tags.get(tag as usize)) {
+                        return Choice::TagHost(Arc::clone(tag));
+                    }
+                    Some(service)
+                }
+                (None, None) => snapshot.default_service(),
+            };
+            let Some(service) = service else { return Choice::Share(None) };
+            match tag.filter(|tag| service.spec.tag_header_routing && service.has_tag(tag)) {
+                Some(tag) => Choice::TagHeader(tag.into()),
+                None => Choice::Share(service.split.percent_of(chosen)),
+            }
         })
     }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::model::Reason;
 use crate::snapshot::Snapshot;
 use crate::stats::Clock;
+use crate::traces::Tracer;
 use crate::upstream::Connector;
 
 use super::AccessLog;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub one_machine: bool,
     /// Access log, if wanted.
     pub access_log: Option<AccessLog>,
+    /// Decides which requests are traced, and takes what was recorded of them.
+    pub tracer: Tracer,
     /// How endpoints are reached.
     pub connector: Connector,
     /// Time for a request's head to arrive.
@@ -62,6 +65,7 @@ impl Default for Settings {
             https_port: None,
             one_machine: true,
             access_log: None,
+            tracer: Tracer::default(),
             connector: Connector::Tcp,
             head_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),

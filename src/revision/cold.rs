@@ -20,6 +20,17 @@ pub(super) struct ShownWaiting {
     last: AtomicU64,
 }
 
+/// A start of a first replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColdStart {
+    /// When the replica was ready.
+    pub ended: Nanos,
+    /// From the order to the running program.
+    pub spawn: Duration,
+    /// From the running program to ready.
+    pub ready: Duration,
+}
+
 impl Revision {
     /// How long people have waited of whom one came at `arrived` and is to be shown it at `now`.
     pub fn shown_waiting_for(&self, arrived: Nanos, now: Nanos) -> Duration {
@@ -38,6 +49,11 @@ impl Revision {
         (ms > 0).then(|| Duration::from_millis(ms))
     }
 
+    /// The last cold start, phase by phase; none before the first one.
+    pub fn last_cold_start_phases(&self) -> Option<ColdStart> {
+        *self.last_cold_start.lock()
+    }
+
     /// Seconds for `Retry-After`: the last measured cold start, bounded.
     pub fn retry_after_seconds(&self) -> u64 {
         let seconds = self.last_cold_start_ms.load(Ordering::Relaxed).div_ceil(1_000);
@@ -53,6 +69,8 @@ impl Revision {
         }
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.last_cold_start_ms.store(ms, Ordering::Relaxed);
+        let ended = self.stats().clock().now();
+        *self.last_cold_start.lock() = Some(ColdStart { ended, spawn, ready });
         // Who waits next waits for another start.
         self.shown_waiting.last.store(0, Ordering::Relaxed);
         self.stats().cold_started(took);

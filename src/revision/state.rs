@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::stats::{Nanos, Pokes, RevisionStats};
 
-use super::cold::ShownWaiting;
+use super::cold::{ColdStart, ShownWaiting};
 use super::endpoint::{EndpointSet, EndpointState};
 use super::meter::{Limit, Meter};
 use super::permit::{Admission, Grant, Permit, Ticket};
@@ -110,6 +110,7 @@ pub struct Revision {
     version: AtomicU64,
     pub(super) state: Mutex<State>,
     pub(super) last_cold_start_ms: AtomicU64,
+    pub(super) last_cold_start: Mutex<Option<ColdStart>>,
     /// Sums over all cold starts: to the running program, from there to ready.
     pub(super) cold_start_ns: [AtomicU64; 2],
     pub(super) shown_waiting: ShownWaiting,
@@ -144,6 +145,7 @@ impl Revision {
             version: AtomicU64::new(1),
             state: Mutex::new(state),
             last_cold_start_ms: AtomicU64::new(0),
+            last_cold_start: Mutex::default(),
             cold_start_ns: Default::default(),
             shown_waiting: ShownWaiting::default(),
             replans: Arc::clone(&setting.replans),

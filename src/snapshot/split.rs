@@ -51,6 +51,13 @@ impl Split {
         }
     }
 
+    /// The share of a revision, in per cent; none if it has none.
+    pub fn percent_of(&self, revision: &Arc<Revision>) -> Option<u8> {
+        let at = self.targets.iter().position(|(_, target)| Arc::ptr_eq(target, revision))?;
+        let before = at.checked_sub(1).map_or(0, |before| self.targets[before].0);
+        u8::try_from(self.targets[at].0 - before).ok()
+    }
+
     /// All revisions that get a share.
     pub fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
         self.targets.iter().map(|(_, revision)| revision)

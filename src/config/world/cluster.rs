@@ -29,7 +29,9 @@ use std::sync::Arc;
 
 use super::settings::Settings;
 use crate::config::problem::ConfigProblem;
-use crate::config::settings::{CONFIG_MAPS, Data, LoggingSettings, validate_settings};
+use crate::config::settings::{
+    CONFIG_MAPS, Data, LoggingSettings, ObservabilityConfig, validate_settings,
+};
 use crate::model::{
     CLUSTER_DOMAIN, ObjectName, RevisionId, RevisionSpec, ServiceId, ServiceSpec, World,
 };
@@ -213,6 +215,11 @@ impl ClusterWorld {
     /// What `config-logging` says.
     pub fn logging(&self) -> Option<&LoggingSettings> {
         self.settings.logging.as_ref()
+    }
+
+    /// `config-observability`.
+    pub fn observability(&self) -> &ObservabilityConfig {
+        &self.settings.observability
     }
 
     /// A revision's effective settings.

@@ -118,6 +118,7 @@ impl Loader {
             problems: Vec::new(),
             warnings: self.warnings(&ground.skipped, &[], &ground.warnings),
             logging: ground.logging.clone(),
+            observability: self.settings.observability.clone(),
             collected: built.collected,
         };
         self.ground = Some(ground);

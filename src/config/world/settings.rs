@@ -14,9 +14,9 @@ use crate::config::admission::{AdmissionContext, admit};
 use crate::config::problem::ConfigProblem;
 use crate::config::settings::{
     AutoscalerConfig, CONFIG_MAPS, DefaultsConfig, DomainConfig, Features, LoggingSettings,
-    NetworkConfig, RetentionConfig, parse_config_autoscaler, parse_config_defaults,
-    parse_config_domain, parse_config_features, parse_config_gc, parse_config_logging,
-    parse_config_network,
+    NetworkConfig, ObservabilityConfig, RetentionConfig, parse_config_autoscaler,
+    parse_config_defaults, parse_config_domain, parse_config_features, parse_config_gc,
+    parse_config_logging, parse_config_network, parse_config_observability,
 };
 
 /// Time a revision may take to become ready, on one machine.
@@ -41,6 +41,7 @@ pub(super) struct Settings {
     pub(super) one_machine: bool,
     /// What `config-logging` says; none without it.
     pub(super) logging: Option<LoggingSettings>,
+    pub(super) observability: ObservabilityConfig,
 }
 
 /// One of the ConfigMaps.
@@ -154,6 +155,8 @@ impl Settings {
             retention: parse_config_gc(data("config-gc")).unwrap_or_default(),
             one_machine,
             logging: logging.and_then(|data| parse_config_logging(data).ok()),
+            observability: parse_config_observability(data("config-observability"))
+                .unwrap_or_default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::clock;
 use super::server::{Link, Server};
+use crate::config::settings::Takers;
 use crate::kubernetes::controller;
 use crate::kubernetes::feed::Relays;
 use crate::kubernetes::lease::{LeaseSettings, Timing, elect};
@@ -90,7 +91,7 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
     let observed = Arc::new(Observed::default());
     let scope = Scope { namespace: None, settings: SETTINGS.to_owned() };
     let source =
-        KubernetesSource::new(client("source"), scope, Arc::clone(&observed), Box::new(|_| {}));
+        KubernetesSource::new(client("source"), scope, Arc::clone(&observed), Takers::default());
     let mut relays = Relays::default();
     let feeds = controller::Feeds::of(&mut relays);
     let source = source.relaying(relays);

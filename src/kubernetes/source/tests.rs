@@ -32,7 +32,7 @@ impl Stage {
         let (updates, received) = mpsc::channel(64);
         let state = {
             let adoption = Adoption::new(Tell::default());
-            State::new(Rc::default(), adoption, Arc::default(), Box::new(|_| {}))
+            State::new(Rc::default(), adoption, Arc::default(), Takers::default())
         };
         Self { state, updates, received }
     }

@@ -17,7 +17,8 @@ fn service(command: &str) -> String {
 }
 
 async fn open(file: &Path, place: Option<&Place>) -> Result<FileSource, OpenError> {
-    FileSource::open(vec![file.to_owned()], LoaderOptions::default(), Box::new(|_| {}), place).await
+    FileSource::open(vec![file.to_owned()], LoaderOptions::default(), Takers::default(), place)
+        .await
 }
 
 /// Wakes and works until something is sent; revisions of that world.

@@ -27,7 +27,7 @@ impl Stage {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let paths = vec![folder.path().to_owned()];
-        let source = FileSource::open(paths, LoaderOptions::default(), Box::new(|_| {}), None);
+        let source = FileSource::open(paths, LoaderOptions::default(), Takers::default(), None);
         let (updated, receiver) = watch::channel(());
         let (standing, in_effect) = (Rc::new(Cell::new(Standing::Ready)), Rc::new(Cell::new(true)));
         let (stands, effective) = (Rc::clone(&standing), Rc::clone(&in_effect));

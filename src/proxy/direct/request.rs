@@ -12,7 +12,9 @@ use httparse::{Header, ParserConfig, Status};
 
 use crate::proxy::forwarded::{Client, is_usable_id, new_id};
 use crate::proxy::framing::request_length;
+use crate::proxy::trace::Told;
 use crate::snapshot::{HostKind, normalize};
+use crate::traces::{HEADER_BYTES, SPAN_AT};
 
 use super::buffers::SMALL_BYTES;
 
@@ -69,6 +71,10 @@ enum Kind {
     /// What a client says of those before it: `Forwarded`, `X-Forwarded-…`.
     Forwarded,
     RequestId,
+    /// `traceparent`.
+    TraceParent,
+    /// `tracestate`.
+    TraceState,
     /// Asks for more than the direct path does.
     Other,
 }
@@ -86,6 +92,8 @@ fn kind(name: &[u8]) -> Kind {
         (7, b'u') if is(b"upgrade") => Kind::Other,
         (9, b'f') if is(b"forwarded") => Kind::Forwarded,
         (10, b'c') if is(b"connection") => Kind::Connection,
+        (10, b't') if is(b"tracestate") => Kind::TraceState,
+        (11, b't') if is(b"traceparent") => Kind::TraceParent,
         (12, b'x') if is(b"x-request-id") => Kind::RequestId,
         (12, b'g') if is(b"grpc-timeout") => Kind::Other,
         (14, b'c') if is(b"content-length") => Kind::Length,
@@ -161,7 +169,7 @@ fn scan<'h, 'b>(
         let kind = kind(header.name.as_bytes());
         *at = kind;
         match kind {
-            Kind::Kept | Kind::Dropped => {}
+            Kind::Kept | Kind::Dropped | Kind::TraceParent | Kind::TraceState => {}
             Kind::Forwarded => has_forwarded = true,
             Kind::Host => {
                 let text = std::str::from_utf8(header.value).ok()?;
@@ -225,12 +233,25 @@ impl<'b> Head<'_, 'b> {
         self.length == 0 && matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
     }
 
-    /// Writes the head for a replica; says where in it the request's id is.
+    /// `traceparent`; none if there is not exactly one, as if there were none.
+    pub(super) fn trace_parent(&self) -> Option<&'b [u8]> {
+        let mut found = self.of_kind(Kind::TraceParent);
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'b [u8]> {
+        let headers = self.headers.iter().zip(self.kinds);
+        headers.filter(move |(_, of)| *of == kind).map(|(header, _)| header.value)
+    }
+
+    /// Writes the head for a replica, with another trace context than it came with if there is
+    /// `told`; says where in it the request's id is.
     pub(super) fn write(
         &self,
         out: &mut Vec<u8>,
         client: &Client,
         rng: &mut fastrand::Rng,
+        told: Option<&Told>,
     ) -> Range<usize> {
         let mut id = 0..0;
         out.extend_from_slice(self.method.as_bytes());
@@ -238,7 +259,13 @@ impl<'b> Head<'_, 'b> {
         out.extend_from_slice(self.target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         for (header, kind) in self.headers.iter().zip(self.kinds) {
-            if matches!(kind, Kind::Kept | Kind::Host | Kind::Length | Kind::RequestId) {
+            let goes_on = match kind {
+                Kind::Kept | Kind::Host | Kind::Length | Kind::RequestId => true,
+                Kind::TraceParent => told.is_none(),
+                Kind::TraceState => told.is_none_or(|told| !told.begins),
+                _ => false,
+            };
+            if goes_on {
                 line(out, header.name.as_bytes(), header.value);
             }
             if kind == Kind::RequestId {
@@ -251,6 +278,9 @@ impl<'b> Head<'_, 'b> {
             let new = new_id(rng);
             line(out, b"x-request-id", &new);
             id = last_value(out, new.len());
+        }
+        if let Some(told) = told {
+            line(out, b"traceparent", &told.context.to_header());
         }
         out.extend_from_slice(b"\r\n");
         id
@@ -266,6 +296,12 @@ impl<'b> Head<'_, 'b> {
             .map(|(header, _)| header.value)
             .collect()
     }
+}
+
+/// Where the digits of the caller's span are in a head of so many bytes that was written with a
+/// trace context.
+pub(super) fn span_at(head: usize) -> usize {
+    head - b"\r\n\r\n".len() - HEADER_BYTES + SPAN_AT
 }
 
 /// Where the value of the header is that was written last.

@@ -86,7 +86,7 @@ fn direct_sends(bytes: &[u8], trusted: bool) -> Option<(String, Read)> {
     let localhost = IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]);
     let client = Client::new(localhost, false, &nets, Position::Edge);
     let mut out = Vec::new();
-    let id = head.write(&mut out, &client, &mut fastrand::Rng::with_seed(1));
+    let id = head.write(&mut out, &client, &mut fastrand::Rng::with_seed(1), None);
     let id = String::from_utf8(out[id].to_vec()).unwrap();
     out.extend_from_slice(body);
     Some((id, hyper_reads(&out).expect("what goes to a replica is well-formed")))

@@ -17,6 +17,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forwarded::X_REQUEST_ID;
 use crate::proxy::shared::DrainState;
 use crate::proxy::worker::{LocalEndpoint, Worker};
+use crate::traces::SpanContext;
 use crate::upstream::{SendError, Sent, SharedIo};
 
 use super::buffers::{Buffers, SMALL_BYTES};
@@ -113,11 +114,17 @@ async fn attempts(
         } else {
             exchange.worker.shared.clock.now()
         };
+        if let Some(told) = exchange.attempt(&endpoint) {
+            name_caller(exchange, &mut outgoing.bytes, told);
+        }
         let attempted = match endpoint.pool.take_direct(now) {
             Some((io, _)) => attempt(exchange, &endpoint, io, true, outgoing, client).await?,
             // Boxed: what is rare is not to make the future of every connection larger.
             None => match Box::pin(open(exchange, &endpoint, client)).await? {
-                Ok(io) => attempt(exchange, &endpoint, io, false, outgoing, client).await?,
+                Ok(io) => {
+                    exchange.connected();
+                    attempt(exchange, &endpoint, io, false, outgoing, client).await?
+                }
                 Err(error) => Err(error),
             },
         };
@@ -131,6 +138,15 @@ async fn attempts(
                 Box::pin(after_failure(exchange, &endpoint, &error, again, &mut attempts)).await?;
             }
         }
+    }
+}
+
+/// Tells the replica which span it is called by.
+fn name_caller(exchange: &Exchange, bytes: &mut [u8], told: SpanContext) {
+    let digits = told.span.digits();
+    let at = exchange.trace.as_ref().map(|trace| trace.span_at..trace.span_at + digits.len());
+    if let Some(named) = at.and_then(|at| bytes.get_mut(at)) {
+        named.copy_from_slice(&digits);
     }
 }
 

@@ -1,0 +1,26 @@
+//! Settings of the program itself, on their way to it.
+
+use std::fmt;
+
+use super::{LoggingSettings, ObservabilityConfig};
+
+/// Who takes the settings of logs and traces, whenever they may have changed.
+pub struct Takers {
+    /// Takes what the configuration says about logging; none if it says nothing.
+    pub logging: Box<dyn Fn(Option<&LoggingSettings>)>,
+    /// Takes `config-observability`.
+    pub observability: Box<dyn Fn(&ObservabilityConfig)>,
+}
+
+impl Default for Takers {
+    /// Nobody.
+    fn default() -> Self {
+        Self { logging: Box::new(|_| {}), observability: Box::new(|_| {}) }
+    }
+}
+
+impl fmt::Debug for Takers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Takers")
+    }
+}
