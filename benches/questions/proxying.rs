@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU32;
 use tidegate::proxy::{Position, Settings, Shared, Worker};
 use tidegate::snapshot::Snapshot;
 use tidegate::stats::Clock;
+use tidegate::traces::{Endpoint, Protocol, Settings as Traces, Target};
 use tidegate::upstream::{Connector, Socket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -16,12 +17,20 @@ use crate::live::{revision, route};
 use crate::{Named, Step};
 
 pub(crate) const QUESTIONS: &[Named] = &[
-    ("what does a proxied request cost, without a limit", || request(GET, None, Position::Edge)),
-    ("what does a proxied request cost, with a limit", || request(GET, Some(10), Position::Edge)),
-    ("what does a proxied request cost, in a sidecar", || {
-        request(GET, Some(10), Position::Sidecar)
+    ("what does a proxied request cost, without a limit", || {
+        request(GET, None, Settings::default())
     }),
-    ("what does a proxied request cost, read by hyper", || request(TE, None, Position::Edge)),
+    ("what does a proxied request cost, with a limit", || {
+        request(GET, Some(10), Settings::default())
+    }),
+    ("what does a proxied request cost, in a sidecar", || {
+        request(GET, Some(10), Settings { position: Position::Sidecar, ..Settings::default() })
+    }),
+    ("what does a proxied request cost, read by hyper", || request(TE, None, Settings::default())),
+    ("what does a proxied request cost, traced and not recorded", || {
+        request(GET, None, traced(0.0))
+    }),
+    ("what does a proxied request cost, traced and recorded", || request(GET, None, traced(1.0))),
 ];
 
 const GET: &str = "GET /hello?x=1 HTTP/1.1\r\nHost: hello.default.localhost\r\n\
@@ -34,13 +43,23 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: te
 const BODY: &[u8] = b"hello\n";
 const BUFFER: usize = 64 * 1024;
 
-fn request(text: &'static str, limit: Option<u32>, position: Position) -> Step {
+/// Settings with which this share of requests is recorded, for a collector that is away.
+fn traced(rate: f64) -> Settings {
+    let settings = Settings::default();
+    let endpoint = Endpoint::parse("http://127.0.0.1:9", Protocol::Http).expect("a URL");
+    let target = Target::Collector(endpoint);
+    let traces = Traces { target, rate, instance: "bench".to_owned() };
+    settings.tracer.set(Some(&traces)).expect("a thread");
+    settings
+}
+
+fn request(text: &'static str, limit: Option<u32>, settings: Settings) -> Step {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build_local(LocalOptions::default())
         .expect("an event loop");
-    let mut client = runtime.block_on(async { connect(&worker(limit, position)) });
+    let mut client = runtime.block_on(async { connect(&worker(limit, settings)) });
     let mut read = vec![0; BUFFER];
     Box::new(move || {
         runtime.block_on(async {
@@ -61,16 +80,15 @@ fn request(text: &'static str, limit: Option<u32>, position: Position) -> Step {
 }
 
 /// A worker with one service and one replica.
-fn worker(limit: Option<u32>, position: Position) -> Rc<Worker> {
+fn worker(limit: Option<u32>, settings: Settings) -> Rc<Worker> {
     let clock = Clock::start();
     let settings = Settings {
-        position,
         connector: Connector::Memory(Arc::new(|_| {
             let (ours, theirs) = tokio::io::duplex(BUFFER);
             tokio::task::spawn_local(replica(theirs));
             Ok(ours)
         })),
-        ..Settings::default()
+        ..settings
     };
     let shared = Shared::new(settings, clock);
     let live = revision("hello-00001", limit, 1, clock);

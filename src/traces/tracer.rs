@@ -127,7 +127,9 @@ impl Tracer {
     /// There is no thread for the exporter; then it is off.
     pub fn set(&self, settings: Option<&Settings>) -> io::Result<()> {
         let Some(settings) = settings else {
-            self.turn_off(Instant::now() + PARTING);
+            if self.turn_off(Instant::now() + PARTING).is_some() {
+                tracing::info!("traces are off");
+            }
             return Ok(());
         };
         self.0.threshold.store(threshold(settings.rate), Ordering::Relaxed);

@@ -38,6 +38,7 @@ const PAGES: [(&str, usize, &str); 11] = [
     ("from-keda-http", 1, "needs KEDA"),
     ("backup", 1, "kubectl needs a cluster"),
     ("how-it-works", 0, ""),
+    ("traces", 0, ""),
 ];
 
 async fn page(name: &str) {
@@ -82,7 +83,7 @@ async fn errors() {
 /// Pages with little to run.
 #[tokio::test]
 async fn the_others() {
-    for name in ["README", "kubernetes", "from-knative", "from-keda-http", "how-it-works"] {
+    for name in ["README", "kubernetes", "from-knative", "from-keda-http", "how-it-works", "traces"] {
         page(name).await;
     }
 }

@@ -106,13 +106,22 @@ fn collector(port: u16) -> String {
     )
 }
 
+/// Traces that go to a collector.
+fn traces(port: u16) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-observability}}\n\
+         data: {{tracing-protocol: grpc, tracing-endpoint: 'http://127.0.0.1:{port}'}}\n"
+    )
+}
+
 async fn of_serve() -> [String; 2] {
     let authority = Authority::new();
     let pair = authority.issue("all", &["localhost"]);
     let to = TcpListener::bind("127.0.0.1:0").unwrap();
     let manifests = Service::new("hello").annotation("tidegate.dev/no-wake", "HEAD").yaml()
         + &Service::new("counted").annotation("autoscaling.knative.dev/metric", "rps").yaml()
-        + &collector(to.local_addr().unwrap().port());
+        + &collector(to.local_addr().unwrap().port())
+        + &traces(to.local_addr().unwrap().port());
     let state = tempfile::tempdir().unwrap();
     let arguments = ["--https", "127.0.0.1:0", "--state-dir", state.path().to_str().unwrap()];
     let arguments = [&arguments[..], &pair.arguments()].concat();
