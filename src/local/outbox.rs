@@ -56,7 +56,8 @@ impl Outbox {
         }
     }
 
-    /// A cold start was measured.
+    /// A cold start was measured. Told before the replicas that it made: who waited for them is to
+    /// find it.
     pub(super) fn cold(&mut self, revision: &RevisionId, spawn: Duration, ready: Duration) {
         if self.cold == COLD_STARTS_WAITING
             && let Some(oldest) = self.queue.iter().position(|news| matches!(news, News::Cold(..)))
@@ -65,7 +66,12 @@ impl Outbox {
             self.cold -= 1;
         }
         self.cold += 1;
-        self.queue.push_back(News::Cold(revision.clone(), spawn, ready));
+        let replicas = self.mentions(revision).then(|| {
+            let of = |news: &News| matches!(news, News::Replicas(whose) if whose == revision);
+            self.queue.iter().position(of)
+        });
+        let at = replicas.flatten().unwrap_or(self.queue.len());
+        self.queue.insert(at, News::Cold(revision.clone(), spawn, ready));
     }
 
     /// The oldest.
@@ -122,6 +128,19 @@ mod tests {
         let expected =
             [News::Replicas(a), News::Failed(b.clone(), problem("three")), News::Replicas(b)];
         assert_eq!(drain(outbox), expected);
+    }
+
+    #[test]
+    fn a_cold_start_is_told_before_what_it_made() {
+        let (a, b) = (RevisionId::new("n", "a"), RevisionId::new("n", "b"));
+        let cold = |whose: &RevisionId| News::Cold(whose.clone(), Duration::ZERO, Duration::ZERO);
+        let mut outbox = Outbox::default();
+        // That it starts, and nobody has asked yet.
+        outbox.replicas(&b, false);
+        outbox.replicas(&a, false);
+        outbox.cold(&a, Duration::ZERO, Duration::ZERO);
+        outbox.replicas(&a, true);
+        assert_eq!(drain(outbox), [News::Replicas(b), cold(&a), News::Replicas(a)]);
     }
 
     #[test]

@@ -200,8 +200,8 @@ impl Room {
             Event::Ready(at, address) => {
                 self.turns.give_back(serial);
                 if let Some(cold) = fleet.ready(serial, at, address) {
-                    self.report(&id);
                     self.outbox.cold(&id, cold.spawn, cold.ready);
+                    self.report(&id);
                 }
             }
             Event::Unready => fleet.unready(serial),

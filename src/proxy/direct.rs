@@ -225,8 +225,10 @@ fn take(
     }
     let mut bytes = worker.buffers.small();
     let told = decision.map(Decision::told);
-    let rng = &mut worker.rng.borrow_mut();
-    let id = head.write(&mut bytes, &connection.client, rng, told.as_ref());
+    let id = {
+        let rng = &mut worker.rng.borrow_mut();
+        head.write(&mut bytes, &connection.client, rng, told.as_ref())
+    };
     if let Some(decision) = decision.filter(|decision| decision.is_recorded()) {
         let span_at = request::span_at(bytes.len());
         record(&mut exchange, decision, connection, head, span_at);

@@ -153,7 +153,7 @@ impl Trace {
         let (method, attributes) = describe::request(asked);
         Box::new(Self {
             decision,
-            state: describe::text(asked.state.filter(|_| decision.parent.is_some())),
+            state: describe::state(asked.state.filter(|_| decision.parent.is_some())),
             method,
             attributes,
             spans: Vec::new(),

@@ -83,7 +83,8 @@ async fn errors() {
 /// Pages with little to run.
 #[tokio::test]
 async fn the_others() {
-    for name in ["README", "kubernetes", "from-knative", "from-keda-http", "how-it-works", "traces"] {
+    for name in ["README", "kubernetes", "from-knative", "from-keda-http", "how-it-works", "traces"]
+    {
         page(name).await;
     }
 }

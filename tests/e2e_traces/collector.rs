@@ -241,7 +241,8 @@ pub(crate) struct Trace {
 }
 
 /// What differs from run to run.
-const MASKED: [&str; 3] = ["server.port", "client.address", "user_agent.original"];
+const MASKED: [&str; 4] =
+    ["server.port", "client.address", "user_agent.original", "http.response.body.size"];
 
 impl Trace {
     /// The request's own span.

@@ -14,31 +14,31 @@ async fn traces_follow_the_file() {
     let services = file(&[Service::new("a")]);
     let tidegate = Tidegate::serve(&services);
     let at = tidegate.address();
-    assert_eq!(get(at, &host("a"), "/off").await.status, 200);
+    assert_eq!(get(at, &host("a"), "/healthz").await.status, 200);
 
     tidegate.write(&(services.clone() + &first.config("1")));
     tidegate.logged(&format!("traces go to a collector to={}", first.address)).await;
-    assert_eq!(get(at, &host("a"), "/first").await.status, 200);
-    first.trace("/first").await;
+    assert_eq!(get(at, &host("a"), "/whoami").await.status, 200);
+    first.trace("/whoami").await;
 
     tidegate.write(&(services.clone() + &second.config("1")));
     tidegate.logged(&format!("traces go to a collector to={}", second.address)).await;
-    assert_eq!(get(at, &host("a"), "/second").await.status, 200);
-    second.trace("/second").await;
+    assert_eq!(get(at, &host("a"), "/headers").await.status, 200);
+    second.trace("/headers").await;
 
     // What is malformed is not taken, and what was before stays.
     tidegate.write(&(services.clone() + &config("smoke", None, "1")));
     tidegate.logged("unsupported protocol").await;
-    assert_eq!(get(at, &host("a"), "/still").await.status, 200);
-    second.trace("/still").await;
+    assert_eq!(get(at, &host("a"), "/size").await.status, 200);
+    second.trace("/size").await;
 
     let taken = |collector: &Collector| collector.exports().len();
     let before = (taken(&first), taken(&second));
     tidegate.write(&(services + &config("none", None, "1")));
     tidegate.logged("traces are off").await;
-    assert_eq!(get(at, &host("a"), "/off-again").await.status, 200);
+    assert_eq!(get(at, &host("a"), "/help").await.status, 200);
     assert_eq!((taken(&first), taken(&second)), before);
-    assert!(first.find("/off").is_none() && second.find("/off-again").is_none());
+    assert!(first.find("/healthz").is_none() && second.find("/help").is_none());
 }
 
 #[tokio::test]
@@ -65,8 +65,8 @@ async fn the_environment_names_the_resource_and_its_headers() {
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
         .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret");
     let tidegate = Tidegate::spawned(command);
-    assert_eq!(get(tidegate.address(), &host("a"), "/one").await.status, 200);
-    collector.trace("/one").await;
+    assert_eq!(get(tidegate.address(), &host("a"), "/whoami").await.status, 200);
+    collector.trace("/whoami").await;
     let export = collector.exports().remove(0);
     assert_eq!(export.path, "/v1/traces");
     assert_eq!(export.headers["content-type"], "application/x-protobuf");
@@ -96,7 +96,7 @@ async fn without_a_collector_spans_are_lines() {
     let first = lines.next().unwrap();
     let http = first.split(' ').find_map(|word| word.strip_prefix("http=")).unwrap();
     let at = http.parse().unwrap();
-    assert_eq!(get(at, &host("a"), "/seen").await.status, 200);
+    assert_eq!(get(at, &host("a"), "/whoami").await.status, 200);
     let spans = tokio::task::spawn_blocking(move || {
         let spans = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
         let mut seen = Vec::new();
@@ -113,7 +113,7 @@ async fn without_a_collector_spans_are_lines() {
     child.kill().unwrap();
     child.wait().unwrap();
     let own = spans.last().unwrap();
-    assert_eq!(own["attributes"]["url.path"], "/seen");
+    assert_eq!(own["attributes"]["url.path"], "/whoami");
     assert_eq!(own["attributes"]["http.response.status_code"], 200);
     assert_eq!(own["resource"]["service.name"], "tidegate");
     let names: Vec<_> = spans.iter().map(|span| span["name"].as_str().unwrap()).collect();

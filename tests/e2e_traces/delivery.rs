@@ -44,7 +44,7 @@ async fn what_may_be_tried_again_is_and_what_may_not_is_dropped() {
         let service = Service::new("a").yaml();
         let tidegate = Tidegate::serve(&(service + &collector.config("1")));
         // The first attempt is put off, the second one refused for good.
-        assert_eq!(get(tidegate.address(), &host("a"), "/refused").await.status, 200);
+        assert_eq!(get(tidegate.address(), &host("a"), "/headers").await.status, 200);
         above(&tidegate, DROPPED, 0).await;
         let paths = |number: usize| {
             let exports = collector.exports();
@@ -53,10 +53,10 @@ async fn what_may_be_tried_again_is_and_what_may_not_is_dropped() {
         };
         assert_eq!(paths(0), paths(1), "{protocol:?}: the same again");
         assert_eq!(metric(&tidegate, EXPORTED).await, Some(0));
-        assert_eq!(get(tidegate.address(), &host("a"), "/taken").await.status, 200);
-        collector.trace("/taken").await;
+        assert_eq!(get(tidegate.address(), &host("a"), "/whoami").await.status, 200);
+        collector.trace("/whoami").await;
         above(&tidegate, EXPORTED, 0).await;
-        assert!(collector.find("/refused").is_none());
+        assert!(collector.find("/headers").is_none());
         let log = tidegate.log();
         assert_eq!(log.matches("traces do not reach the collector").count(), 1, "{log}");
         tidegate.logged("traces reach the collector again").await;
@@ -68,14 +68,14 @@ async fn a_collector_that_is_away_costs_no_request_and_is_found_again() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = config("http/protobuf", Some(&format!("http://{nobody}")), "1");
     let tidegate = Tidegate::serve(&(Service::new("a").yaml() + &away));
-    assert_eq!(get(tidegate.address(), &host("a"), "/early").await.status, 200);
+    assert_eq!(get(tidegate.address(), &host("a"), "/whoami").await.status, 200);
     tidegate.logged("traces do not reach the collector").await;
     for _ in 0..20 {
-        assert_eq!(get(tidegate.address(), &host("a"), "/during").await.status, 200);
+        assert_eq!(get(tidegate.address(), &host("a"), "/headers").await.status, 200);
     }
     let listener = TcpListener::bind(nobody).await.unwrap();
     let collector = Collector::listening(listener, Protocol::Http, Vec::new(), None);
-    for path in ["/early", "/during"] {
+    for path in ["/whoami", "/headers"] {
         collector.trace(path).await;
     }
     let log = tidegate.log();
@@ -87,12 +87,11 @@ async fn a_collector_that_is_away_costs_no_request_and_is_found_again() {
 async fn the_last_spans_are_sent_before_the_end() {
     for protocol in Protocol::ALL {
         let collector = Collector::start(protocol).await;
-        let mut tidegate =
-            Tidegate::serve(&(Service::new("a").yaml() + &collector.config("1")));
-        assert_eq!(get(tidegate.address(), &host("a"), "/last").await.status, 200);
+        let mut tidegate = Tidegate::serve(&(Service::new("a").yaml() + &collector.config("1")));
+        assert_eq!(get(tidegate.address(), &host("a"), "/whoami").await.status, 200);
         tidegate.terminate();
         assert!(tidegate.ended().await.success());
-        assert!(collector.find("/last").is_some(), "{protocol:?}");
+        assert!(collector.find("/whoami").is_some(), "{protocol:?}");
     }
 }
 
@@ -109,7 +108,8 @@ async fn a_collector_that_is_away_does_not_hold_the_end_up() {
 #[tokio::test]
 async fn an_answer_in_trailers_only_is_understood() {
     // gRPC's short form: the status is among the headers, and there is no message.
-    let collector = Collector::refusing(Protocol::Grpc, vec![refusal(200, &[("grpc-status", "0")])]);
+    let collector =
+        Collector::refusing(Protocol::Grpc, vec![refusal(200, &[("grpc-status", "0")])]);
     let collector = collector.await;
     let tidegate = Tidegate::serve(&(Service::new("a").yaml() + &collector.config("1")));
     assert_eq!(get(tidegate.address(), &host("a"), "/").await.status, 200);
@@ -153,13 +153,13 @@ async fn a_collector_by_tls_is_trusted_as_the_machine_trusts() {
             .arg(&manifest)
             .env("SSL_CERT_FILE", authority.ca());
         let trusting = Tidegate::spawned(command);
-        assert_eq!(get(trusting.address(), &host("a"), "/secret").await.status, 200);
-        collector.trace("/secret").await;
+        assert_eq!(get(trusting.address(), &host("a"), "/whoami").await.status, 200);
+        collector.trace("/whoami").await;
         drop(trusting);
         // Whom the machine does not know gets nothing.
         let before = collector.exports().len();
         let doubting = Tidegate::files(&[&manifest], &[]);
-        assert_eq!(get(doubting.address(), &host("a"), "/secret").await.status, 200);
+        assert_eq!(get(doubting.address(), &host("a"), "/whoami").await.status, 200);
         doubting.logged("traces do not reach the collector").await;
         assert_eq!(collector.exports().len(), before);
     }

@@ -41,17 +41,43 @@ async fn cold_and_warm_requests_on_both_paths() {
         let tidegate = Tidegate::with(&manifests, &["--workers", "1"]);
         let (at, mut shared) = (tidegate.address(), h2(tidegate.address()).await);
         // Plain HTTP/1.1 takes the direct path.
-        assert_eq!(get(at, &host("a"), "/cold").await.status, 200);
-        assert_eq!(get(at, &host("a"), "/warm").await.status, 200);
+        assert_eq!(get(at, &host("a"), "/whoami").await.status, 200);
+        assert_eq!(get(at, &host("a"), "/headers").await.status, 200);
         // HTTP/2 is carried by hyper.
-        assert_eq!(get2(&mut shared, "b", "/cold2").await, 200);
-        assert_eq!(get2(&mut shared, "b", "/warm2?query=not-shown").await, 200);
-        let cold = check(&collector, "/cold", &expect![[r#""#]]).await;
+        assert_eq!(get2(&mut shared, "b", "/size").await, 200);
+        assert_eq!(get2(&mut shared, "b", "/delay?ms=0").await, 200);
+        let cold = check(&collector, "/whoami", &expect![[r#"
+            GET (server) http.request.method=GET url.path=/whoami url.scheme=http server.address=a.default.localhost network.protocol.version=1.1 http.response.status_code=200 k8s.namespace.name=default kn.revision.name=a-00001 kn.configuration.name=a kn.service.name=a
+              route tidegate.route.by=share tidegate.route.percent=100
+              queue tidegate.queue.waiting=0 tidegate.replicas.ready=0 tidegate.replicas.starting=0
+              cold start
+                spawn
+                ready
+              upstream (client) http.request.method=GET server.address=127.0.0.1 http.response.status_code=200 [response.head]
+                connect
+        "#]]).await;
         assert_cold_start(&cold);
-        check(&collector, "/warm", &expect![[r#""#]]).await;
-        let cold = check(&collector, "/cold2", &expect![[r#""#]]).await;
+        check(&collector, "/headers", &expect![[r#"
+            GET (server) http.request.method=GET url.path=/headers url.scheme=http server.address=a.default.localhost network.protocol.version=1.1 http.response.status_code=200 k8s.namespace.name=default kn.revision.name=a-00001 kn.configuration.name=a kn.service.name=a
+              route tidegate.route.by=share tidegate.route.percent=100
+              upstream (client) http.request.method=GET server.address=127.0.0.1 http.response.status_code=200 [response.head]
+        "#]]).await;
+        let cold = check(&collector, "/size", &expect![[r#"
+            GET (server) http.request.method=GET url.path=/size url.scheme=http server.address=b.default.localhost network.protocol.version=2 http.response.status_code=200 k8s.namespace.name=default kn.revision.name=b-00001 kn.configuration.name=b kn.service.name=b
+              route tidegate.route.by=share tidegate.route.percent=100
+              queue tidegate.queue.waiting=0 tidegate.replicas.ready=0 tidegate.replicas.starting=0
+              cold start
+                spawn
+                ready
+              upstream (client) http.request.method=GET server.address=127.0.0.1 http.response.status_code=200 [response.head]
+                connect
+        "#]]).await;
         assert_cold_start(&cold);
-        check(&collector, "/warm2", &expect![[r#""#]]).await;
+        check(&collector, "/delay", &expect![[r#"
+            GET (server) http.request.method=GET url.path=/delay url.scheme=http server.address=b.default.localhost network.protocol.version=2 http.response.status_code=200 k8s.namespace.name=default kn.revision.name=b-00001 kn.configuration.name=b kn.service.name=b
+              route tidegate.route.by=share tidegate.route.percent=100
+              upstream (client) http.request.method=GET server.address=127.0.0.1 http.response.status_code=200 [response.head]
+        "#]]).await;
     }
 }
 
@@ -68,10 +94,22 @@ async fn who_was_refused_and_why() {
     for (name, status) in [("none", 503), ("fails", 503), ("asleep", 503), ("nobody", 404)] {
         assert_eq!(get(at, &host(name), &format!("/{name}")).await.status, status, "{name}");
     }
-    check(&collector, "/none", &expect![[r#""#]]).await;
-    check(&collector, "/fails", &expect![[r#""#]]).await;
-    check(&collector, "/asleep", &expect![[r#""#]]).await;
-    check(&collector, "/nobody", &expect![[r#""#]]).await;
+    check(&collector, "/none", &expect![[r#"
+        GET (server) http.request.method=GET url.path=/none url.scheme=http server.address=none.default.localhost network.protocol.version=1.1 http.response.status_code=503 tidegate.reason=no_local_command k8s.namespace.name=default kn.revision.name=none-00001 kn.configuration.name=none kn.service.name=none error.type=no_local_command Error
+          route tidegate.route.by=share tidegate.route.percent=100
+    "#]]).await;
+    check(&collector, "/fails", &expect![[r#"
+        GET (server) http.request.method=GET url.path=/fails url.scheme=http server.address=fails.default.localhost network.protocol.version=1.1 http.response.status_code=503 tidegate.reason=start_failed k8s.namespace.name=default kn.revision.name=fails-00001 kn.configuration.name=fails kn.service.name=fails error.type=start_failed Error
+          route tidegate.route.by=share tidegate.route.percent=100
+          queue tidegate.queue.waiting=0 tidegate.replicas.ready=0 tidegate.replicas.starting=0
+    "#]]).await;
+    check(&collector, "/asleep", &expect![[r#"
+        GET (server) http.request.method=GET url.path=/asleep url.scheme=http server.address=asleep.default.localhost network.protocol.version=1.1 http.response.status_code=503 tidegate.reason=asleep k8s.namespace.name=default kn.revision.name=asleep-00001 kn.configuration.name=asleep kn.service.name=asleep error.type=asleep Error
+          route tidegate.route.by=share tidegate.route.percent=100
+    "#]]).await;
+    check(&collector, "/nobody", &expect![[r#"
+        GET (server) http.request.method=GET url.path=/nobody url.scheme=http server.address=nobody.default.localhost network.protocol.version=1.1 http.response.status_code=404 tidegate.reason=no_route
+    "#]]).await;
 }
 
 /// Closes without a word on its first connection, answers on the next ones with what it was asked.
@@ -138,7 +176,12 @@ async fn nobody_there_and_broken_off() {
     assert!(trace.spans.iter().filter(|span| span.name == "upstream").all(|span| {
         text(&span.attributes, "error.type").as_deref() == Some("upstream_connect")
     }));
-    check(&collector, "/cut", &expect![[r#""#]]).await;
+    check(&collector, "/cut", &expect![[r#"
+        GET (server) http.request.method=GET url.path=/cut url.scheme=http server.address=cut.default.localhost network.protocol.version=1.1 http.response.status_code=200 tidegate.reason=upstream_broke k8s.namespace.name=default kn.revision.name=cut-00001 kn.configuration.name=cut kn.service.name=cut error.type=upstream_broke Error
+          route tidegate.route.by=share tidegate.route.percent=100
+          upstream (client) http.request.method=GET server.address=127.0.0.1 http.response.status_code=200 error.type=upstream_broke [response.head] Error
+            connect
+    "#]]).await;
 }
 
 #[tokio::test]
@@ -207,7 +250,7 @@ async fn why_a_request_went_where_it_went() {
     };
     let first = service("one", "[{latestRevision: true, percent: 100}]");
     let tidegate = Tidegate::serve(&(first + &collector.config("1")));
-    assert_eq!(get(tidegate.address(), &host("a"), "/first").await.status, 200);
+    assert_eq!(get(tidegate.address(), &host("a"), "/whoami").await.status, 200);
     let second = service(
         "two",
         "[{revisionName: a-00001, percent: 100}, {latestRevision: true, percent: 0, tag: new}]",
@@ -215,10 +258,10 @@ async fn why_a_request_went_where_it_went() {
     tidegate.write(&(second + &collector.config("1")));
     let tagged = host("new-a");
     let deadline = tokio::time::Instant::now() + crate::serving::SOON;
-    while get(tidegate.address(), &tagged, "/tagged").await.status != 200 {
+    while get(tidegate.address(), &tagged, "/help").await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "{tagged} is not served");
     }
-    let by_header = request("GET", &host("a"), "/by-header").header("knative-serving-tag", "new");
+    let by_header = request("GET", &host("a"), "/headers").header("knative-serving-tag", "new");
     let by_header = by_header.body(empty()).unwrap();
     assert_eq!(send1(&mut h1(tidegate.address()).await, by_header).await.status, 200);
     let routed = async |path: &str| {
@@ -229,8 +272,8 @@ async fn why_a_request_went_where_it_went() {
         format!("{} -> {revision}", line.trim())
     };
     for (path, expected) in [
-        ("/first", "route tidegate.route.by=share tidegate.route.percent=100 -> a-00001"),
-        ("/by-header", "route tidegate.route.by=tag_header tidegate.route.tag=new -> a-00002"),
+        ("/whoami", "route tidegate.route.by=share tidegate.route.percent=100 -> a-00001"),
+        ("/headers", "route tidegate.route.by=tag_header tidegate.route.tag=new -> a-00002"),
     ] {
         assert_eq!(routed(path).await, expected, "{path}");
     }
@@ -245,7 +288,7 @@ async fn until_tagged(collector: &Collector) {
                 && text(&s.attributes, "tidegate.route.tag").as_deref() == Some("new")
         })
     };
-    crate::serving::until("the trace of /tagged", tagged).await;
+    crate::serving::until("the trace of /help", tagged).await;
 }
 
 /// Has tags in a header be looked at.

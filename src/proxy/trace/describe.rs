@@ -31,9 +31,21 @@ pub(in crate::proxy) struct Asked<'a> {
     pub(in crate::proxy) state: Option<&'a [u8]>,
 }
 
-/// What a client wrote, as a text.
-pub(super) fn text(value: Option<&[u8]>) -> String {
-    value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+/// What is kept of a text that a client wrote.
+const TEXT_BYTES: usize = 1_024;
+/// Longest `tracestate` that is kept; half of one would be another (W3C Trace Context §3.3.1.5).
+const STATE_BYTES: usize = 512;
+
+/// `tracestate`, as it came.
+pub(super) fn state(value: Option<&[u8]>) -> String {
+    let fits = value.filter(|value| value.len() <= STATE_BYTES);
+    fits.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+/// What a client wrote, as a text within bounds: many may wait for a collector that is away.
+fn text(value: &[u8]) -> Value {
+    let kept = &value[..value.len().min(TEXT_BYTES)];
+    Value::from(String::from_utf8_lossy(kept).into_owned())
 }
 
 /// The method, and what else is to be known of a request. What is
@@ -44,20 +56,18 @@ pub(super) fn request(asked: &Asked<'_>) -> (&'static str, Vec<Attribute>) {
     let method = known.unwrap_or(OTHER);
     attributes.push(("http.request.method", method.into()));
     if known.is_none() {
-        attributes.push(("http.request.method_original", asked.method.to_owned().into()));
+        attributes.push(("http.request.method_original", text(asked.method.as_bytes())));
     }
     let path = asked.target.split('?').next().unwrap_or_default();
-    attributes.push(("url.path", path.to_owned().into()));
+    attributes.push(("url.path", text(path.as_bytes())));
     attributes.push(("url.scheme", if asked.secure { "https" } else { "http" }.into()));
     if let Ok(authority) = asked.authority.parse::<Authority>() {
-        attributes.push(("server.address", authority.host().to_owned().into()));
+        attributes.push(("server.address", text(authority.host().as_bytes())));
         attributes.extend(authority.port_u16().map(|port| ("server.port", port.into())));
     }
     attributes.push(("network.protocol.version", version(asked.version).into()));
     attributes.push(("client.address", asked.client.into()));
-    if asked.user_agent.is_some() {
-        attributes.push(("user_agent.original", text(asked.user_agent).into()));
-    }
+    attributes.extend(asked.user_agent.map(|agent| ("user_agent.original", text(agent))));
     (method, attributes)
 }
 

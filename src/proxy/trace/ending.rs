@@ -56,6 +56,9 @@ impl Trace {
         let mut attributes = std::mem::take(&mut self.attributes);
         if let Some(status) = ending.status {
             attributes.push(("http.response.status_code", status.into()));
+        }
+        // What tidegate says itself is not counted.
+        if ending.bytes > 0 || ending.reason.is_none() {
             let bytes = i64::try_from(ending.bytes).unwrap_or(i64::MAX);
             attributes.push(("http.response.body.size", Value::Number(bytes)));
         }
