@@ -26,7 +26,7 @@ use page::{Block, blocks, read};
 use tidegate::model::Reason;
 
 /// The pages of the book that show commands, and how many of their blocks are not run, and why.
-const PAGES: [(&str, usize, &str); 11] = [
+const PAGES: [(&str, usize, &str); 12] = [
     ("README", 0, ""),
     ("first-service", 0, ""),
     ("canary", 0, ""),
