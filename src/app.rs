@@ -30,6 +30,7 @@ pub use https::ShownAt;
 pub use kubernetes::peer_families;
 pub use live::Live;
 pub use plan::plan;
+pub use rollouts::outcome;
 pub use serve::serve;
 pub use sidecar::sidecar;
 pub use threads::{Workers, start_workers};

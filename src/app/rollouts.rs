@@ -9,7 +9,7 @@ use crate::model::{Evidence, RevisionId, UnixNanos};
 use super::live::Live;
 
 /// What becomes of a source's updates.
-pub(super) fn outcome(live: Arc<Live>) -> Outcome {
+pub fn outcome(live: Arc<Live>) -> Outcome {
     let (effective, counting) = (Arc::clone(&live), Arc::clone(&live));
     let counts = Arc::clone(&live);
     Outcome {

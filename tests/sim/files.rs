@@ -45,6 +45,8 @@ struct Manifest {
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     manifests: Vec<Manifest>,
+    /// Whether new revisions are tried.
+    tried: bool,
     bystander: bool,
     /// Services whose last file may go.
     removable: BTreeSet<usize>,
@@ -66,6 +68,7 @@ impl Files {
         let last = weather.services.len() - 1;
         Self {
             manifests: weather.services.iter().map(manifest).collect(),
+            tried: weather.canary.is_some(),
             bystander: false,
             removable: weather.removals.then_some(last).into_iter().collect(),
         }
@@ -78,7 +81,9 @@ impl Files {
             .iter()
             .enumerate()
             .filter(|(_, manifest)| !manifest.removed)
-            .map(|(n, manifest)| SourceFile::new(format!("s{n}.yaml"), manifest.text(n)))
+            .map(|(n, manifest)| {
+                SourceFile::new(format!("s{n}.yaml"), manifest.text(n, self.tried))
+            })
             .collect();
         if self.bystander {
             files.push(SourceFile::new("bystander.yaml", BYSTANDER));
@@ -137,6 +142,13 @@ impl Files {
         }
     }
 
+    /// A service has a new template.
+    pub(crate) fn next_edition(&mut self, service: usize) -> String {
+        let manifest = &mut self.manifests[service];
+        manifest.edition += 1;
+        format!("s{service}.yaml has a new template, edition {}", manifest.edition)
+    }
+
     /// Everything is readable and there.
     pub(crate) fn mend(&mut self) {
         for manifest in &mut self.manifests {
@@ -158,8 +170,11 @@ impl Files {
 }
 
 impl Manifest {
-    fn text(&self, n: usize) -> String {
-        let text = self.whole(n).unwrap_or_default();
+    fn text(&self, n: usize, tried: bool) -> String {
+        let mut text = self.whole(n).unwrap_or_default();
+        if tried {
+            text = text.replace(&format!("{{name: s{n}}}"), &format!("{{name: s{n}, {TRIED}}}"));
+        }
         match self.harm {
             None => text,
             Some(Harm::Syntax) => text.replace("containers:", "containers: [\n  :"),
@@ -216,6 +231,10 @@ impl Manifest {
         Ok(text)
     }
 }
+
+/// How new revisions are tried.
+const TRIED: &str = "annotations: {tidegate.dev/rollout: canary, \
+                     tidegate.dev/rollout-step-time: 2s, tidegate.dev/rollout-samples: '20'}";
 
 /// A service that nobody asks for.
 const BYSTANDER: &str = "\

@@ -58,6 +58,9 @@ impl Judge {
             End::Answered { reason: Some(reason), .. } => {
                 self.allows_reason(ledger, request, reason, took)
             }
+            End::Answered { status: 500, .. } => {
+                weather.canary.is_some() && !request.delivered.is_empty()
+            }
             End::Answered { .. } => false,
             // Who ends its own direction looks like who has left.
             End::NoAnswer | End::Cut if request.manner == Manner::HalfClosed => true,

@@ -47,6 +47,8 @@ pub(crate) enum Property {
     Restart,
     /// What cannot be read or taken keeps its former self.
     FormerSelf,
+    /// A bad new revision is taken back, and a good one gets through.
+    Canary,
     /// Nothing is left when all is over.
     LeftBehind,
     /// Nothing panics.

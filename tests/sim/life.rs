@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tidegate::app::{Control, ControlParts, Live};
+use tidegate::app::{Control, ControlParts, Live, outcome};
 use tidegate::autoscaler::{Autoscaler, ProcessLimits, Restored, Statement, bounds};
-use tidegate::config::world::{Loader, LoaderOptions, SourceFile, Stamps};
-use tidegate::model::{RevisionId, World};
+use tidegate::config::rollout::Standing;
+use tidegate::config::world::{Advance, Loader, LoaderOptions, Moment, SourceFile, Stamps};
+use tidegate::local::source::Outcome;
+use tidegate::model::{RevisionId, UnixNanos, World};
 use tidegate::platform::ConfigSource as _;
 use tidegate::proxy::{DrainState, Message, Settings, Shared, Worker};
 use tidegate::revision::{ProcessQueue, Setting};
@@ -53,6 +55,9 @@ pub(crate) struct Life {
     pub(crate) shadow: Rc<Shadow>,
     pub(crate) clock: Clock,
     loader: RefCell<Loader>,
+    outcome: Outcome,
+    /// The world that was reported last.
+    told: RefCell<Arc<World>>,
     workers: Vec<(Rc<Worker>, Arc<AtomicU32>)>,
     senders: Vec<mpsc::Sender<Message>>,
     services: usize,
@@ -125,12 +130,14 @@ impl Life {
         let life = Rc::new(Self {
             shared,
             autoscaler,
-            live,
             process,
             platform,
             shadow,
             clock,
+            outcome: outcome(Arc::clone(&live)),
+            live,
             loader: RefCell::new(loader),
+            told: RefCell::default(),
             workers,
             senders,
             services: weather.services.len(),
@@ -146,13 +153,48 @@ impl Life {
     /// Loads files as they are now.
     pub(crate) fn load(&self, files: &[SourceFile]) -> Arc<World> {
         let world = self.loader.borrow_mut().load(files).world;
-        self.ledger.note(format_args!("configuration: {}", shown(&world)));
+        self.took(&world);
         for text in &world.rejected {
             let line = text.lines().next().unwrap_or_default();
             self.ledger.note(format_args!("not taken: {line}"));
         }
-        self.ledger.history.world(self.ledger.now(), self.services, &world);
         world
+    }
+
+    /// A world is to be reported.
+    fn took(&self, world: &Arc<World>) {
+        self.ledger.note(format_args!("configuration: {}", shown(world)));
+        self.ledger.history.world(self.ledger.now(), self.services, world);
+        *self.told.borrow_mut() = Arc::clone(world);
+    }
+
+    /// Moves canaries on, as the source of files does.
+    pub(crate) fn advance(&self) -> Option<Arc<World>> {
+        let told = Arc::clone(&self.told.borrow());
+        let standing = |id: &RevisionId| match (self.outcome.standing)(id) {
+            Standing::Ready if !(self.outcome.in_effect)(&told) => Standing::Pending,
+            standing => standing,
+        };
+        let counted = |old: &_, new: &_, since| (self.outcome.counted)(old, new, since);
+        // As late as any day: a moment of zero is none.
+        let now = UnixNanos(1_000_000_000).plus(self.ledger.now());
+        let is_ready =
+            |id: &RevisionId| (self.outcome.in_effect)(&told) && (self.outcome.is_ready)(id);
+        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
+        let advance = self.loader.borrow_mut().advance(&moment);
+        let world = match advance {
+            Advance::Still => return None,
+            Advance::Moved(world) => world,
+            Advance::Loaded(loaded) => loaded.world,
+            Advance::Reload => self.loader.borrow_mut().load_changes(Vec::new(), &moment).world,
+        };
+        self.took(&world);
+        Some(world)
+    }
+
+    /// The world that was reported last.
+    pub(crate) fn told(&self) -> Arc<World> {
+        Arc::clone(&self.told.borrow())
     }
 
     /// What an operator sees of the configuration: where traffic goes, which revisions there are.

@@ -18,6 +18,7 @@
 
 mod ask;
 mod body;
+mod canary;
 mod checker;
 mod clients;
 mod faults;
@@ -47,6 +48,10 @@ use parking_lot::Mutex;
 
 #[cfg(not(planted))]
 use ledger::Violation;
+#[cfg(not(planted))]
+use weather::Weather;
+#[cfg(not(planted))]
+use world::run_in;
 use world::{Outcome, run};
 
 #[cfg(not(planted))]
@@ -179,6 +184,20 @@ fn survey(seeds: std::ops::Range<u64>) {
         lasted.into_inner() / 3_600
     );
     assert_eq!(failed.into_inner(), 0, "seeds that failed");
+}
+
+/// A bad revision is taken back and a good one gets through, whatever clients do and however often
+/// the program begins again.
+#[cfg(not(planted))]
+#[test]
+fn canaries() {
+    let seeds = number("FROM").unwrap_or(0)..number("SEEDS").unwrap_or(24);
+    for seed in number("SEED").map_or(seeds, |seed| seed..seed + 1) {
+        let outcome = run_in(seed, &Weather::of_canary(seed));
+        if let Some(violation) = &outcome.violation {
+            panic!("{}", explained(seed, &outcome.text, violation).replace("seeds", "canaries"));
+        }
+    }
 }
 
 /// The same seed gives the same run, to the last line.

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::model::{EndpointId, Problem, Reason, RevisionId, RevisionSpec, World};
+use tidegate::model::{EndpointId, Problem, Reason, RevisionId, RevisionSpec, Workload, World};
 use tidegate::platform::{
     ConfigSource, Endpoint, ReplicaCounts, ScaleError, ScaleOrder, ScaleTarget, SourceError,
     Update, Updates,
@@ -50,6 +50,13 @@ pub(crate) struct Fleet {
     pub(crate) surplus: usize,
     /// No more than so many are started.
     pub(crate) at_most: Option<usize>,
+}
+
+/// Which edition of its service's template a revision is.
+pub(crate) fn edition(spec: &RevisionSpec) -> u32 {
+    let Workload::Process(process) = &spec.workload else { return 0 };
+    let edition = process.env.iter().find(|known| &*known.name == "EDITION");
+    edition.and_then(|known| known.value.parse().ok()).unwrap_or(0)
 }
 
 /// The fake platform.
@@ -308,7 +315,8 @@ impl Platform {
     fn is_started(&self, id: &RevisionId, serial: u64, took: Duration) {
         let spec = self.fleets.borrow().get(id).map(|fleet| Arc::clone(&fleet.spec));
         let (Some(spec), Some(service)) = (spec, service_of(id)) else { return };
-        let what = (service, &*spec);
+        let fails = self.weather.canary.filter(|canary| canary.is_bad(edition(&spec)));
+        let what = (service, &*spec, fails.map(|canary| canary.fails_each));
         let replica = Replica::start(serial, what, address(serial), &self.ledger, &self.network);
         self.ledger.note(format_args!("replica {serial} is ready"));
         self.member(id, |members| {

@@ -101,6 +101,9 @@ pub(crate) struct Replica {
     service: usize,
     revision: String,
     limit: u32,
+    /// Every so-many-th request fails.
+    fails_each: Option<usize>,
+    answered: Cell<usize>,
     protocol: Protocol,
     address: SocketAddr,
     ledger: Rc<Ledger>,
@@ -153,7 +156,7 @@ impl Replica {
     /// A replica that listens.
     pub(crate) fn start(
         serial: u64,
-        (service, spec): (usize, &RevisionSpec),
+        (service, spec, fails_each): (usize, &RevisionSpec, Option<usize>),
         address: SocketAddr,
         ledger: &Rc<Ledger>,
         network: &Arc<Network>,
@@ -167,6 +170,8 @@ impl Replica {
                 ContainerConcurrency::Unlimited => 0,
                 ContainerConcurrency::AtMost(limit) => limit.get(),
             },
+            fails_each,
+            answered: Cell::new(0),
             protocol: spec.protocol,
             address,
             ledger: Rc::clone(ledger),
@@ -280,11 +285,13 @@ impl Replica {
     ) -> Result<Response<Drip<Running>>, Broken> {
         let wish = Wish::parse(request.uri().path()).ok_or(Broken)?;
         let running = self.enter(wish.request);
-        if wish.how == "upgrade" {
+        let number = self.answered.replace(self.answered.get() + 1);
+        let fails = self.fails_each.is_some_and(|each| number.is_multiple_of(each));
+        if wish.how == "upgrade" && !fails {
             return Ok(self.upgrade(&mut request, &wish, running).await);
         }
         let mut upload = request.into_body();
-        if wish.how == "early" {
+        if wish.how == "early" && !fails {
             // Its head leaves at once, while the upload goes on.
             let drip = Drip::new(wish.bytes, fill(wish.request), wish.pause, running);
             return Ok(Response::new(drip.draining(upload, wish.work)));
@@ -304,11 +311,15 @@ impl Replica {
             *mouth.lock() = Garbage::ALL.into_iter().find(|known| format!("{known:?}") == kind);
         }
         let drip = Drip::new(wish.bytes, fill(wish.request), wish.pause, running);
-        Ok(Response::new(match wish.how.as_str() {
+        let mut response = Response::new(match wish.how.as_str() {
             "cut" => drip.breaking(),
             "chunked" => drip.chunked(),
             _ => drip,
-        }))
+        });
+        if fails {
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        Ok(response)
     }
 
     /// Switches, and says back what it hears.

@@ -50,6 +50,21 @@ pub(crate) enum Restart {
     Killed,
 }
 
+/// New revisions are tried (`tidegate.dev/rollout: canary`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Canary {
+    /// Whether editions are bad, by the bits of their numbers.
+    pub(crate) bad: u32,
+    /// Every so-many-th request of a bad one fails.
+    pub(crate) fails_each: usize,
+}
+
+impl Canary {
+    pub(crate) const fn is_bad(self, edition: u32) -> bool {
+        self.bad & 1 << edition != 0
+    }
+}
+
 /// Chances of single requests to be of a kind that is not the plainest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Chances {
@@ -109,6 +124,7 @@ pub(crate) struct Weather {
     /// Whether the last service's file is removed, and put back.
     pub(crate) removals: bool,
     pub(crate) restarts: Vec<Restart>,
+    pub(crate) canary: Option<Canary>,
     pub(crate) chances: Chances,
     pub(crate) phases: Vec<Phase>,
 }
@@ -135,7 +151,7 @@ impl Weather {
         let (leavers, uploads) = (some(50, 0.3), some(50, 0.5));
         let (http2, upgrades, half_closes, drips) =
             (some(45, 1.0), some(25, 0.3), some(20, 0.3), some(20, 0.3));
-        Self {
+        let mut weather = Self {
             workers: rng.usize(1..=2),
             services: (0..[1, 1, 2, 2, 3, 4][rng.usize(..6)]).map(|_| Service::draw(rng)).collect(),
             start_ms: pick(rng, &[(2, 40), (300, 2_000), (3_000, 8_000)]),
@@ -160,6 +176,7 @@ impl Weather {
             edits: every(edits, rng),
             removals: edits && rng.bool(),
             restarts: if restart { Restart::draw(rng) } else { Vec::new() },
+            canary: None,
             chances: Chances {
                 leavers,
                 uploads,
@@ -174,7 +191,28 @@ impl Weather {
                 nonsense: chance(kinds[4], rng),
             },
             phases: phases(calm, few_replicas, rng),
+        };
+        // The first edition has nothing to be compared with.
+        if edits && rng.bool() {
+            weather.canary = Some(Canary { bad: rng.u32(..) & !0b11, fails_each: 1 });
         }
+        weather
+    }
+
+    /// Calm weather in which the second edition is bad and the third is good, under load all the
+    /// time.
+    pub(crate) fn of_canary(seed: u64) -> Self {
+        let mut seeds = (0..).map(|n| Self::of(seed * 1_000 + n));
+        let mut weather = seeds.find(Self::is_calm).expect("one in three is calm");
+        let mut rng = Rng::with_seed(seed ^ 0x6361_6e61_7279);
+        weather.services.truncate(1);
+        weather.canary = Some(Canary { bad: 0b100, fails_each: rng.usize(1..=4) });
+        if rng.bool() {
+            weather.restarts = Restart::draw(&mut rng);
+        }
+        let (clients, work_ms) = (rng.u64(6..12), rng.u64(100..200));
+        weather.phases = vec![Phase::Steady { clients, work_ms, seconds: 200 }];
+        weather
     }
 
     /// Whether nothing but clients can keep a request from its answer.
@@ -188,6 +226,7 @@ impl Weather {
             && self.shortages.is_none()
             && self.jumps.is_none()
             && self.edits.is_none()
+            && self.canary.is_none()
             && self.restarts.is_empty()
             && self.chances.stalls == 0.0
             && self.chances.never == 0.0
@@ -323,6 +362,9 @@ impl fmt::Display for Weather {
             if chance > 0.0 {
                 write!(f, " {name} {:.0} %;", chance * 100.0)?;
             }
+        }
+        if let Some(canary) = self.canary {
+            write!(f, " bad editions {:#b} of canaries;", canary.bad)?;
         }
         if !self.restarts.is_empty() {
             write!(f, " restarts {:?};", self.restarts)?;

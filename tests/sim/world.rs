@@ -68,15 +68,19 @@ pub(crate) fn service_of(revision: &RevisionId) -> Option<usize> {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Outcome {
+    run_in(seed, &Weather::of(seed))
+}
+
+/// Runs one seed in other weather than its own.
+pub(crate) fn run_in(seed: u64, weather: &Weather) -> Outcome {
     crate::forget_panics();
     let runtime =
         Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        let weather = Weather::of(seed);
         let ledger = Rc::new(Ledger::new());
         ledger.note(format_args!("{weather}"));
         let decisions = Rc::new(Cell::new(0));
-        let story = story(seed, &weather, &ledger, &decisions);
+        let story = story(seed, weather, &ledger, &decisions);
         tokio::select! {
             biased;
             () = ledger.until_violated() => {}
@@ -90,13 +94,13 @@ pub(crate) fn run(seed: u64) -> Outcome {
 }
 
 /// The program and all around it.
-struct Stage {
+pub(crate) struct Stage {
     seed: u64,
-    weather: Weather,
-    ledger: Rc<Ledger>,
+    pub(crate) weather: Weather,
+    pub(crate) ledger: Rc<Ledger>,
     around: Surroundings,
     door: Rc<Door>,
-    files: RefCell<Files>,
+    pub(crate) files: RefCell<Files>,
     clients: Rc<Clients>,
     checker: Rc<Checker>,
     /// Every revision that ever was.
@@ -193,6 +197,12 @@ impl Stage {
         if let Some(every) = weather.edits {
             spawn(Box::pin(Rc::clone(self).edits(every)));
         }
+        if weather.canary.is_some() {
+            spawn(Box::pin(Rc::clone(self).try_canaries()));
+            if weather.edits.is_none() {
+                spawn(Box::pin(Rc::clone(self).bad_then_good()));
+            }
+        }
         if let Some(every) = weather.jumps {
             spawn(Box::pin(Rc::clone(self).jumps(every)));
         }
@@ -211,14 +221,19 @@ impl Stage {
         let mut rng = self.rng(3);
         loop {
             tokio::time::sleep(Duration::from_millis(rng.u64(every * 500..every * 1_500))).await;
-            let Some(life) = self.door.life().filter(|_| !self.restarting.get()) else { continue };
+            let Some(life) = self.running() else { continue };
             let edit = self.files.borrow_mut().edit(&mut rng, |service| life.stamped(service));
             self.ledger.note(format_args!("{edit}"));
             self.reload(&life);
         }
     }
 
-    fn reload(&self, life: &Life) {
+    /// The present life, unless the program is ending or beginning.
+    pub(crate) fn running(&self) -> Option<Rc<Life>> {
+        self.door.life().filter(|_| !self.restarting.get())
+    }
+
+    pub(crate) fn reload(&self, life: &Life) {
         let files = self.files.borrow().read();
         let world = life.load(&files);
         for service in self.files.borrow().present() {
@@ -343,6 +358,7 @@ impl Stage {
             || weather.shortages.is_some()
             || weather.jumps.is_some()
             || weather.edits.is_some()
+            || weather.canary.is_some()
             || !weather.restarts.is_empty()
             || weather.start_ms.1 > 3_000
             || weather.order_ms.1 > 0
