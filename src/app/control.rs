@@ -140,9 +140,11 @@ impl<T: ScaleTarget> Control<T> {
         self.revision(id).is_some_and(|revision| is(&revision.spec()))
     }
 
-    /// Wakes what a revision depends on, at the same time as itself.
+    /// Wakes what a revision depends on, at the same time as itself. Where nobody waits for it – it
+    /// is kept by a minimum – its program calls what it needs when it does.
     fn wake_needed(&self, id: &RevisionId) {
-        let spec = self.revision(id).map(|revision| revision.spec());
+        let woken = self.revision(id).filter(|revision| revision.stats().waiting() > 0);
+        let spec = woken.map(|revision| revision.spec());
         let Some(spec) = spec.filter(|spec| !spec.depends_on.is_empty()) else { return };
         let needed = needed(&spec, &self.live.world());
         let revisions = needed.iter().filter_map(|id| self.registry.revision(id));

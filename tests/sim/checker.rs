@@ -75,6 +75,8 @@ impl Checker {
             let of_service = requests.iter().filter(|request| request.service == service);
             of_service.filter(|request| may_wait(request, soon)).count()
         });
+        // Somebody who needs the service waits as one more request.
+        let may_wait = may_wait + usize::from(self.weather.needs);
         if waiting as usize > may_wait {
             self.ledger.violated(
                 Property::Waiting,

@@ -37,6 +37,8 @@ struct Manifest {
     edition: u32,
     traffic: Traffic,
     comments: u32,
+    /// Whether it depends on the service before it.
+    needs: bool,
     harm: Option<Harm>,
     removed: bool,
 }
@@ -57,8 +59,9 @@ const EDITIONS_MAX: u32 = 4;
 
 impl Files {
     pub(crate) fn new(weather: &Weather) -> Self {
-        let manifest = |service: &Service| Manifest {
+        let manifest = |(n, service): (usize, &Service)| Manifest {
             service: service.clone(),
+            needs: weather.needs && n > 0,
             edition: 1,
             traffic: Traffic::Latest,
             comments: 0,
@@ -67,7 +70,7 @@ impl Files {
         };
         let last = weather.services.len() - 1;
         Self {
-            manifests: weather.services.iter().map(manifest).collect(),
+            manifests: weather.services.iter().enumerate().map(manifest).collect(),
             tried: weather.canary.is_some(),
             bystander: false,
             removable: weather.removals.then_some(last).into_iter().collect(),
@@ -205,6 +208,9 @@ impl Manifest {
         }
         if let Some(timeout) = service.queue_timeout {
             annotation("tidegate.dev/queue-timeout", &format_args!("{}s", timeout.as_secs()))?;
+        }
+        if let Some(before) = n.checked_sub(1).filter(|_| self.needs) {
+            annotation("tidegate.dev/depends-on", &format_args!("s{before}"))?;
         }
         if !service.eager {
             annotation("tidegate.dev/eager", &false)?;

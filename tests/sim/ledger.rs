@@ -49,6 +49,8 @@ pub(crate) enum Property {
     FormerSelf,
     /// A bad new revision is taken back, and a good one gets through.
     Canary,
+    /// What a new revision depends on is ready before it gets traffic, and that does not take for ever.
+    Needed,
     /// Nothing is left when all is over.
     LeftBehind,
     /// Nothing panics.

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::ledger::{Ledger, Property};
+use crate::needs::check_first_traffic;
 use crate::platform::{Platform, Target};
 use crate::replica::PIPE_BYTES;
 use crate::shadow::Shadow;
@@ -165,7 +166,8 @@ impl Life {
     fn took(&self, world: &Arc<World>) {
         self.ledger.note(format_args!("configuration: {}", shown(world)));
         self.ledger.history.world(self.ledger.now(), self.services, world);
-        *self.told.borrow_mut() = Arc::clone(world);
+        let former = self.told.replace(Arc::clone(world));
+        check_first_traffic(&former, world, &self.live, &self.ledger);
     }
 
     /// Moves canaries on, as the source of files does.

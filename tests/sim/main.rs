@@ -28,6 +28,7 @@ mod judge;
 mod ledger;
 mod life;
 mod lines;
+mod needs;
 mod nonsense;
 #[cfg(planted)]
 mod planted;

@@ -125,6 +125,8 @@ pub(crate) struct Weather {
     pub(crate) removals: bool,
     pub(crate) restarts: Vec<Restart>,
     pub(crate) canary: Option<Canary>,
+    /// Whether each service depends on the one before it.
+    pub(crate) needs: bool,
     pub(crate) chances: Chances,
     pub(crate) phases: Vec<Phase>,
 }
@@ -177,6 +179,7 @@ impl Weather {
             removals: edits && rng.bool(),
             restarts: if restart { Restart::draw(rng) } else { Vec::new() },
             canary: None,
+            needs: false,
             chances: Chances {
                 leavers,
                 uploads,
@@ -196,6 +199,7 @@ impl Weather {
         if edits && rng.bool() {
             weather.canary = Some(Canary { bad: rng.u32(..) & !0b11, fails_each: 1 });
         }
+        weather.needs = weather.services.len() > 1 && rng.u8(..100) < 25;
         weather
     }
 
@@ -227,6 +231,7 @@ impl Weather {
             && self.jumps.is_none()
             && self.edits.is_none()
             && self.canary.is_none()
+            && !self.needs
             && self.restarts.is_empty()
             && self.chances.stalls == 0.0
             && self.chances.never == 0.0
@@ -365,6 +370,9 @@ impl fmt::Display for Weather {
         }
         if let Some(canary) = self.canary {
             write!(f, " bad editions {:#b} of canaries;", canary.bad)?;
+        }
+        if self.needs {
+            write!(f, " each needs the one before;")?;
         }
         if !self.restarts.is_empty() {
             write!(f, " restarts {:?};", self.restarts)?;

@@ -126,6 +126,9 @@ async fn story(seed: u64, weather: &Weather, ledger: &Rc<Ledger>, decisions: &Rc
         revisions.iter().for_each(|revision| check_slots(ledger, revision));
     });
     let faults = stage.go_wrong();
+    if weather.needs {
+        tokio::task::spawn_local(Rc::clone(&stage).let_through());
+    }
     for phase in &weather.phases {
         stage.clients.phase(phase).await;
         if let Phase::Settle { clients, .. } = phase {
@@ -318,6 +321,9 @@ impl Stage {
             let reached = memory.reached.contains(revision.id());
             let initial = if reached { 0 } else { scaling.initial_scale };
             let may = scaling.min_scale.max(initial).max(known.replicas);
+            if life.told().awaited.contains(revision.id()) {
+                continue;
+            }
             let started = life.platform.alive(revision.id());
             if started > may as usize {
                 self.ledger.violated(
@@ -359,6 +365,7 @@ impl Stage {
             || weather.jumps.is_some()
             || weather.edits.is_some()
             || weather.canary.is_some()
+            || weather.needs
             || !weather.restarts.is_empty()
             || weather.start_ms.1 > 3_000
             || weather.order_ms.1 > 0
@@ -381,6 +388,7 @@ impl Stage {
         drop(last);
         tokio::time::sleep(TIDIED).await;
         self.look(&life);
+        self.nothing_waits();
         self.checker.zero();
         self.checker.nothing_left(quiet);
     }
