@@ -89,8 +89,7 @@ pub(super) async fn run(
         controller(&scope, fed.controller, Arc::clone(&spread), turns, source.complete()).await?;
     let mut tasks = vec![following_certificates(fed.domain_mappings, found).await?];
     let adopted = source.adoption();
-    let keeping = adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch());
-    tasks.push(spawn(keeping));
+    tasks.push(spawn(adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch())));
     tasks.push(keeping_warm(target.clone()));
     tasks.push(recognising(recogniser, scope.settings.clone()).await?);
     let alive = Arc::default();

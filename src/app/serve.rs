@@ -12,7 +12,7 @@ use crate::admin::order::Declined;
 use crate::autoscaler::ProcessLimits;
 use crate::cli::args::ServeArgs;
 use crate::cli::logging::LogHandle;
-use crate::config::settings::{LoggingSettings, Takers};
+use crate::config::settings::{LoggingSettings, TakeLogging, Takers};
 use crate::local::source::{Ask, FileSource, OpenError, TrafficAsk};
 use crate::local::{Supervisor, SupervisorHandle, SupervisorSettings};
 use crate::proxy::Settings;
@@ -149,7 +149,7 @@ pub(super) fn takers(log: &Arc<LogHandle>, settings: &Settings) -> Takers {
 }
 
 /// Levels and collectors change as the configuration does.
-fn take_logging(log: &Arc<LogHandle>) -> Box<dyn Fn(Option<&LoggingSettings>)> {
+fn take_logging(log: &Arc<LogHandle>) -> TakeLogging {
     let log = Arc::clone(log);
     let said = RefCell::new(Vec::new());
     Box::new(move |settings: Option<&LoggingSettings>| {

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use crate::config::settings::ObservabilityConfig;
+use crate::config::settings::{ObservabilityConfig, TakeObservability};
 use crate::traces::{Endpoint, Malformed, Protocol, Settings, Target, Tracer};
 
 use super::carry::instance;
 
 /// Has the tracer follow the configuration.
-pub(super) fn take_observability(tracer: Tracer) -> Box<dyn Fn(&ObservabilityConfig)> {
+pub(super) fn take_observability(tracer: Tracer) -> TakeObservability {
     let former = RefCell::new(ObservabilityConfig::default());
     Box::new(move |config: &ObservabilityConfig| {
         if former.replace(config.clone()) == *config {

@@ -23,7 +23,7 @@ pub use gc::{RetentionConfig, parse_config_gc};
 pub use logging::{Forwarder, LogLevel, LoggingSettings, parse_config_logging};
 pub use network::{HttpProtocol, NetworkConfig, parse_config_network};
 pub use observability::{ObservabilityConfig, parse_config_observability};
-pub use takers::Takers;
+pub use takers::{TakeLogging, TakeObservability, Takers};
 
 use std::collections::BTreeMap;
 

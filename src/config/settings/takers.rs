@@ -4,12 +4,18 @@ use std::fmt;
 
 use super::{LoggingSettings, ObservabilityConfig};
 
+/// Takes what the configuration says about logging; none if it says nothing.
+pub type TakeLogging = Box<dyn Fn(Option<&LoggingSettings>)>;
+
+/// Takes `config-observability`.
+pub type TakeObservability = Box<dyn Fn(&ObservabilityConfig)>;
+
 /// Who takes the settings of logs and traces, whenever they may have changed.
 pub struct Takers {
-    /// Takes what the configuration says about logging; none if it says nothing.
-    pub logging: Box<dyn Fn(Option<&LoggingSettings>)>,
-    /// Takes `config-observability`.
-    pub observability: Box<dyn Fn(&ObservabilityConfig)>,
+    /// Those of logs.
+    pub logging: TakeLogging,
+    /// Those of traces.
+    pub observability: TakeObservability,
 }
 
 impl Default for Takers {
