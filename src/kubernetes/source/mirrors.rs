@@ -149,7 +149,7 @@ fn scaler(object: &DynamicObject) -> Option<ScalerObject> {
 }
 
 /// Data of a ConfigMap that is settings.
-fn settings(object: &DynamicObject) -> Option<Data> {
+pub(super) fn settings(object: &DynamicObject) -> Option<Data> {
     let name = name_of(object).name;
     CONFIG_MAPS.into_iter().find(|known| **known == *name)?;
     let data = object.data.get("data").and_then(Value::as_object);

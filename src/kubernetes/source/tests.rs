@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 
 use super::facts::{DeploymentFacts, PodFacts, Slice};
 use super::*;
+use crate::config::settings::ObservabilityConfig;
 use crate::config::world::cluster::{RevisionObject, RouteObject};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
 use crate::kubernetes::feed::Seen;
@@ -62,6 +63,9 @@ impl Stage {
             Kind::Pod => {
                 mirrors.pods.take_all(events, |o| PodFacts::read(&value(o)), changed).await;
             }
+            Kind::ConfigMap => {
+                mirrors.settings.take_all(events, super::mirrors::settings, changed).await;
+            }
             other => panic!("{other:?} is not fed"),
         }
     }
@@ -107,6 +111,31 @@ fn shown(update: &Update) -> String {
         }
         Update::ColdStart { revision, .. } => format!("{} started", revision.name),
     }
+}
+
+#[tokio::test]
+async fn where_traces_go_is_taken_when_it_changes() {
+    let mut stage = Stage::new();
+    let taken = Rc::new(std::cell::RefCell::new(Vec::new()));
+    let told = Rc::clone(&taken);
+    let observability = Box::new(move |config: &ObservabilityConfig| {
+        told.borrow_mut().push(config.tracing_endpoint.clone());
+    });
+    stage.state.takers = Takers { observability, ..Takers::default() };
+    let config_map = |data: Value| {
+        let metadata = json!({"namespace": "knative-serving", "name": "config-observability"});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    };
+    let sent = |to: &str| config_map(json!({"tracing-protocol": "grpc", "tracing-endpoint": to}));
+    stage.put(Kind::ConfigMap, sent("http://one:4317")).await;
+    stage.updates().await;
+    stage.put(Kind::ConfigMap, config_map(json!({"tracing-protocol": "smoke"}))).await;
+    stage.updates().await;
+    stage.put(Kind::ConfigMap, sent("http://two:4317")).await;
+    stage.updates().await;
+    stage.remove(Kind::ConfigMap, sent("http://two:4317")).await;
+    stage.updates().await;
+    assert_eq!(*taken.borrow(), ["http://one:4317", "http://two:4317", ""]);
 }
 
 fn labels() -> Value {
