@@ -21,7 +21,7 @@
 //! | Service (core), leads to tidegate | `REVISION`, `ROUTE`, `TAG-ROUTE` | controller |
 //! | PodAutoscaler (internal) | `REVISION` | controller; status by the leading scaler |
 //! | Route's `status.traffic` | | controller: revisions and percents, those of the moment while traffic moves |
-//! | Route's annotation [`ROLLOUT_ANNOTATION`] | | controller: where a rollout duration is set, the percents in effect of all that follows a newest revision, before `status.traffic` |
+//! | Route's annotation [`ROLLOUT_ANNOTATION`] | | controller: where a rollout duration or a canary is set, the percents in effect of all that follows a newest revision and how far canaries are, before `status.traffic` |
 //!
 //! | Service (core) that is adopted: its conditions, one key of its selector | somebody's | controller |
 //! | EndpointSlices of a Service whose name is taken over | `SERVICE-tidegate`, `SERVICE-pods` | controller |
@@ -50,6 +50,7 @@ pub mod scale;
 pub mod slots;
 pub mod source;
 pub mod spread;
+pub mod trials;
 pub mod webhook;
 pub mod work;
 

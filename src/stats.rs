@@ -28,7 +28,7 @@ pub use elsewhere::Report;
 pub use histogram::{Histogram, HistogramReading, LATENCY_BOUNDS_MS};
 pub use poke::{Poked, Pokes};
 pub use trial::Ended;
-use trial::TrialCell;
+use trial::{TrialCell, TrialsElsewhere};
 
 /// Index of a worker thread, counted from 0.
 pub type WorkerIndex = usize;
@@ -72,6 +72,7 @@ pub struct RevisionStats {
     /// Whether it is compared with another one.
     compared: AtomicBool,
     trials: Box<[OnceLock<Box<TrialCell>>]>,
+    trials_elsewhere: TrialsElsewhere,
     waiting: AtomicU32,
     ready: AtomicU32,
     starting: AtomicU32,
@@ -92,6 +93,7 @@ impl RevisionStats {
             cells: (0..workers).map(|_| OnceLock::new()).collect(),
             compared: AtomicBool::new(false),
             trials: (0..workers).map(|_| OnceLock::new()).collect(),
+            trials_elsewhere: TrialsElsewhere::default(),
             waiting: AtomicU32::new(0),
             ready: AtomicU32::new(0),
             starting: AtomicU32::new(0),
@@ -167,6 +169,9 @@ impl RevisionStats {
     /// Has it counted how its requests end, or no longer.
     pub fn set_compared(&self, compared: bool) {
         self.compared.store(compared, Ordering::Relaxed);
+        if !compared {
+            self.trials_elsewhere.forget();
+        }
     }
 
     /// Whether it is compared with another revision: only then [`Self::judge`] is called.
@@ -179,8 +184,22 @@ impl RevisionStats {
         self.trials[worker].get_or_init(Box::default).ended(ended);
     }
 
-    /// What [`Self::judge`] was told.
+    /// What [`Self::judge`] was told, and what others report of the same.
     pub fn tally(&self) -> Tally {
+        let mut sum = self.own_tally();
+        self.trials_elsewhere.add_to(&mut sum);
+        sum
+    }
+
+    /// Somebody else says how requests of this revision ended there, since counting began there.
+    pub fn report_tally(&self, by: &Arc<str>, tally: Tally) {
+        if self.is_compared() {
+            self.trials_elsewhere.report(by, tally);
+        }
+    }
+
+    /// What [`Self::judge`] was told.
+    pub fn own_tally(&self) -> Tally {
         let mut sum = Tally::default();
         for cell in self.trials.iter().filter_map(OnceLock::get) {
             cell.add_to(&mut sum);

@@ -37,6 +37,7 @@ use crate::kubernetes::observed::Observed;
 use crate::kubernetes::scale::{KubernetesTarget, Why};
 use crate::kubernetes::source::{Heard, KubernetesSource, Scope};
 use crate::kubernetes::spread::{Here, Spread};
+use crate::kubernetes::trials::{Counted, Trials};
 use crate::model::RevisionId;
 use crate::proxy::Settings;
 use crate::revision::QueueLimits;
@@ -46,6 +47,7 @@ use super::carry::{Home, Scaling, Signals, StartError, carry, updates};
 use super::inherited::Inherited;
 use super::live::Live;
 use super::orders::Hands;
+use super::rollouts::counted;
 use super::serve::{proxy_settings, takers};
 use aside::Aside;
 use peers::{Others, Place};
@@ -83,10 +85,10 @@ pub(super) async fn run(
     let target =
         KubernetesTarget::new(connect().await?, Arc::clone(&observed), leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
-    let spread = Arc::new(Spread::default());
+    let (spread, trials) = (Arc::new(Spread::default()), Arc::new(Trials::default()));
     let turns = [true, false].map(|alone| leads_and(alone, &leadership, &ownership));
-    let controller =
-        controller(&scope, fed.controller, Arc::clone(&spread), turns, source.complete()).await?;
+    let known = (Arc::clone(&spread), Arc::clone(&trials));
+    let controller = controller(&scope, fed.controller, known, turns, source.complete()).await?;
     let mut tasks = vec![following_certificates(fed.domain_mappings, found).await?];
     let adopted = source.adoption();
     tasks.push(spawn(adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch())));
@@ -127,6 +129,7 @@ pub(super) async fn run(
             let peers = others.as_ref().map(Others::peers);
             *held.borrow_mut() = hooks.and_then(|hooks| prestop::start(hooks, live, peers.clone()));
             spread.begin(in_effect(Arc::clone(live)), peers);
+            trials.begin(counting(Arc::clone(live)));
             *spoken.borrow_mut() = others
                 .and_then(|others| others.start(live, autoscaler, leadership, hints, observed));
             explained.explain(why(Arc::clone(autoscaler)));
@@ -223,6 +226,11 @@ fn in_effect(live: Arc<Live>) -> Here {
     Box::new(move || live.world())
 }
 
+/// What is counted here, and reported by other proxies, of revisions beside each other.
+fn counting(live: Arc<Live>) -> Counted {
+    Box::new(move |old, new, since| counted(&live, old, new, since))
+}
+
 /// Whether a revision got a request here.
 fn heard(live: Arc<Live>) -> Heard {
     Box::new(move |id: &RevisionId| {
@@ -238,13 +246,13 @@ fn heard(live: Arc<Live>) -> Heard {
 async fn controller(
     scope: &Scope,
     feeds: controller::Feeds,
-    spread: Arc<Spread>,
+    (spread, trials): (Arc<Spread>, Arc<Trials>),
     [leading, giving_way]: [watch::Receiver<bool>; 2],
     routed: watch::Receiver<bool>,
 ) -> Result<Aside, StartError> {
     let namespace = scope.namespace.clone();
     let now = Timestamp::now;
-    let options = controller::Options { namespace, now, spread, routed, giving_way };
+    let options = controller::Options { namespace, now, spread, trials, routed, giving_way };
     Aside::start("controller", async move |client| {
         Box::pin(controller::run(client, options, feeds, leading)).await;
     })

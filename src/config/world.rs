@@ -50,7 +50,7 @@ pub use admitted::own_problems;
 pub use annotations::{
     ADOPTION_ANNOTATIONS, OwnAnnotation, SERVICE_ANNOTATIONS, TEMPLATE_ANNOTATIONS,
 };
-pub use canary::route_canary;
+pub use canary::{route_canary, taken_back_condition};
 pub use compare::differences;
 pub use dependencies::{closes_circle, of_template as dependencies_of};
 pub use export::{Export, world_of};

@@ -34,6 +34,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::spread::Spread;
+use super::trials::Trials;
 
 pub use cluster::{Cluster, Queues};
 pub use feeds::Feeds;
@@ -49,6 +50,8 @@ pub struct Options {
     pub now: fn() -> Timestamp,
     /// What the proxies lead to: nothing is called ready before.
     pub spread: Arc<Spread>,
+    /// What canaries are decided by.
+    pub trials: Arc<Trials>,
     /// Whether there are routes: what is listed here the API server need not send before.
     pub routed: watch::Receiver<bool>,
     /// Whether it is this one that makes room for a Knative that lives.
@@ -62,7 +65,9 @@ pub fn run(
     feeds: Feeds,
     leading: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> {
-    let (cluster, events) = Cluster::new(client.clone(), options.now, Arc::clone(&options.spread));
+    let spread = Arc::clone(&options.spread);
+    let (mut cluster, events) = Cluster::new(client.clone(), options.now, spread);
+    cluster.trials = Arc::clone(&options.trials);
     async move {
         let follow = cluster.follow(&client, &options, feeds);
         let work = async {

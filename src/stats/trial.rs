@@ -1,7 +1,11 @@
 //! What is counted of revisions that are compared with each other. Only that worker's thread writes
 //! a cell; nothing is counted of others, which costs them one load.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::model::{LATENCY_BUCKETS, Latencies, Tally, latency_bucket};
 
@@ -54,5 +58,33 @@ impl TrialCell {
         }
         let requests = self.requests.load(Ordering::Relaxed);
         sum.add(&Tally { requests, errors: 0, latencies });
+    }
+}
+
+/// What others counted of a revision, by who they are: at their first report, and now. What they
+/// had counted before it may be of another time, and is left out; what one counted that is gone
+/// stays.
+#[derive(Debug, Default)]
+pub(super) struct TrialsElsewhere(Mutex<BTreeMap<Arc<str>, (Tally, Tally)>>);
+
+impl TrialsElsewhere {
+    pub(super) fn report(&self, by: &Arc<str>, tally: Tally) {
+        let mut known = self.0.lock();
+        let first = known.get(by).map(|(first, _)| first.clone());
+        // One that counts anew is somebody new.
+        let first = first.filter(|first| tally.since(first).is_some());
+        known.insert(Arc::clone(by), (first.unwrap_or_else(|| tally.clone()), tally));
+    }
+
+    pub(super) fn add_to(&self, sum: &mut Tally) {
+        for (first, now) in self.0.lock().values() {
+            if let Some(since) = now.since(first) {
+                sum.add(&since);
+            }
+        }
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.lock().clear();
     }
 }

@@ -214,6 +214,8 @@ impl Weather {
         if rng.bool() {
             weather.restarts = Restart::draw(&mut rng);
         }
+        // A tunnel keeps its client from asking for long.
+        (weather.chances.upgrades, weather.chances.drips) = (0.0, 0.0);
         let (clients, work_ms) = (rng.u64(6..12), rng.u64(100..200));
         weather.phases = vec![Phase::Steady { clients, work_ms, seconds: 200 }];
         weather

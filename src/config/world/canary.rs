@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::admitted::metadata_map;
 use super::annotations::{SERVICE_ANNOTATIONS, names};
 use super::own::{OwnError, PREFIX, Refused, duration};
 use crate::config::canary::taken_back_words;
@@ -64,9 +67,9 @@ pub(super) fn canary_rules(
 
 /// The same of a Route in a cluster, where nobody refuses a bad one: that has its default, and
 /// what is wrong is said.
-pub fn route_canary(annotations: &BTreeMap<String, String>) -> (Option<CanaryRules>, Vec<String>) {
+pub fn route_canary(route: &Value) -> (Option<CanaryRules>, Vec<String>) {
     let is_known = |key: &str| key.strip_prefix(PREFIX).is_some_and(|name| KNOWN.contains(&name));
-    let mut known = annotations.clone();
+    let mut known = metadata_map(route, "annotations");
     known.retain(|key, _| is_known(key));
     let mut said = Vec::new();
     loop {
@@ -163,6 +166,13 @@ pub(super) fn set_canaries(
         })
     });
     service.canaries = canaries.collect();
+}
+
+/// What is said of a Route whose canary was taken back; none where none was.
+pub fn taken_back_condition(route: &Value, rollout: &Rollout) -> Option<String> {
+    let rules = route_canary(route).0?;
+    let mut back = rollout.configurations.iter().filter(|known| known.is_taken_back());
+    back.find_map(|known| condition(known, &rules))
 }
 
 /// What a canary is doing, in one line; none where it is none.

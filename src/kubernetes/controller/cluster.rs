@@ -25,6 +25,7 @@ use crate::kubernetes::feed::{Feed, watch};
 use crate::kubernetes::kinds::Kind;
 use crate::kubernetes::mirror::Mirror;
 use crate::kubernetes::spread::Spread;
+use crate::kubernetes::trials::Trials;
 use crate::kubernetes::work::Work;
 use crate::model::ObjectName;
 
@@ -76,6 +77,8 @@ pub struct Cluster {
     pub internal_host: String,
     /// What the proxies lead to.
     pub spread: Arc<Spread>,
+    /// What canaries are decided by.
+    pub trials: Arc<Trials>,
     /// The wall clock.
     pub now: fn() -> Timestamp,
 }
@@ -124,6 +127,7 @@ impl Cluster {
             writer,
             internal_host: internal_host(),
             spread,
+            trials: Arc::default(),
             now,
         };
         (cluster, events)

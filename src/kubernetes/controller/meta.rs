@@ -40,6 +40,8 @@ pub const UPDATER: &str = "serving.knative.dev/lastModifier";
 /// How long traffic takes to move, in both spellings.
 pub const ROLLOUT_DURATION: [&str; 2] =
     ["serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration"];
+/// Begins what is said of canaries.
+pub const CANARY: &str = "tidegate.dev/rollout";
 /// What `kubectl apply` notes for itself.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 

@@ -7,6 +7,7 @@
 //!                                   labels ───▶ notes on Revisions and Configurations
 //! ```
 
+mod canaries;
 mod gate;
 mod labels;
 mod names;
@@ -35,6 +36,7 @@ use labels::{Reached, is_settled, note, reached};
 use plan::{Around, Leads, plan};
 use traffic::Known;
 
+pub(super) use canaries::taken_back;
 pub(in crate::kubernetes) use placeholders::internal_host;
 
 /// Brings a Route in order.
@@ -58,7 +60,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     let mut plan = {
         let internal = &cluster.internal_host;
         let services = &services;
-        plan(&route, &Around { known: &known, services, settings: &settings, internal, now })
+        let trials = &cluster.trials;
+        let settings = &settings;
+        plan(&route, &Around { known: &known, services, settings, internal, trials, now })
     };
     // A Route that it waits for tells; what is adopted does not.
     let mut next = if plan.is_waiting { Next::After(gate::AGAIN) } else { Next::WhenTold };
@@ -66,7 +70,9 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     if let Some(leads) = &plan.leads {
         next = leads.next.map_or(Next::WhenTold, Next::After);
         done = put_services(cluster, &route, leads, &services).await;
+        let news = canaries::news(&route, leads.rollout.as_ref());
         if let Some(version) = note_rollout(cluster, &route, leads).await? {
+            tell(cluster, &route, news);
             route["metadata"][VERSION] = version;
         }
     }
@@ -189,6 +195,15 @@ async fn put_services(
         }
     }
     Ok(())
+}
+
+/// Events about canaries, on the Service where there is one.
+fn tell(cluster: &Cluster, route: &Value, news: Vec<canaries::News>) {
+    let service = cluster.services.get(&route.name()).map(|service| service.value());
+    let service = service.filter(|service| route.is_controlled_by(service));
+    for (weight, reason, text) in news {
+        cluster.writer.event(service.as_ref().unwrap_or(route), weight, reason, text);
+    }
 }
 
 /// Keeps the shares of the moment on the Route: proxies follow them, and another leader goes on

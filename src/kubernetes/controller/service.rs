@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 use super::Cluster;
 use super::admitted::{admitted, normal};
 use super::meta::{
-    CONFIGURATION_GENERATION, LAST_APPLIED, ROLLOUT_DURATION, ROUTES, SERVICE, SERVICE_UID,
+    CANARY, CONFIGURATION_GENERATION, LAST_APPLIED, ROLLOUT_DURATION, ROUTES, SERVICE, SERVICE_UID,
     annotations_without, labels, listed, owned, with,
 };
 use super::object::Parts;
+use super::route::taken_back;
 use super::work::{Failure, Next};
 use super::write::{Pace, Weight};
 use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
@@ -95,6 +96,9 @@ async fn follow(
         Child::Owned(route) => {
             status.take_route(&route);
             status.check_migrated(&configuration, &route);
+            if let Some(why) = taken_back(&route) {
+                status.conditions.mark_false(ROUTES_READY, "CanaryTakenBack", &why);
+            }
             Ok(())
         }
         Child::Foreign => {
@@ -159,8 +163,11 @@ fn configuration(service: &Value, live: Option<&Value>) -> Value {
     let uid = service.text("/metadata/uid");
     let labels = with(labels(service), [(SERVICE, &*name.name), (SERVICE_UID, uid)]);
     let without = [LAST_APPLIED, ROLLOUT_DURATION[0], ROLLOUT_DURATION[1]];
+    let mut annotations = annotations_without(service, &without);
+    // What is said of traffic is the Route's.
+    annotations.retain(|key, _| !key.starts_with(CANARY));
     let routes = listed(live.map_or("", |live| live.annotation(ROUTES)), &name.name);
-    let annotations = with(annotations_without(service, &without), [(ROUTES, &*routes)]);
+    let annotations = with(annotations, [(ROUTES, &*routes)]);
     let template = service.pointer("/spec/template").cloned().unwrap_or_default();
     owned(Kind::Configuration, &name, service, labels, annotations, json!({"template": template}))
 }

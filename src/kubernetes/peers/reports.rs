@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Event, Loss, PeerId, Peers};
-use crate::model::{EndpointId, Nanos, ObjectName, RevisionId};
+use crate::model::{EndpointId, Nanos, ObjectName, RevisionId, Tally};
 use crate::stats::{Poked, Reading, Report, RevisionStats};
 
 /// Kind of the report of a second.
@@ -50,6 +50,33 @@ struct Line {
     /// Endpoints with requests, and how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     on: Vec<(String, u32)>,
+    /// How its requests ended, where it is compared with another revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tally: Option<TallyLine>,
+}
+
+/// A tally since counting began at that proxy; buckets without any are left out.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct TallyLine {
+    requests: u64,
+    errors: u64,
+    latencies: Vec<(usize, u64)>,
+}
+
+impl TallyLine {
+    fn new(tally: &Tally) -> Self {
+        let buckets = tally.latencies.buckets().iter().copied().enumerate();
+        let latencies = buckets.filter(|(_, count)| *count > 0).collect();
+        Self { requests: tally.requests, errors: tally.errors, latencies }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally { requests: self.requests, errors: self.errors, ..Tally::default() };
+        for (bucket, count) in &self.latencies {
+            tally.latencies.add(*bucket, *count);
+        }
+        tally
+    }
 }
 
 impl Line {
@@ -161,6 +188,9 @@ impl Reports {
             let load = (line.concurrency, line.arrivals);
             let (in_flight, waiting) = (line.in_flight, line.waiting);
             stats.report_elsewhere(&peer.0, Report { second: Some(load), in_flight, waiting });
+            if let Some(tally) = &line.tally {
+                stats.report_tally(&peer.0, tally.tally());
+            }
             let on = line.on.iter().map(|(id, load)| (EndpointId::new(id.as_str()), *load));
             (self.sources.elsewhere)(&id, &peer.0, on.collect());
             now.insert(id);
@@ -268,6 +298,7 @@ impl Reports {
                 in_flight: reading.in_flight,
                 waiting: stats.waiting(),
                 on: on.into_iter().map(|(on, n)| (on.to_string(), n)).collect(),
+                tally: stats.is_compared().then(|| TallyLine::new(&stats.own_tally())),
                 ..Line::new(id)
             };
             let has_load = line.concurrency > 0.0 || line.arrivals > 0.0 || line.in_flight > 0;

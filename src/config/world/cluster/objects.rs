@@ -250,7 +250,7 @@ impl RouteObject {
         });
         let mut own = annotations;
         own.retain(|key, _| !is_written_by_programs(key));
-        let (rules, wrong) = route_canary(&own);
+        let (rules, wrong) = route_canary(object);
         Self {
             canary: (rules.map(Arc::new), wrong),
             created: created(object),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::names::{Names, VISIBILITY, private_domain};
 use crate::kubernetes::ROLLOUT_ANNOTATION;
 use crate::kubernetes::controller::meta::{
-    LAST_APPLIED, ROUTE, annotations_without, labels, owned, with,
+    CANARY, LAST_APPLIED, ROUTE, annotations_without, labels, owned, with,
 };
 use crate::kubernetes::controller::object::Parts as _;
 use crate::kubernetes::kinds::Kind;
@@ -33,7 +33,8 @@ pub(super) fn placeholder(
     // A person may set the visibility of each name by itself.
     let mut labels = with(labels(route), [(ROUTE, route.text("/metadata/name"))]);
     labels.remove(VISIBILITY);
-    let annotations = annotations_without(route, &[LAST_APPLIED, ROLLOUT_ANNOTATION]);
+    let mut annotations = annotations_without(route, &[LAST_APPLIED, ROLLOUT_ANNOTATION]);
+    annotations.retain(|key, _| !key.starts_with(CANARY));
     let name = ObjectName::new(route.text("/metadata/namespace"), names.service(tag));
     let spec = json!({
         "type": "ExternalName",

@@ -8,22 +8,28 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::canaries::noted;
 use super::gate::{self, waits};
 use super::names::{Names, VISIBILITY};
 use super::placeholders::placeholder;
 use super::traffic::{ASSIGNED, Known, Traffic, ready, resolve};
-use crate::config::rollout::{Rollout, Standing, UnixNanos};
+use crate::config::rollout::{Rollout, Standing, Trial, UnixNanos};
 use crate::config::text::parse_duration;
-use crate::kubernetes::ROLLOUT_ANNOTATION;
+use crate::config::world::route_canary;
 use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
 use crate::kubernetes::controller::meta::ROLLOUT_DURATION;
 use crate::kubernetes::controller::object::Parts as _;
 use crate::kubernetes::controller::settings::Settings;
+use crate::kubernetes::trials::Trials;
+use crate::model::ObjectName;
 
 /// Condition of a Route: requests reach it by its hosts.
 const INGRESS: &str = "IngressReady";
 const CERTIFICATE: &str = "CertificateProvisioned";
 const SET: ConditionSet = ConditionSet::living(&[ASSIGNED, INGRESS, CERTIFICATE]);
+
+/// How often canaries are looked at: proxies report once a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known around a Route.
 pub(super) struct Around<'a> {
@@ -33,6 +39,8 @@ pub(super) struct Around<'a> {
     pub(super) settings: &'a Settings,
     /// Where names in the cluster lead to.
     pub(super) internal: &'a str,
+    /// What canaries are decided by.
+    pub(super) trials: &'a Trials,
     pub(super) now: Timestamp,
 }
 
@@ -200,12 +208,12 @@ fn rollout(
     around: &Around<'_>,
 ) -> (Option<Rollout>, Option<Duration>) {
     let duration = duration(route, around.settings.network.rollout_duration);
-    if duration.is_zero() {
+    let (rules, _) = route_canary(route);
+    if duration.is_zero() && rules.is_none() {
         return (None, None);
     }
     let revision = |name: &str| around.known.revision(name);
-    let before: Option<Rollout> = serde_json::from_str(route.annotation(ROLLOUT_ANNOTATION)).ok();
-    let before = before.map(|mut before| {
+    let before = noted(route).map(|mut before| {
         before.retain(|name| revision(name).is_some());
         before
     });
@@ -216,8 +224,16 @@ fn rollout(
     };
     let now = around.now.as_nanosecond();
     let now = UnixNanos(u64::try_from(now).unwrap_or(0));
-    let rollout = traffic.rollout().advanced(before.as_ref(), duration, now, &stand);
-    let next = rollout.next_step(&stand).map(|next| next.since(now));
+    let Some(rules) = rules else {
+        let rollout = traffic.rollout().advanced(before.as_ref(), duration, now, &stand);
+        let next = rollout.next_step(&stand).map(|next| next.since(now));
+        return (Some(rollout), next);
+    };
+    let id = |name: &str| ObjectName::new(route.text("/metadata/namespace"), name);
+    let compare = |old: &str, new: &str, since| around.trials.counted(&id(old), &id(new), since);
+    let trial = Trial { rules: &rules, now, stand: &stand, compare: &compare };
+    let rollout = traffic.rollout().tried(before.as_ref(), &trial);
+    let next = rollout.is_tried().then_some(LOOK_EVERY);
     (Some(rollout), next)
 }
 

@@ -3,6 +3,7 @@ mod writing;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use k8s_openapi::jiff::SignedDuration;
@@ -11,6 +12,7 @@ use super::super::settings::Settings;
 use super::plan::Plan;
 use super::*;
 use crate::config::settings::{DomainConfig, DomainRule};
+use crate::kubernetes::trials::Trials;
 
 /// What a namespace has.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,7 @@ struct Stage {
     routes: BTreeMap<String, Value>,
     services: Vec<Value>,
     settings: Settings,
+    trials: Arc<Trials>,
     seconds: i64,
 }
 
@@ -94,7 +97,8 @@ impl Stage {
     fn plan(&self, route: &Value) -> Plan {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_700_000_000 + self.seconds);
         let (services, settings) = (&self.services, &self.settings);
-        plan(route, &Around { known: self, services, settings, internal: "tidegate.inside", now })
+        let (internal, trials) = ("tidegate.inside", &self.trials);
+        plan(route, &Around { known: self, services, settings, internal, trials, now })
     }
 
     /// What becomes of a Route: it takes what is planned, as the API server would.
