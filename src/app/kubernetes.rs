@@ -94,9 +94,8 @@ pub(super) async fn run(
     tasks.push(spawn(adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch())));
     tasks.push(keeping_warm(target.clone()));
     tasks.push(recognising(recogniser, scope.settings.clone()).await?);
-    let alive = Arc::default();
     let webhook =
-        webhook::start(args, &scope, &leadership, &ownership, fed.config_maps, &alive).await?;
+        webhook::start(args, &scope, &leadership, &ownership, fed.config_maps, &spread).await?;
     let client = connect().await?;
     let hooks = prestop::open(args)?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);
@@ -125,7 +124,6 @@ pub(super) async fn run(
         restored: BTreeMap::new(),
         drain: Some(drain),
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
-            alive.get_or_init(|| Arc::clone(live));
             let peers = others.as_ref().map(Others::peers);
             *held.borrow_mut() = hooks.and_then(|hooks| prestop::start(hooks, live, peers.clone()));
             spread.begin(in_effect(Arc::clone(live)), peers);

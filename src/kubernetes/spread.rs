@@ -94,10 +94,15 @@ impl Spread {
         true
     }
 
+    /// The configuration in effect here; none before it began.
+    pub fn here(&self) -> Option<Arc<World>> {
+        self.known.get().map(|known| (known.here)())
+    }
+
     /// Whether requests lead to a service here.
     pub fn has(&self, service: &ServiceId) -> bool {
-        let world = self.known.get().map(|known| (known.here)());
-        world.is_some_and(|world| world.service(service).is_some_and(|s| !s.traffic.is_empty()))
+        self.here()
+            .is_some_and(|world| world.service(service).is_some_and(|s| !s.traffic.is_empty()))
     }
 
     async fn ask(&self, known: &Known, leads: &Leads) -> bool {

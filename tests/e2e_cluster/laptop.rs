@@ -32,15 +32,16 @@ fn counted(answers: &[String]) -> (usize, usize) {
     (count("Hello One!"), count("Hello Two!"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_revisions_and_shares_there_and_back() {
+#[test]
+fn the_same_revisions_and_shares_there_and_back() {
     let Some(cluster) = Cluster::get() else { return };
     let _installed = cluster.serve();
     cluster.namespace(NAMESPACE);
 
     let laptop = Tidegate::with(&manifest("One"), RUN);
     laptop.write(&manifest("Two"));
-    laptop.logged("configuration loaded").await;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(laptop.logged("configuration loaded"));
     ask(&laptop, &["traffic", "laptop/hello", "hello-00001=80", "hello-00002=20"]);
     let exported = ask(&laptop, &["export"]);
 

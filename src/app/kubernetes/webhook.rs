@@ -1,13 +1,12 @@
 //! The admission webhook beside the data plane.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
 use super::super::carry::StartError;
 use super::super::listeners::bind_webhook;
-use super::super::live::Live;
 use super::{reachable, spawn};
 use crate::cli::args::ServeArgs;
 use crate::config::order::Needs;
@@ -16,6 +15,7 @@ use crate::kubernetes::feed::Feed;
 use crate::kubernetes::foreign::Ownership;
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::source::Scope;
+use crate::kubernetes::spread::Spread;
 use crate::kubernetes::webhook::{
     KeeperSettings, LiveSettings, NeedsOf, Reach, Served, WebhookConfig, WebhookServer, keep,
 };
@@ -43,7 +43,7 @@ pub(super) async fn start(
     leadership: &Leadership,
     ownership: &Ownership,
     config_maps: Feed,
-    live: &Arc<OnceLock<Arc<Live>>>,
+    spread: &Arc<Spread>,
 ) -> Result<Option<Webhook>, StartError> {
     let reach = match (&args.cluster.webhook_url, pod_namespace()) {
         (Some(url), _) => Reach::Url(url.clone()),
@@ -66,7 +66,7 @@ pub(super) async fn start(
         served: Arc::clone(&served),
         settings: Arc::clone(&settings),
         client: Some(connect().await?),
-        needs: needs(Arc::clone(live)),
+        needs: needs(Arc::clone(spread)),
     };
     let server = WebhookServer::start(config)?;
     tracing::info!(address = %server.address(), "answers the API server's questions about objects");
@@ -82,9 +82,9 @@ pub(super) async fn start(
 }
 
 /// What services depend on by the revisions that they lead to; nothing while nothing is known.
-fn needs(live: Arc<OnceLock<Arc<Live>>>) -> NeedsOf {
+fn needs(spread: Arc<Spread>) -> NeedsOf {
     Arc::new(move || {
-        let Some(world) = live.get().map(|live| live.world()) else { return Needs::new() };
+        let Some(world) = spread.here() else { return Needs::new() };
         let mut needs = Needs::new();
         for service in &world.services {
             let tagged = service.tags.iter().map(|tag| &tag.revision);

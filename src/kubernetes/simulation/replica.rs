@@ -100,6 +100,7 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
         namespace: None,
         now: clock::now,
         spread: Arc::default(),
+        trials: Arc::default(),
         routed: source.complete(),
         giving_way: tokio::sync::watch::channel(false).1,
     };
