@@ -7,7 +7,9 @@ use clap::{Arg, Command};
 use expect_test::expect_file;
 use tidegate::cli::args::cli;
 use tidegate::config::settings::{CONFIG_MAPS, setting_keys};
-use tidegate::config::world::{ADOPTION_ANNOTATIONS, OwnAnnotation, TEMPLATE_ANNOTATIONS};
+use tidegate::config::world::{
+    ADOPTION_ANNOTATIONS, OwnAnnotation, SERVICE_ANNOTATIONS, TEMPLATE_ANNOTATIONS,
+};
 
 use crate::serving::repository;
 
@@ -31,6 +33,11 @@ const ANNOTATIONS: &str = "## Annotations
 `tidegate.dev/…` on the template of a Service, Configuration or Revision. One that is not listed is an
 error that names the nearest. The scaling annotations `autoscaling.knative.dev/…` are Knative's: see
 [tuning](tuning.md).
+
+";
+
+const SERVICE: &str = "
+On a Service or Route itself, see [canary](canary.md#on-evidence):
 
 ";
 
@@ -168,6 +175,8 @@ fn reference() -> String {
     of_options(&mut page, &whom);
     page.push_str(ANNOTATIONS);
     of_annotations(&mut page, &TEMPLATE_ANNOTATIONS);
+    page.push_str(SERVICE);
+    of_annotations(&mut page, &SERVICE_ANNOTATIONS);
     page.push_str(ADOPTION);
     of_annotations(&mut page, &ADOPTION_ANNOTATIONS);
     page.push_str(CONFIG);

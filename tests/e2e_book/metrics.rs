@@ -114,6 +114,13 @@ fn traces(port: u16) -> String {
     )
 }
 
+/// A service whose new revisions are tried.
+fn careful(fails: &str) -> String {
+    let text = Service::new("careful").env("FAIL_PERCENT", fails).yaml();
+    let tried = "  name: careful\n  annotations: {tidegate.dev/rollout: canary}\n";
+    text.replacen("  name: careful\n", tried, 1)
+}
+
 async fn of_serve() -> [String; 2] {
     let authority = Authority::new();
     let pair = authority.issue("all", &["localhost"]);
@@ -125,7 +132,12 @@ async fn of_serve() -> [String; 2] {
     let state = tempfile::tempdir().unwrap();
     let arguments = ["--https", "127.0.0.1:0", "--state-dir", state.path().to_str().unwrap()];
     let arguments = [&arguments[..], &pair.arguments()].concat();
-    let served = Tidegate::with(&manifests, &arguments);
+    let served = Tidegate::with(&(manifests.clone() + &careful("0")), &arguments);
+    assert_eq!(get(served.address(), &host("careful"), "/").await.status, 200);
+    served.write(&(manifests + &careful("100")));
+    while !served.log().contains("is taken back") {
+        get(served.address(), &host("careful"), "/").await;
+    }
     let asleep = request("HEAD", &host("hello"), "/").body(empty()).unwrap();
     assert_eq!(send1(&mut h1(served.address()).await, asleep).await.status, 503);
     for name in ["hello", "counted"] {
@@ -139,6 +151,7 @@ async fn of_serve() -> [String; 2] {
         "tidegate_queue_wait_seconds_count{",
         "tidegate_refused_total{namespace=",
         "tidegate_requests_total{",
+        "tidegate_rollout_taken_back_total{",
     ];
     let classic = [
         "activator_request_count{",

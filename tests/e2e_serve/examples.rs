@@ -44,6 +44,7 @@ fn each_is_called_by_a_test() {
         "hello.yaml",
         "node",
         "python",
+        "safe-rollout.yaml",
         "several.yaml",
     ];
     assert_eq!(all, tested.map(str::to_owned).into());
@@ -64,6 +65,23 @@ async fn canary() {
         let exact = BTreeMap::from([("Hello stable!".into(), 90), ("Hello canary!".into(), 10)]);
         assert_eq!(seen, exact, "every block of 100 is exact");
     }
+}
+
+#[tokio::test]
+async fn safe_rollout() {
+    let text = std::fs::read_to_string(repository("deploy/examples/safe-rollout.yaml")).unwrap();
+    let tidegate = Tidegate::with(&text, &[]);
+    let hello = BTreeMap::from([("Hello careful!".to_owned(), 20)]);
+    assert_eq!(count(&tidegate, &host("careful"), 20).await, hello);
+    let bad = text.replace("\"0\"", "\"20\"");
+    assert_ne!(bad, text);
+    tidegate.write(&bad);
+    tidegate.logged("canary: careful-00002 is tried with 5 of 100 %").await;
+    let at = tidegate.address();
+    while !tidegate.log().contains("canary: careful-00002 is taken back") {
+        get(at, &host("careful"), "/").await;
+    }
+    assert_eq!(count(&tidegate, &host("careful"), 100).await.values().sum::<u32>(), 100);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::serving::{SOON, Tidegate, file};
+use crate::client::get;
+use crate::serving::{SOON, Tidegate, file, host};
 use crate::stage::{Disk, hundred, saying, seen, traffic};
 
 /// The service `a`, whose traffic takes eight seconds to move.
@@ -46,4 +47,35 @@ async fn a_kill_in_the_middle_of_a_rollout_takes_nothing_back() {
     assert!(after >= before && after < 100, "{after} % after {before} %");
     share(&second, 100).await;
     assert_eq!(hundred(second.address()).await, seen(&[("two", 100)]));
+}
+
+/// The service `a`, whose new revisions are tried.
+fn tried(fails: &str) -> String {
+    let annotated = "  name: a\n  annotations: {tidegate.dev/rollout: canary}\n";
+    let text = file(&[saying("one").env("FAIL_PERCENT", fails)]);
+    text.replacen("  name: a\n", annotated, 1)
+}
+
+#[tokio::test]
+async fn what_was_taken_back_stays_so_after_a_kill() {
+    let disk = Disk::new(&[saying("one")]);
+    disk.write_text(&tried("0"));
+    let mut first = disk.start();
+    assert_eq!(hundred(first.address()).await, seen(&[("one", 100)]));
+    disk.write_text(&tried("50"));
+    first.logged("canary: a-00002 is tried with 5 of 100 % beside a-00001").await;
+    while !first.log().contains("canary: a-00002 is taken back") {
+        get(first.address(), &host("a"), "/").await;
+    }
+    first.signal(Signal::KILL);
+    first.ended().await;
+
+    let second = disk.start();
+    assert_eq!(hundred(second.address()).await, seen(&[("one", 100)]));
+    let services = get(second.admin, "localhost", "/api/v1/services").await.json();
+    let canary = &services["services"][0]["canary"];
+    assert_eq!((&canary["state"], &canary["reason"]), (&"taken_back".into(), &"errors".into()));
+    // The next one is tried beside the same old one.
+    disk.write_text(&tried("0").replace("one", "two"));
+    second.logged("canary: a-00003 is tried with 5 of 100 % beside a-00001").await;
 }

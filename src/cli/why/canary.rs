@@ -24,9 +24,11 @@ pub(super) fn explain(service: &str, canary: &CanaryOf) -> String {
         lines.push(format!("  {old:<13} {}", figures(before)));
     }
     lines.push(format!(
-        "  bounds        errors: {} points above those of {old}; times: {} times as long, at the \
+        "  bounds        errors: {} point{} above those of {old}; times: {} times as long, at the \
          median and for 95 of 100",
-        canary.max_errors, canary.max_latency
+        canary.max_errors,
+        if canary.max_errors == 1.0 { "" } else { "s" },
+        canary.max_latency
     ));
     if is_back {
         lines.push("  more          with a newer revision, or by hand".to_owned());
@@ -86,7 +88,7 @@ mod tests {
               share         5 of 100 %, step 1 of 3 (5 %, 25 %, 50 %)
               shop-00002    0 of 84 requests failed (0.0 %), median 20.1 ms, 95 % within 40.0 ms
               shop-00001    3 of 1596 requests failed (0.2 %), median 20.0 ms, 95 % within 39.8 ms
-              bounds        errors: 1 points above those of shop-00001; times: 1.5 times as long, at the median and for 95 of 100
+              bounds        errors: 1 point above those of shop-00001; times: 1.5 times as long, at the median and for 95 of 100
               next          25 % after: 84 of 100 answers without an error; 12 s more
               by hand       tidegate traffic default/shop --to-latest, or --rollback
         "#]].assert_eq(&shown(json!({
@@ -100,7 +102,7 @@ mod tests {
             default/shop: canary shop-00002 beside shop-00001
               taken back    2026-11-30 07:01:02 UTC, when it had 5 of 100 %
               because       its replicas cannot be started
-              bounds        errors: 1 points above those of shop-00001; times: 1.5 times as long, at the median and for 95 of 100
+              bounds        errors: 1 point above those of shop-00001; times: 1.5 times as long, at the median and for 95 of 100
               more          with a newer revision, or by hand
               by hand       tidegate traffic default/shop --to-latest, or --rollback, which goes further back
         "#]].assert_eq(&shown(json!({

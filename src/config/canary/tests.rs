@@ -60,7 +60,7 @@ fn what_is_said() {
         30,
         expect![[r#"
             r2: 12 of 100 requests failed (12 %), median 20.0 ms, 95 % within 39.6 ms; r1: 4 of 1900 requests failed (0.2 %), median 20.0 ms, 95 % within 39.8 ms
-            12 of 100 requests failed (12 %), of r1 4 of 1900 (0.2 %): more than 1 points above
+            12 of 100 requests failed (12 %), of r1 4 of 1900 (0.2 %): more than 1 point above
         "#]],
     );
 }
@@ -73,7 +73,7 @@ fn what_is_said_of_what_is_slow_or_may_be_chance() {
         31,
         expect![[r#"
             r2: 2 of 100 requests failed (2.0 %), median 20.0 ms, 95 % within 39.7 ms; r1: 4 of 1900 requests failed (0.2 %), median 20.0 ms, 95 % within 39.8 ms
-            missing: 98 of 100 answers without an error; its errors are over the bound of 1 points above those of r1, which may still be chance
+            missing: 98 of 100 answers without an error; its errors are more than 1 point above those of r1, which may still be chance
         "#]],
     );
     check(

@@ -31,14 +31,14 @@ pub fn taken_back_words(
     match (harm, seen) {
         (Harm::CannotStart, _) => "its replicas cannot be started".to_owned(),
         (Harm::Errors, Some(Compared { old: before, new })) => format!(
-            "{} of {} requests failed ({}), of {old} {} of {} ({}): more than {} points above",
+            "{} of {} requests failed ({}), of {old} {} of {} ({}): more than {} above",
             new.errors,
             new.requests,
             per_cent(new),
             before.errors,
             before.requests,
             per_cent(before),
-            f64::from(rules.max_errors) / 100.0
+            points(rules)
         ),
         (Harm::Median, Some(Compared { old: before, new })) => format!(
             "the median of {} answers is {}, of {old} {} ({}): more than {ratio} times as long",
@@ -67,9 +67,8 @@ pub fn missing_words(missing: &[Missing], rules: &CanaryRules, old: &str) -> Str
         Missing::Baseline(have) => format!("{have} of {} requests of {old}", rules.samples),
         Missing::Time(left) => format!("{} s more", seconds(*left)),
         Missing::Within(Harm::Errors) => format!(
-            "its errors are over the bound of {} points above those of {old}, which may still be \
-             chance",
-            f64::from(rules.max_errors) / 100.0
+            "its errors are more than {} above those of {old}, which may still be chance",
+            points(rules)
         ),
         Missing::Within(_) => format!(
             "its answers take more than {} times as long as those of {old}, which may still be \
@@ -78,6 +77,13 @@ pub fn missing_words(missing: &[Missing], rules: &CanaryRules, old: &str) -> Str
         ),
     });
     words.collect::<Vec<_>>().join("; ")
+}
+
+fn points(rules: &CanaryRules) -> String {
+    match rules.max_errors {
+        100 => "1 point".to_owned(),
+        hundredths => format!("{} points", f64::from(hundredths) / 100.0),
+    }
 }
 
 fn seconds(left: Duration) -> u64 {

@@ -19,7 +19,7 @@ use super::wire::{Hello, VERSIONS, codec, frame, word};
 use super::*;
 use crate::kubernetes::keys::{Issued, Purpose};
 use crate::model::{EndpointId, RevisionId};
-use crate::stats::{Clock, Pokes, RevisionStats};
+use crate::stats::{Clock, Ended, Pokes, RevisionStats};
 
 fn hello(name: &str) -> Hello {
     Hello::new(PeerId(name.into()), name)

@@ -102,6 +102,7 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
         spread: Arc::default(),
         trials: Arc::default(),
         routed: source.complete(),
+        trials: Arc::default(),
         giving_way: tokio::sync::watch::channel(false).1,
     };
     let settings = LeaseSettings {

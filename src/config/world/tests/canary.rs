@@ -138,7 +138,7 @@ fn a_bad_one_is_taken_back_until_there_is_a_newer_one() {
     assert_eq!(
         stage.said(),
         "RolloutTakenBack: hello-00002 has none of 100 %, hello-00001 has all: 30 of 100 requests \
-         failed (30 %), of hello-00001 0 of 100 (0 %): more than 1 points above"
+         failed (30 %), of hello-00001 0 of 100 (0 %): more than 1 point above"
     );
     // It costs nothing, and is not looked at any more.
     let is_reachable = |stage: &Stage| stage.bench.loader.world.revisions[1].scaling.reachable;

@@ -1,6 +1,8 @@
 //! What is said of canaries: an event for each step, and what a Service says of one that was taken
 //! back.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::config::canary::{seen_words, taken_back_words};
@@ -17,6 +19,13 @@ pub(super) type News = (Weight, &'static str, String);
 /// The shares that a Route notes on itself.
 pub(super) fn noted(route: &Value) -> Option<Rollout> {
     serde_json::from_str(route.annotation(ROLLOUT_ANNOTATION)).ok()
+}
+
+/// Revisions of a Route that are tried, or were taken back.
+pub(super) fn tried(route: &Value) -> BTreeSet<String> {
+    let noted = route_canary(route).0.and_then(|_| noted(route)).unwrap_or_default();
+    let canaries = noted.configurations.iter().filter(|known| known.canary.is_some());
+    canaries.map(|known| known.newest().to_owned()).collect()
 }
 
 /// Why a Route's newest revision has no traffic, if it was taken back.

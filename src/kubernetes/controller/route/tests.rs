@@ -1,3 +1,4 @@
+mod canary;
 mod depending;
 mod writing;
 

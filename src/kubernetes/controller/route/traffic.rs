@@ -1,9 +1,10 @@
 //! From the traffic a Route asks for to ready revisions (`pkg/reconciler/route/traffic`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::canaries::tried;
 use crate::config::rollout::Rollout;
 use crate::kubernetes::conditions::Conditions;
 use crate::kubernetes::controller::meta::{CONFIGURATION, SERVICE};
@@ -120,8 +121,9 @@ impl Bad {
 pub(super) fn resolve(route: &Value, known: &dyn Known) -> Result<Traffic, Bad> {
     let mut traffic = Traffic::default();
     let mut bad: Option<Bad> = None;
+    let tried = tried(route);
     for entry in route.list("/spec/traffic") {
-        match target(route, entry, known) {
+        match target(route, entry, &tried, known) {
             Ok(Some(target)) => traffic.add(target),
             Ok(None) => {}
             Err(found) if bad.is_none() || found.is_failure() => bad = Some(found),
@@ -137,14 +139,19 @@ pub(super) fn resolve(route: &Value, known: &dyn Known) -> Result<Traffic, Bad> 
     Ok(traffic)
 }
 
-fn target(route: &Value, entry: &Value, known: &dyn Known) -> Result<Option<Target>, Bad> {
+fn target(
+    route: &Value,
+    entry: &Value,
+    tried: &BTreeSet<String>,
+    known: &dyn Known,
+) -> Result<Option<Target>, Bad> {
     let named = entry.text("/revisionName");
     let (revision, configuration) = if named.is_empty() {
         let configuration = entry.text("/configurationName");
         if configuration.is_empty() {
             return Ok(None);
         }
-        (newest(configuration, known)?, configuration.to_owned())
+        (newest(configuration, tried, known)?, configuration.to_owned())
     } else {
         let revision = revision(named, known)?;
         let (expected, actual) = (route.label(SERVICE), revision.label(SERVICE));
@@ -169,8 +176,9 @@ fn target(route: &Value, entry: &Value, known: &dyn Known) -> Result<Option<Targ
     }))
 }
 
-/// The newest ready revision of a Configuration.
-fn newest(name: &str, known: &dyn Known) -> Result<String, Bad> {
+/// The newest ready revision of a Configuration. One that is tried, or was taken back, may have
+/// failed since: then it is the canary's end, and the old one has all.
+fn newest(name: &str, tried: &BTreeSet<String>, known: &dyn Known) -> Result<String, Bad> {
     let Some(configuration) = known.configuration(name) else {
         return Err(Bad::Missing("Configuration", name.to_owned()));
     };
@@ -178,7 +186,10 @@ fn newest(name: &str, known: &dyn Known) -> Result<String, Bad> {
     if latest.is_empty() {
         return Err(Bad::NoneReady(name.to_owned(), ready(&configuration) == "False"));
     }
-    check_ready(latest, &revision(latest, known)?)?;
+    let revision = revision(latest, known)?;
+    if !tried.contains(latest) {
+        check_ready(latest, &revision)?;
+    }
     Ok(latest.to_owned())
 }
 

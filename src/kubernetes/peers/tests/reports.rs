@@ -127,6 +127,61 @@ async fn what_this_one_has_is_said_each_second_and_at_once_when_requests_wait() 
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_others_counted_of_a_canary_is_added() {
+    let Room { clock, stats, reports, peers, b, sending, mut outgoing, .. } = Room::new();
+    let number = std::cell::Cell::new(0);
+    let second = |tally: &str| {
+        number.set(number.get() + 1);
+        let line = format!(r#"{{"namespace":"ns","name":"a-1","arrivals":1{tally}}}"#);
+        let text = format!(r#"{{"number":{},"revisions":[{line}]}}"#, number.get());
+        peers.received(&b, b"stats", text.as_bytes());
+    };
+    let counted = || {
+        let tally = stats.tally();
+        (tally.requests, tally.errors, tally.latencies.count())
+    };
+    let tally = |requests: u64, errors: u64| {
+        let bucket = requests - errors;
+        format!(
+            r#","tally":{{"requests":{requests},"errors":{errors},"latencies":[[50,{bucket}]]}}"#
+        )
+    };
+    second(&tally(5, 0));
+    assert_eq!(counted(), (0, 0, 0), "nothing is compared");
+    stats.set_compared(true);
+    second(&tally(10, 1));
+    assert_eq!(counted(), (0, 0, 0), "what it had counted before is of another time");
+    second(&tally(30, 2));
+    assert_eq!(counted(), (20, 1, 19));
+    // A proxy of an older version says nothing of it.
+    second("");
+    assert_eq!(counted(), (20, 1, 19));
+    // What this one counts comes on top, and is what it says itself.
+    stats.arrive(0, clock.now());
+    stats.judge(0, Ended::Failed);
+    stats.judge(0, Ended::Answered(20_000_000));
+    assert_eq!(counted(), (22, 2, 20));
+    let poked = Pokes::default().also();
+    tokio::select! {
+        () = reports.run(&peers, &poked) => {}
+        () = sleep(Duration::from_millis(1_500)) => {}
+    }
+    let mut said = String::new();
+    while let Some(frame) = outgoing.try_next() {
+        said.push_str(std::str::from_utf8(&frame).unwrap());
+    }
+    let own = r#""tally":{"requests":2,"errors":1,"latencies":[[90,1]]}"#;
+    assert!(said.contains(own), "{said}");
+    // What one counted that is gone stays; with the comparison it goes.
+    peers.change(|roster| ((), roster.list(&listing("a b"))));
+    peers.change(|roster| ((), roster.over("b", &sending, Loss::CutOff)));
+    peers.change(|roster| ((), roster.refused("b")));
+    assert_eq!(counted(), (22, 2, 20));
+    stats.set_compared(false);
+    assert_eq!(counted(), (2, 1, 1));
+}
+
 /// Whoever is alone looks at no revision; the first one to come hears what is in flight then, not
 /// what was before.
 #[tokio::test(start_paused = true)]
