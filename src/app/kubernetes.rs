@@ -85,10 +85,9 @@ pub(super) async fn run(
     let target =
         KubernetesTarget::new(connect().await?, Arc::clone(&observed), leadership.clone(), &source);
     let (found, certificates) = watch::channel(Vec::new());
-    let (spread, trials) = (Arc::new(Spread::default()), Arc::new(Trials::default()));
+    let known: (Arc<Spread>, Arc<Trials>) = Default::default();
     let turns = [true, false].map(|alone| leads_and(alone, &leadership, &ownership));
-    let known = (Arc::clone(&spread), Arc::clone(&trials));
-    let controller = controller(&scope, fed.controller, known, turns, source.complete()).await?;
+    let controller = controller(&scope, fed.controller, &known, turns, source.complete()).await?;
     let mut tasks = vec![following_certificates(fed.domain_mappings, found).await?];
     let adopted = source.adoption();
     tasks.push(spawn(adoption::keep(Rc::clone(&adopted), connect().await?, leadership.watch())));
@@ -126,8 +125,8 @@ pub(super) async fn run(
         source: move |live: &Arc<Live>, autoscaler: &Arc<Autoscaler>| {
             let peers = others.as_ref().map(Others::peers);
             *held.borrow_mut() = hooks.and_then(|hooks| prestop::start(hooks, live, peers.clone()));
-            spread.begin(in_effect(Arc::clone(live)), peers);
-            trials.begin(counting(Arc::clone(live)));
+            known.0.begin(in_effect(Arc::clone(live)), peers);
+            known.1.begin(counting(Arc::clone(live)));
             *spoken.borrow_mut() = others
                 .and_then(|others| others.start(live, autoscaler, leadership, hints, observed));
             explained.explain(why(Arc::clone(autoscaler)));
@@ -244,12 +243,13 @@ fn heard(live: Arc<Live>) -> Heard {
 async fn controller(
     scope: &Scope,
     feeds: controller::Feeds,
-    (spread, trials): (Arc<Spread>, Arc<Trials>),
+    known: &(Arc<Spread>, Arc<Trials>),
     [leading, giving_way]: [watch::Receiver<bool>; 2],
     routed: watch::Receiver<bool>,
 ) -> Result<Aside, StartError> {
     let namespace = scope.namespace.clone();
     let now = Timestamp::now;
+    let (spread, trials) = known.clone();
     let options = controller::Options { namespace, now, spread, trials, routed, giving_way };
     Aside::start("controller", async move |client| {
         Box::pin(controller::run(client, options, feeds, leading)).await;

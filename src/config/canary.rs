@@ -39,6 +39,9 @@ const FIRST_LOOK: u64 = 4;
 /// Answers that are later by no more than this are not slower, whatever the ratio is: so much a
 /// replica with few requests loses by connections that were closed and caches that are cold.
 const NEGLIGIBLE: Duration = Duration::from_millis(2);
+/// What is beyond a bound is waited for where an equal revision would look so with a smaller
+/// probability; what one in ten looks like is none of its fault.
+const CHANCE: f64 = 0.1;
 /// Answers of the old revision below which its times say nothing.
 const OLD_ANSWERS: u64 = 20;
 
@@ -51,7 +54,7 @@ pub enum Missing {
     Baseline(u64),
     /// Time.
     Time(Duration),
-    /// What was measured is beyond a bound, though that may be chance.
+    /// What was measured is beyond a bound by more than is usual, though that may be chance.
     Within(Harm),
 }
 
@@ -86,7 +89,10 @@ pub fn missing(rules: &CanaryRules, evidence: &Evidence) -> Vec<Missing> {
     }
     if new.requests > 0 && old.requests > 0 {
         let beyond = [Harm::Errors, Harm::Median, Harm::P95].into_iter();
-        missing.extend(beyond.filter(|harm| exceeds(rules, evidence, *harm)).map(Missing::Within));
+        let is_beyond = |harm: &Harm| {
+            exceeds(rules, evidence, *harm) && probability(rules, evidence, *harm) < CHANCE
+        };
+        missing.extend(beyond.filter(is_beyond).map(Missing::Within));
     }
     missing
 }

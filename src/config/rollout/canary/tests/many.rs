@@ -98,7 +98,7 @@ impl Service {
                 (since, begun, before) = (begin, now, (old.clone(), new.clone()));
             }
         }
-        panic!("seed {seed}: it never ended");
+        Ended { harm: None, requests: new.requests, failed: new.errors, share, after: now }
     }
 }
 
@@ -119,21 +119,25 @@ fn taken_back(name: &str, service: Service, usual: u64) -> f64 {
         (at(50).unwrap_or(0), at(99).unwrap_or(0))
     };
     let through = ends.iter().filter(|end| end.harm.is_none()).map(|end| end.after.as_secs());
-    let longest = through.max().unwrap_or(0);
+    let mut through: Vec<u64> = through.collect();
+    through.sort_unstable();
+    let at = |part: usize| through.get(through.len() * part / 100).copied().unwrap_or(0);
     let first = back.iter().filter(|end| end.share <= 5).count();
     let (requests, failed) = (median(&|end| end.requests), median(&|end| end.failed));
     let after = median(&|end| end.after.as_secs());
     println!(
         "{name}: {} of {count} taken back, {first} at the first step; requests of the new one: \
          median {}, 99 % {}; failed: {}, {}; seconds: {}, {}; \
-         longest of those that got through: {longest} s",
+         those that got through: median {} s, 99 % {} s",
         back.len(),
         requests.0,
         requests.1,
         failed.0,
         failed.1,
         after.0,
-        after.1
+        after.1,
+        at(50),
+        at(99)
     );
     back.len() as f64 / count as f64
 }
