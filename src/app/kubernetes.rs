@@ -94,7 +94,7 @@ pub(super) async fn run(
     tasks.push(keeping_warm(target.clone()));
     tasks.push(recognising(recogniser, scope.settings.clone()).await?);
     let webhook =
-        webhook::start(args, &scope, &leadership, &ownership, fed.config_maps, &spread).await?;
+        webhook::start(args, &scope, &leadership, &ownership, fed.config_maps, &known.0).await?;
     let client = connect().await?;
     let hooks = prestop::open(args)?;
     let lease = LeaseSettings::from_environment(&client, &place.me.0);

@@ -100,7 +100,6 @@ async fn run(server: Arc<Server>, link: Arc<Link>, told: Rc<RefCell<Told>>) {
         namespace: None,
         now: clock::now,
         spread: Arc::default(),
-        trials: Arc::default(),
         routed: source.complete(),
         trials: Arc::default(),
         giving_way: tokio::sync::watch::channel(false).1,
