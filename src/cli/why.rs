@@ -53,6 +53,12 @@ async fn answer(args: &WhyArgs) -> Result<String, String> {
         parts.push(format!("{name} cannot serve: {}: {}\n", problem.reason, problem.message));
     }
     let named = status.service(&name);
+    for text in named.into_iter().flat_map(|service| &service.warnings) {
+        // What a canary does is told at length.
+        if !text.starts_with("Rollout") {
+            parts.push(format!("{name}: {text}\n"));
+        }
+    }
     if let Some(canary) = named.and_then(|service| service.canary.as_ref()) {
         parts.push(canary::explain(&name.to_string(), canary));
     }
