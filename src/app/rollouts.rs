@@ -37,12 +37,12 @@ pub(super) fn counted(
 /// revision in the time set. Where replicas are wanted, by its settings or by a request, they have
 /// to become ready; where they cannot be started, it is not doing well until one is ready.
 fn standing(live: &Live, id: &RevisionId) -> Standing {
-    if live.failure(id).is_some() {
-        return Standing::Failing;
-    }
     let (desired, counts) = live.counts(id);
     if counts.ready > 0 {
         return Standing::Ready;
+    }
+    if live.failure(id).is_some() {
+        return Standing::Failing;
     }
     let by_settings = live.revision(id).is_some_and(|revision| {
         let scaling = &revision.spec().scaling;

@@ -39,8 +39,8 @@ const FIRST_LOOK: u64 = 4;
 /// Answers that are later by no more than this are not slower, whatever the ratio is: so much a
 /// replica with few requests loses by connections that were closed and caches that are cold.
 const NEGLIGIBLE: Duration = Duration::from_millis(2);
-/// What is beyond a bound is waited for where an equal revision would look so with a smaller
-/// probability; what one in ten looks like is none of its fault.
+/// Errors beyond the bound are waited for where an equal revision would have them with a smaller
+/// probability: where many requests fail, one in ten has more by points.
 const CHANCE: f64 = 0.1;
 /// Answers of the old revision below which its times say nothing.
 const OLD_ANSWERS: u64 = 20;
@@ -90,7 +90,8 @@ pub fn missing(rules: &CanaryRules, evidence: &Evidence) -> Vec<Missing> {
     if new.requests > 0 && old.requests > 0 {
         let beyond = [Harm::Errors, Harm::Median, Harm::P95].into_iter();
         let is_beyond = |harm: &Harm| {
-            exceeds(rules, evidence, *harm) && probability(rules, evidence, *harm) < CHANCE
+            let may_be_chance = || probability(rules, evidence, *harm) >= CHANCE;
+            exceeds(rules, evidence, *harm) && !(*harm == Harm::Errors && may_be_chance())
         };
         missing.extend(beyond.filter(is_beyond).map(Missing::Within));
     }

@@ -44,7 +44,7 @@ fn each_is_caught() {
     println!("{:<18}{:<14}{:>6}  of  what was seen", "bug", "caught by", "seeds");
     for (bug, catchers, seeds) in BUGS {
         plant(Some(bug));
-        let failed = crate::first_failure(0..seeds, crate::run);
+        let failed = crate::first_failure(0..seeds, run);
         plant(None);
         let name = format!("{bug:?}");
         let Some((seed, outcome)) = failed else {

@@ -203,6 +203,7 @@ impl Weather {
         weather
     }
 
+    #[cfg(not(planted))]
     /// Calm weather in which the second edition is bad and the third is good, under load all the
     /// time.
     pub(crate) fn of_canary(seed: u64) -> Self {
