@@ -89,7 +89,11 @@ fn forget_panics() {
 }
 
 /// Runs seeds on all cores and gives each outcome to `done`, until that says false.
-fn each(seeds: std::ops::Range<u64>, done: impl Fn(u64, Outcome) -> bool + Sync) -> u64 {
+fn each(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> Outcome + Sync,
+    done: impl Fn(u64, Outcome) -> bool + Sync,
+) -> u64 {
     let next = AtomicU64::new(seeds.start);
     let go_on = AtomicBool::new(true);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -112,9 +116,12 @@ fn each(seeds: std::ops::Range<u64>, done: impl Fn(u64, Outcome) -> bool + Sync)
 }
 
 /// Runs seeds until one fails; gives that one, if any.
-fn first_failure(seeds: std::ops::Range<u64>) -> Option<(u64, Outcome)> {
+fn first_failure(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> Outcome + Sync,
+) -> Option<(u64, Outcome)> {
     let failed: Mutex<Option<(u64, Outcome)>> = Mutex::new(None);
-    each(seeds, |seed, outcome| {
+    each(seeds, run, |seed, outcome| {
         let fails = outcome.violation.is_some();
         let mut failed = failed.lock();
         if fails && failed.as_ref().is_none_or(|(other, _)| seed < *other) {
@@ -157,7 +164,9 @@ fn seeds() {
     if number("KEEP_GOING").is_some() {
         return survey(seeds);
     }
-    if let Some((seed, Outcome { text, violation: Some(violation), .. })) = first_failure(seeds) {
+    if let Some((seed, Outcome { text, violation: Some(violation), .. })) =
+        first_failure(seeds, run)
+    {
         panic!("{}", explained(seed, &text, &violation));
     }
 }
@@ -168,7 +177,7 @@ fn seeds() {
 fn survey(seeds: std::ops::Range<u64>) {
     let failed = AtomicU64::new(0);
     let (requests, decisions, lasted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let run = each(seeds, |seed, outcome| {
+    let run = each(seeds, run, |seed, outcome| {
         requests.fetch_add(outcome.requests as u64, Ordering::Relaxed);
         decisions.fetch_add(outcome.decisions, Ordering::Relaxed);
         lasted.fetch_add(outcome.lasted.as_secs(), Ordering::Relaxed);
@@ -193,11 +202,10 @@ fn survey(seeds: std::ops::Range<u64>) {
 #[test]
 fn canaries() {
     let seeds = number("FROM").unwrap_or(0)..number("SEEDS").unwrap_or(24);
-    for seed in number("SEED").map_or(seeds, |seed| seed..seed + 1) {
-        let outcome = run_in(seed, &Weather::of_canary(seed));
-        if let Some(violation) = &outcome.violation {
-            panic!("{}", explained(seed, &outcome.text, violation).replace("seeds", "canaries"));
-        }
+    let seeds = number("SEED").map_or(seeds, |seed| seed..seed + 1);
+    let failed = first_failure(seeds, |seed| run_in(seed, &Weather::of_canary(seed)));
+    if let Some((seed, Outcome { text, violation: Some(violation), .. })) = failed {
+        panic!("{}", explained(seed, &text, &violation).replace("seeds", "canaries"));
     }
 }
 

@@ -215,8 +215,11 @@ impl Weather {
         if rng.bool() {
             weather.restarts = Restart::draw(&mut rng);
         }
-        // A tunnel keeps its client from asking for long.
-        (weather.chances.upgrades, weather.chances.drips) = (0.0, 0.0);
+        // What keeps its client from asking again for long keeps canaries from their evidence.
+        weather.chances.upgrades = 0.0;
+        (weather.chances.drips, weather.chances.uploads) = (0.0, 0.0);
+        let service = &mut weather.services[0];
+        (service.max, service.limit) = (None, if service.limit == 1 { 5 } else { service.limit });
         let (clients, work_ms) = (rng.u64(6..12), rng.u64(100..200));
         weather.phases = vec![Phase::Steady { clients, work_ms, seconds: 200 }];
         weather
