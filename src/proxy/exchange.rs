@@ -274,7 +274,7 @@ impl Exchange {
     }
 
     /// What its revision is judged by beside another one. A client that left says nothing, and
-    /// neither does what tidegate refuses for reasons of its own.
+    /// neither does a request that is no load, or what tidegate refuses for reasons of its own.
     fn judge(&self, now: Nanos) {
         let ended = match self.reason {
             Some(
@@ -342,7 +342,7 @@ impl Drop for Exchange {
         } else {
             stats.ended_uncounted(self.worker.index, self.arrived, now, status);
         }
-        if stats.is_compared() {
+        if stats.is_compared() && self.counted {
             self.judge(now);
         }
         if self.worker.shared.settings.position == Position::Sidecar {
