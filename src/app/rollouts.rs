@@ -21,7 +21,8 @@ pub fn outcome(live: Arc<Live>) -> Outcome {
     }
 }
 
-/// What was counted of both revisions since a step began; none while one of them is not there.
+/// What was counted of both revisions since a step began; none while one of them is not there, or
+/// has no replica that is ready.
 pub(super) fn counted(
     live: &Live,
     old: &RevisionId,
@@ -29,7 +30,7 @@ pub(super) fn counted(
     since: UnixNanos,
 ) -> Option<Evidence> {
     let (old, new) = (live.revision(old)?, live.revision(new)?);
-    Some(live.canaries.comparisons.since(old.stats(), new.stats(), since))
+    live.canaries.comparisons.since(old.stats(), new.stats(), since)
 }
 
 /// A revision without replicas is as well as one with them, as in Knative, where one with an

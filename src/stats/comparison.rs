@@ -29,15 +29,16 @@ pub struct Comparisons {
 }
 
 impl Comparisons {
-    /// What was counted of both since this was asked for the first time for this step. Where
-    /// anything is less than it was — a revision was made anew, another proxy is gone — it is
-    /// counted from now on.
+    /// What was counted of both since this was asked for the first time for this step and each had
+    /// a replica that was ready; none before: requests that wait for a first start, and may give up
+    /// meanwhile, tell nothing of how it works. Where anything is less than it was — a revision was
+    /// made anew, another proxy is gone — it is counted from now on.
     pub fn since(
         &self,
         old: &Arc<RevisionStats>,
         new: &Arc<RevisionStats>,
         step: UnixNanos,
-    ) -> Evidence {
+    ) -> Option<Evidence> {
         let now = new.clock().now();
         let (old_now, new_now) = (old.tally(), new.tally());
         let key = (old.revision().clone(), new.revision().clone());
@@ -47,8 +48,11 @@ impl Comparisons {
             let over = now.since(window.begun);
             let counted = (old_now.since(&window.old), new_now.since(&window.new));
             if let (Some(old), Some(new)) = counted {
-                return Evidence { over, old, new };
+                return Some(Evidence { over, old, new });
             }
+        }
+        if old.ready() == 0 || new.ready() == 0 {
+            return None;
         }
         let window = Window { step, begun: now, asked: now, old: old_now, new: new_now };
         windows.insert(key, window);
@@ -58,7 +62,7 @@ impl Comparisons {
                 windows.remove(&key);
             }
         }
-        Evidence::default()
+        Some(Evidence::default())
     }
 }
 
@@ -73,6 +77,7 @@ mod tests {
         let id = RevisionId::new("default", name);
         let stats = RevisionStats::new(id, Clock::start(), 2, Arc::new(Pokes::default()));
         stats.set_compared(true);
+        stats.set_replicas(1, 0);
         stats
     }
 
@@ -82,11 +87,15 @@ mod tests {
         let comparisons = Comparisons::default();
         let step = UnixNanos;
         old.judge(0, Ended::Failed);
-        assert_eq!(comparisons.since(&old, &new, step(1)), Evidence::default());
+        new.set_replicas(0, 1);
+        assert_eq!(comparisons.since(&old, &new, step(1)), None, "it starts");
+        new.set_replicas(1, 0);
+        let since = |new: &_, at| comparisons.since(&old, new, step(at)).unwrap();
+        assert_eq!(since(&new, 1), Evidence::default());
         old.judge(0, Ended::Answered(20_000_000));
         old.judge(1, Ended::Upgraded);
         new.judge(1, Ended::Failed);
-        let seen = comparisons.since(&old, &new, step(1));
+        let seen = since(&new, 1);
         assert_eq!((seen.old.requests, seen.old.errors), (2, 0));
         assert_eq!(seen.old.latencies.count(), 1);
         assert!(
@@ -95,13 +104,13 @@ mod tests {
         );
         assert_eq!((seen.new.requests, seen.new.errors), (1, 1));
         // The next step, and one of a revision that was made anew.
-        assert_eq!(comparisons.since(&old, &new, step(2)).new.requests, 0);
+        assert_eq!(since(&new, 2).new.requests, 0);
         new.judge(1, Ended::Failed);
-        assert_eq!(comparisons.since(&old, &new, step(2)).new.requests, 1);
+        assert_eq!(since(&new, 2).new.requests, 1);
         let again = stats("new");
-        assert_eq!(comparisons.since(&old, &again, step(2)), Evidence::default());
+        assert_eq!(since(&again, 2), Evidence::default());
         again.judge(0, Ended::Failed);
-        assert_eq!(comparisons.since(&old, &again, step(2)).new.errors, 1);
+        assert_eq!(since(&again, 2).new.errors, 1);
     }
 
     #[test]

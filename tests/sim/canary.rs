@@ -10,8 +10,10 @@ use crate::world::Stage;
 
 /// From one look at canaries to the next, as the source of files has it.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// By then a bad revision is taken back, and a good one has all.
+/// By then a bad revision is taken back.
 const SETTLED: Duration = Duration::from_secs(80);
+/// By then a good one has all, also where its first answers happened to be slow ones.
+const THROUGH: Duration = Duration::from_secs(240);
 
 impl Stage {
     /// Moves canaries on for good.
@@ -54,7 +56,7 @@ impl Stage {
         })
         .await;
         self.edit().await;
-        tokio::time::sleep(SETTLED).await;
+        tokio::time::sleep(THROUGH).await;
         self.check("a good revision gets through", |world| {
             let service = &world.services[0];
             service.canaries.is_empty()

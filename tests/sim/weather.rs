@@ -221,7 +221,7 @@ impl Weather {
         let service = &mut weather.services[0];
         (service.max, service.limit) = (None, if service.limit == 1 { 5 } else { service.limit });
         let (clients, work_ms) = (rng.u64(6..12), rng.u64(100..200));
-        weather.phases = vec![Phase::Steady { clients, work_ms, seconds: 200 }];
+        weather.phases = vec![Phase::Steady { clients, work_ms, seconds: 360 }];
         weather
     }
 
