@@ -68,7 +68,7 @@ pub(super) struct Exchange {
     pub(super) met: Option<Box<Met>>,
     active: Active,
     clockwork: Clockwork,
-    /// Nanoseconds; in eight bytes, as the status in two: an exchange is moved.
+    /// One more than nanoseconds: in eight bytes, as the status in two. An exchange is moved.
     ended: Option<NonZeroU64>,
     status: Option<NonZeroU16>,
     reason: Option<Reason>,
@@ -214,7 +214,7 @@ impl Exchange {
     pub(super) fn complete(&mut self) -> Nanos {
         self.answered = true;
         let now = self.worker.shared.clock.now();
-        self.ended = NonZeroU64::new(now.0);
+        self.ended = Some(NonZeroU64::MIN.saturating_add(now.0));
         now
     }
 
@@ -329,7 +329,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let now = self.ended.map(|at| Nanos(at.get()));
+        let now = self.ended.map(|at| Nanos(at.get() - 1));
         let now = now.unwrap_or_else(|| self.worker.shared.clock.now());
         let endpoint = self.hold.endpoint().map(|e| e.state.address());
         self.timer().stop();
