@@ -32,6 +32,18 @@ pub enum Target {
     Lines,
 }
 
+impl Target {
+    fn announce(&self) {
+        match self {
+            Self::Lines => tracing::info!("traces go to standard output"),
+            Self::Collector(endpoint) => {
+                let (to, protocol) = (endpoint.authority(), endpoint.protocol.word());
+                tracing::info!(%to, protocol, "traces go to a collector");
+            }
+        }
+    }
+}
+
 /// What the configuration says of traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -134,12 +146,16 @@ impl Tracer {
         };
         self.0.threshold.store(threshold(settings.rate), Ordering::Relaxed);
         let running = self.0.running.load_full();
-        if !running.as_ref().is_some_and(|running| running.target == settings.target) {
+        let is_kept = running.is_some_and(|running| running.target == settings.target);
+        if !is_kept {
             self.turn_off(Instant::now() + PARTING);
             let running = Running::start(settings, &self.0.counters)?;
             self.0.running.store(Some(Arc::new(running)));
         }
         self.0.is_on.store(true, Ordering::Relaxed);
+        if !is_kept {
+            settings.target.announce();
+        }
         Ok(())
     }
 
@@ -222,14 +238,11 @@ impl Work {
             let (counters, parting) = (&*self.counters, Parting::new(self.parted));
             match self.target {
                 Target::Lines => {
-                    tracing::info!("traces go to standard output");
                     let mut lines = super::lines::Lines::new(self.resource);
                     let write = async |batch: &[Recorded]| lines.write(batch);
                     exporter::run(&self.queue, counters, parting, write).await;
                 }
                 Target::Collector(endpoint) => {
-                    let (to, protocol) = (endpoint.authority(), endpoint.protocol);
-                    tracing::info!(%to, protocol = protocol.word(), "traces go to a collector");
                     let mut client =
                         super::client::Client::new(endpoint, self.resource, self.headers);
                     let send = async |batch: &[Recorded]| client.send(batch).await;
