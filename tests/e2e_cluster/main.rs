@@ -5,6 +5,7 @@
 
 mod access;
 mod adoption;
+mod canary;
 mod client;
 mod depending;
 mod ending;
