@@ -39,9 +39,12 @@ const FIRST_LOOK: u64 = 4;
 /// Answers that are later by no more than this are not slower, whatever the ratio is: so much a
 /// replica with few requests loses by connections that were closed and caches that are cold.
 const NEGLIGIBLE: Duration = Duration::from_millis(2);
-/// Errors beyond the bound are waited for where an equal revision would have them with a smaller
-/// probability: where many requests fail, one in ten has more by points.
-const CHANCE: f64 = 0.1;
+/// What is beyond a bound is waited for where an equal revision would look so with a smaller
+/// probability; what one in five looks like is none of its fault.
+const CHANCE: f64 = 0.2;
+/// A step that has so many times the answers that it needs, and is held up by what may be chance
+/// alone, is counted anew: a bad beginning is not to be carried along for hours.
+const ANEW: u64 = 16;
 /// Answers of the old revision below which its times say nothing.
 const OLD_ANSWERS: u64 = 20;
 
@@ -90,12 +93,17 @@ pub fn missing(rules: &CanaryRules, evidence: &Evidence) -> Vec<Missing> {
     if new.requests > 0 && old.requests > 0 {
         let beyond = [Harm::Errors, Harm::Median, Harm::P95].into_iter();
         let is_beyond = |harm: &Harm| {
-            let may_be_chance = || probability(rules, evidence, *harm) >= CHANCE;
-            exceeds(rules, evidence, *harm) && !(*harm == Harm::Errors && may_be_chance())
+            exceeds(rules, evidence, *harm) && probability(rules, evidence, *harm) < CHANCE
         };
         missing.extend(beyond.filter(is_beyond).map(Missing::Within));
     }
     missing
+}
+
+/// Whether a step is to be counted anew that still misses this.
+pub fn is_anew(rules: &CanaryRules, evidence: &Evidence, missing: &[Missing]) -> bool {
+    let is_chance = |missing: &Missing| matches!(missing, Missing::Within(_));
+    evidence.new.good() >= rules.samples.saturating_mul(ANEW) && missing.iter().all(is_chance)
 }
 
 /// What was measured, to be shown.

@@ -40,7 +40,14 @@ impl Watched {
         );
         let secure = ["--https", "127.0.0.1:0", "--state-dir", state.to_str().unwrap()];
         let arguments = [&secure[..], &pair.arguments()].concat();
-        let tidegate = Tidegate::with(&(file(&services) + &forwarding), &arguments);
+        let manifests = |tried: &str| {
+            let tried = Service::new("tried").env("TARGET", tried).yaml();
+            let canary = "  name: tried\n  annotations: {tidegate.dev/rollout: canary}\n";
+            file(&services) + &tried.replacen("  name: tried\n", canary, 1) + &forwarding
+        };
+        let tidegate = Tidegate::with(&manifests("old"), &arguments);
+        // A new revision of it is tried from now on.
+        tidegate.write(&manifests("new"));
         let prometheus = Prometheus::start(&format!(
             "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}}\n\
              rule_files: ['{}']\nscrape_configs:\n- job_name: tidegate\n  static_configs: \

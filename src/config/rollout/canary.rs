@@ -9,7 +9,7 @@
 //! revision takes the place of one that is still tried.
 
 use super::{ConfigurationRollout, RevisionShare, Rollout, Stand, Standing, StepParams, UnixNanos};
-use crate::config::canary::{compared, harm, is_look_due, missing};
+use crate::config::canary::{compared, harm, is_anew, is_look_due, missing};
 use crate::model::{CanaryRules, CanaryState, Evidence, Harm, TakenBack};
 
 /// Tells what was counted of an old and a new revision, by name, since a step began; none while
@@ -154,7 +154,11 @@ fn judged(
             return Some(state);
         }
     }
-    if !missing(rules, &evidence).is_empty() {
+    let missing = missing(rules, &evidence);
+    if !missing.is_empty() {
+        if is_anew(rules, &evidence, &missing) {
+            (state.since, state.looked_at) = (UnixNanos::default(), 0);
+        }
         return Some(state);
     }
     let next = CanaryState {

@@ -175,6 +175,22 @@ fn steps_and_time_may_be_mixed() {
 }
 
 #[test]
+fn what_may_be_chance_is_counted_anew_after_a_while() {
+    let mut bench = Bench::new();
+    bench.see(&r2(), None);
+    // Beyond the bound, and nothing that a test would call harm.
+    let mut unlucky = seen(60, tally(30_000, 3_000, 20), tally(1_600, 190, 20));
+    bench.see(&r2(), Some(&unlucky));
+    let since = |bench: &Bench| bench.state.configurations[0].canary.as_ref().unwrap().since;
+    assert!(!since(&bench).is_unset(), "not yet");
+    unlucky.new = tally(1_850, 216, 20);
+    assert_eq!(bench.see(&r2(), Some(&unlucky)), "r1 95, r2 5");
+    assert!(since(&bench).is_unset());
+    bench.see(&r2(), Some(&seen(0, tally(0, 0, 20), tally(0, 0, 20))));
+    assert!(!since(&bench).is_unset());
+}
+
+#[test]
 fn a_look_is_made_at_doubled_numbers() {
     let mut bench = Bench::new();
     bench.see(&r2(), None);
