@@ -392,6 +392,11 @@ fn own_settings_are_checked_where_they_are_new() {
         true,
         "it was there"
     );
+    let mut canary = hello();
+    canary["metadata"]["annotations"] = json!({"tidegate.dev/rollout": "canaries"});
+    let response = asked(VALIDATION, &canary, None, &json!({}));
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("there is no rollout \"canaries\""), "{message}");
     let worse = with_setting("hello", "que-timeout", "1s");
     assert_eq!(asked(VALIDATION, &worse, Some(&bad), &json!({}))["allowed"], false);
 }

@@ -62,6 +62,7 @@ fn own(
         Kind::Service => "Service",
         Kind::Configuration => "Configuration",
         Kind::Revision => "Revision",
+        Kind::Route => "Route",
         _ => return Vec::new(),
     };
     let mut problems = own_problems(name, node);
