@@ -223,7 +223,8 @@ impl<T: ScaleTarget> Control<T> {
         self.live.canaries.look(&former, world, |id| self.live.revision(id));
         #[cfg(planted)]
         if crate::model::planted::is(crate::model::planted::Bug::ReloadDropsQueue) {
-            let problem = Problem::new(crate::model::Reason::ServiceRemoved, "planted");
+            let problem =
+                crate::model::Problem::new(crate::model::Reason::ServiceRemoved, "planted");
             for revision in self.registry.revisions() {
                 revision.fail_waiters(&problem);
             }
