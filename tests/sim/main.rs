@@ -51,9 +51,9 @@ use parking_lot::Mutex;
 use ledger::Violation;
 #[cfg(not(planted))]
 use weather::Weather;
+use world::Outcome;
 #[cfg(not(planted))]
-use world::run_in;
-use world::{Outcome, run};
+use world::{run, run_in};
 
 #[cfg(not(planted))]
 /// Seeds of a usual run.

@@ -42,6 +42,7 @@ pub(crate) struct Outcome {
     pub(crate) lasted: Duration,
     pub(crate) requests: usize,
     /// Decisions that were compared with the second autoscaler's.
+    #[cfg_attr(planted, expect(dead_code, reason = "told of the usual seeds only"))]
     pub(crate) decisions: u64,
 }
 
