@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use crate::serving::until;
@@ -60,6 +60,15 @@ impl Export {
         let of_resources = self.decoded.resource_spans.iter();
         of_resources.flat_map(|of| &of.scope_spans).flat_map(|of| &of.spans)
     }
+}
+
+/// An address where whoever connects is refused, and which nobody else gets while the socket is kept:
+/// it is bound and does not listen.
+pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// A collector; it ends with the test's runtime.

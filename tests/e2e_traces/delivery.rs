@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::get;
-use crate::collector::{Collector, Protocol, config, refusal};
+use crate::collector::{Collector, Protocol, config, nobody, refusal};
 use crate::https::Authority;
 use crate::serving::{Service, Tidegate, host, tidegate};
 
@@ -65,7 +65,7 @@ async fn what_may_be_tried_again_is_and_what_may_not_is_dropped() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_costs_no_request_and_is_found_again() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (socket, nobody) = nobody();
     let away = config("http/protobuf", Some(&format!("http://{nobody}")), "1");
     let tidegate = Tidegate::serve(&(Service::new("a").yaml() + &away));
     assert_eq!(get(tidegate.address(), &host("a"), "/whoami").await.status, 200);
@@ -73,7 +73,7 @@ async fn a_collector_that_is_away_costs_no_request_and_is_found_again() {
     for _ in 0..20 {
         assert_eq!(get(tidegate.address(), &host("a"), "/headers").await.status, 200);
     }
-    let listener = TcpListener::bind(nobody).await.unwrap();
+    let listener = socket.listen(64).unwrap();
     let collector = Collector::listening(listener, Protocol::Http, Vec::new(), None);
     for path in ["/whoami", "/headers"] {
         collector.trace(path).await;
@@ -97,7 +97,7 @@ async fn the_last_spans_are_sent_before_the_end() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_does_not_hold_the_end_up() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, nobody) = nobody();
     let away = config("grpc", Some(&format!("http://{nobody}")), "1");
     let mut tidegate = Tidegate::serve(&(Service::new("a").yaml() + &away));
     assert_eq!(get(tidegate.address(), &host("a"), "/").await.status, 200);

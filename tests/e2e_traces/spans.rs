@@ -158,7 +158,7 @@ async fn each_attempt_is_a_span_and_the_replica_knows_which() {
 #[tokio::test]
 async fn nobody_there_and_broken_off() {
     let collector = Collector::start(Protocol::Grpc).await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, nobody) = crate::collector::nobody();
     let cut = Backend::start(|_, mut stream| async move {
         head(&mut stream).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
