@@ -51,9 +51,13 @@ impl Canaries {
         }
         *known = compared;
         drop(known);
-        for service in &world.services {
-            let before = former.services.binary_search_by(|before| before.id.cmp(&service.id));
-            let before = before.ok().map(|index| &former.services[index]);
+        for (index, service) in world.services.iter().enumerate() {
+            // Most are what they were and where they were: nothing is looked for then.
+            let same_place = former.services.get(index);
+            if same_place.is_some_and(|before| Arc::ptr_eq(before, service)) {
+                continue;
+            }
+            let before = former.service(&service.id);
             if before.is_some_and(|before| Arc::ptr_eq(before, service)) {
                 continue;
             }
@@ -136,8 +140,7 @@ impl Canaries {
             state.push(&shared, word, Value::Whole(1));
         }
         for (service, count) in &*self.taken_back.lock() {
-            let is_there = world.services.binary_search_by(|known| known.id.cmp(service)).is_ok();
-            if is_there {
+            if world.service(service).is_some() {
                 taken_back.push(&labels(service).into(), Vec::new(), Value::Whole(*count));
             }
         }

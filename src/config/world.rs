@@ -55,6 +55,7 @@ pub use compare::differences;
 pub use dependencies::{closes_circle, of_template as dependencies_of};
 pub use export::{Export, world_of};
 pub use files::{FileChange, FilePath, SourceFile};
+pub use gate::DEPENDENCIES_NOT_READY;
 pub use ordered::{NewTraffic, OrderError, OrderedTraffic, TrafficChange, traffic_block};
 pub use rolling::{Advance, Counted, Moment};
 pub use shell::{SplitError, split_command};

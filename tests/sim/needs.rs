@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate::app::Live;
+use tidegate::config::world::DEPENDENCIES_NOT_READY;
 use tidegate::model::World;
 
 use crate::ledger::{Ledger, Property};
@@ -48,7 +49,8 @@ impl Stage {
     pub(crate) fn nothing_waits(&self) {
         let Some(life) = self.running() else { return };
         for service in &life.told().services {
-            let waiting = service.warnings.iter().find(|text| text.starts_with("Dependencies"));
+            let waiting =
+                service.warnings.iter().find(|text| text.starts_with(DEPENDENCIES_NOT_READY));
             if let Some(text) = waiting {
                 self.ledger.violated(Property::Needed, format_args!("still: {text}"));
             }

@@ -245,13 +245,9 @@ impl Build<'_> {
     }
 
     fn reused_services(&self, services: Vec<ServiceSpec>) -> Vec<Arc<ServiceSpec>> {
-        let former = |id: &ServiceId| {
-            let found = self.former.services.binary_search_by(|service| service.id.cmp(id));
-            found.ok().map(|index| &self.former.services[index])
-        };
         services
             .into_iter()
-            .map(|service| match former(&service.id) {
+            .map(|service| match self.former.service(&service.id) {
                 Some(former) if **former == service => Arc::clone(former),
                 _ => Arc::new(service),
             })

@@ -65,8 +65,8 @@ pub(super) fn canary_rules(
     if errors.is_empty() { Ok(is_asked.then_some(rules)) } else { Err(errors) }
 }
 
-/// The same of a Route in a cluster, where nobody refuses a bad one: that has its default, and
-/// what is wrong is said.
+/// The same of a Route in a cluster, which may have been taken in without the webhook: a bad
+/// setting has its default there, and what is wrong is said.
 pub fn route_canary(route: &Value) -> (Option<CanaryRules>, Vec<String>) {
     let is_known = |key: &str| key.strip_prefix(PREFIX).is_some_and(|name| KNOWN.contains(&name));
     let mut known = metadata_map(route, "annotations");

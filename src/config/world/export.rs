@@ -86,7 +86,7 @@ impl Loader {
         };
         let exists = |name: &str| {
             let id = RevisionId::new(Arc::clone(namespace), name);
-            self.world.revisions.binary_search_by(|spec| spec.id.cmp(&id)).is_ok()
+            self.world.revision(&id).is_some()
         };
         let stamped = self.stamps.revisions(&key.name).iter();
         let former = stamped.filter(|revision| {

@@ -18,7 +18,7 @@ use crate::config::rollout::Standing;
 use crate::model::{Dependency, RevisionId, ServiceId};
 
 /// Begins the condition of a service whose new revision is held back.
-const CONDITION: &str = "DependenciesNotReady";
+pub const DEPENDENCIES_NOT_READY: &str = "DependenciesNotReady";
 
 /// What a held back revision waits for: one dependency, or one revision of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub(super) fn hold_back(
         }
         let texts: Vec<String> = waits.iter().map(Wait::text).collect();
         let text = format!(
-            "{CONDITION}: {} gets traffic once what it depends on is ready: {}",
+            "{DEPENDENCIES_NOT_READY}: {} gets traffic once what it depends on is ready: {}",
             news.revisions.join(", "),
             texts.join("; ")
         );

@@ -104,8 +104,8 @@ impl Known<'_> {
 impl Revisions for Known<'_> {
     fn exists(&self, name: &str) -> bool {
         let id = RevisionId::new(Arc::clone(&self.service.namespace), name);
-        let found = self.world.revisions.binary_search_by(|spec| spec.id.cmp(&id));
-        found.is_ok_and(|index| self.world.revisions[index].service.as_ref() == Some(self.service))
+        let found = self.world.revision(&id);
+        found.is_some_and(|spec| spec.service.as_ref() == Some(self.service))
     }
 
     fn latest(&self, _: Option<&str>) -> Option<String> {

@@ -59,8 +59,7 @@ impl Leads {
     /// Whether requests lead there in this configuration.
     pub fn is_in(&self, world: &World) -> bool {
         let id = ServiceId::new(self.namespace.as_str(), self.name.as_str());
-        let found = world.services.binary_search_by(|service| service.id.cmp(&id));
-        found.is_ok_and(|index| self.is_of(&world.services[index]))
+        world.service(&id).is_some_and(|service| self.is_of(service))
     }
 
     fn is_of(&self, service: &ServiceSpec) -> bool {

@@ -13,9 +13,6 @@ use crate::config::world::dependencies_of;
 use crate::kubernetes::controller::object::Parts as _;
 use crate::model::{Dependency, ServiceId};
 
-/// Reason of the condition of a Route whose new traffic waits.
-pub(super) const REASON: &str = "DependenciesNotReady";
-
 /// When a Route that waits is looked at again.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 

@@ -9,13 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::canaries::noted;
-use super::gate::{self, waits};
+use super::gate::waits;
 use super::names::{Names, VISIBILITY};
 use super::placeholders::placeholder;
 use super::traffic::{ASSIGNED, Known, Traffic, ready, resolve};
 use crate::config::rollout::{Rollout, Standing, Trial, UnixNanos};
 use crate::config::text::parse_duration;
-use crate::config::world::route_canary;
+use crate::config::world::{DEPENDENCIES_NOT_READY, route_canary};
 use crate::kubernetes::conditions::{ConditionSet, Conditions, Status};
 use crate::kubernetes::controller::meta::ROLLOUT_DURATION;
 use crate::kubernetes::controller::object::Parts as _;
@@ -141,7 +141,7 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
         }
         (Ok(urls), Ok(traffic)) if let Some(text) = waits(route, &traffic, around.known) => {
             status.insert("url".to_owned(), json!(urls.get(&None)));
-            conditions.mark_unknown(ASSIGNED, gate::REASON, &text);
+            conditions.mark_unknown(ASSIGNED, DEPENDENCIES_NOT_READY, &text);
             is_waiting = true;
             None
         }
