@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::ledger::{Ledger, Property};
-use crate::needs::check_first_traffic;
+use crate::needs::Waiting;
 use crate::platform::{Platform, Target};
 use crate::replica::PIPE_BYTES;
 use crate::shadow::Shadow;
@@ -59,6 +59,7 @@ pub(crate) struct Life {
     outcome: Outcome,
     /// The world that was reported last.
     told: RefCell<Arc<World>>,
+    pub(crate) waiting: RefCell<Waiting>,
     workers: Vec<(Rc<Worker>, Arc<AtomicU32>)>,
     senders: Vec<mpsc::Sender<Message>>,
     services: usize,
@@ -139,6 +140,7 @@ impl Life {
             live,
             loader: RefCell::new(loader),
             told: RefCell::default(),
+            waiting: RefCell::default(),
             workers,
             senders,
             services: weather.services.len(),
@@ -167,7 +169,7 @@ impl Life {
         self.ledger.note(format_args!("configuration: {}", shown(world)));
         self.ledger.history.world(self.ledger.now(), self.services, world);
         let former = self.told.replace(Arc::clone(world));
-        check_first_traffic(&former, world, &self.live, &self.ledger);
+        self.waiting.borrow_mut().took(&former, world, &self.live, &self.ledger);
     }
 
     /// Moves canaries on, as the source of files does.

@@ -41,6 +41,8 @@ pub(super) struct Build<'a> {
     pub(super) run: &'a RunCommands,
     /// The world before, whose unchanged parts are used again.
     pub(super) former: &'a World,
+    /// What was held back before.
+    pub(super) held: &'a HeldBack,
     pub(super) moment: &'a Moment<'a>,
     /// Whether the objects are only some of those in effect.
     pub(super) is_part: bool,
@@ -95,7 +97,7 @@ impl Build<'_> {
             world: self.former,
         };
         let mut routes = routes(self.objects, &drafts, stamps, &pace, problems);
-        let held = hold_back(&mut routes, &drafts, stamps, &pace);
+        let held = hold_back(&mut routes, &drafts, stamps, &pace, self.held);
         let usage = Usage::new(&configurations, &routes, self.objects, self.moment.now);
         let expired = usage.expired(stamps, &self.settings.retention);
         drafts.retain(|id, _| !expired.contains(id));

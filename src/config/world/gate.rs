@@ -57,12 +57,17 @@ impl Wait {
 
 /// What a service's new revision waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held(Vec<Wait>);
+pub(super) struct Held {
+    waits: Vec<Wait>,
+    /// Revisions it needs that were seen ready meanwhile. They need not be ready all at once: where
+    /// there are fewer replicas than them, they take turns.
+    seen: BTreeSet<RevisionId>,
+}
 
 impl Held {
     /// Revisions that are to be started.
     fn awaited(&self) -> impl Iterator<Item = &RevisionId> {
-        self.0.iter().filter_map(|wait| match &wait.why {
+        self.waits.iter().filter_map(|wait| match &wait.why {
             Why::NoReplica(revision, _) => Some(revision),
             Why::Missing | Why::Elsewhere | Why::HeldBack => None,
         })
@@ -78,12 +83,13 @@ pub(super) fn awaited(held: &HeldBack) -> Vec<RevisionId> {
     all.into_iter().cloned().collect()
 }
 
-/// Holds back new revisions among what is routed.
+/// Holds back new revisions among what is routed; `former` are those that were.
 pub(super) fn hold_back(
     routes: &mut [RouteDraft<'_>],
     drafts: &RevisionDrafts<'_>,
     stamps: &Stamps,
     pace: &Pace<'_>,
+    former: &HeldBack,
 ) -> HeldBack {
     let news: BTreeMap<ServiceId, News> =
         routes.iter().filter_map(|route| news(route, drafts, stamps)).collect();
@@ -98,8 +104,9 @@ pub(super) fn hold_back(
     // What is needed is decided on first: its own new revision may be held back.
     for id in steps(&needs).concat() {
         let (Some(news), Ok(index)) = (news.get(&id), find(routes, &id)) else { continue };
-        let waits: Vec<Wait> =
-            news.needed.iter().flat_map(|needed| waits(needed, routes, &held, pace)).collect();
+        let mut seen = former.get(&id).map(|held| held.seen.clone()).unwrap_or_default();
+        let mut waits_for = |needed| waits(needed, routes, &held, pace, &mut seen);
+        let waits: Vec<Wait> = news.needed.iter().flat_map(&mut waits_for).collect();
         if waits.is_empty() {
             continue;
         }
@@ -110,7 +117,7 @@ pub(super) fn hold_back(
             texts.join("; ")
         );
         routes[index].keep(news.before.clone(), text, pace);
-        held.insert(id, Held(waits));
+        held.insert(id, Held { waits, seen });
     }
     held
 }
@@ -153,12 +160,14 @@ fn news(
     (!news.needed.is_empty()).then(|| (route.id.clone(), news))
 }
 
-/// What there is to wait for of one dependency; nothing if it is ready.
+/// What there is to wait for of one dependency; nothing if it is ready. What is ready is added to
+/// what was `seen` so.
 fn waits(
     needed: &Dependency,
     routes: &[RouteDraft<'_>],
     held: &HeldBack,
     pace: &Pace<'_>,
+    seen: &mut BTreeSet<RevisionId>,
 ) -> Vec<Wait> {
     let wait = |why| Wait { needed: needed.clone(), why };
     let (routed, tagged) = match find(routes, &needed.service) {
@@ -180,8 +189,17 @@ fn waits(
     let Some(revisions) = revisions_of(needed, &routed, &tagged) else {
         return vec![wait(Why::Elsewhere)];
     };
-    let waiting = revisions.into_iter().filter(|id| !(pace.moment.is_ready)(id));
-    waiting.map(|id| wait(Why::NoReplica(id.clone(), is_failing(&id, pace)))).collect()
+    let mut waits = Vec::new();
+    for id in revisions {
+        let is_failing = is_failing(&id, pace);
+        if (pace.moment.is_ready)(&id) {
+            seen.insert(id);
+        } else if is_failing || !seen.contains(&id) {
+            seen.remove(&id);
+            waits.push(wait(Why::NoReplica(id, is_failing)));
+        }
+    }
+    waits
 }
 
 fn is_failing(revision: &RevisionId, pace: &Pace<'_>) -> bool {
@@ -216,7 +234,7 @@ impl Loader {
     /// Whether something that a revision waits for is not as it was.
     pub(super) fn is_wait_over(&self, moment: &Moment<'_>) -> bool {
         let pace = Pace { moment, default: std::time::Duration::ZERO, world: &self.world };
-        self.held.values().flat_map(|held| &held.0).any(|wait| match &wait.why {
+        self.held.values().flat_map(|held| &held.waits).any(|wait| match &wait.why {
             Why::NoReplica(revision, failed) => {
                 (moment.is_ready)(revision) || is_failing(revision, &pace) != *failed
             }

@@ -232,6 +232,7 @@ impl Loader {
             options: &self.options,
             run: &self.run,
             former: &self.world,
+            held: &self.held,
             moment,
             is_part: true,
         };

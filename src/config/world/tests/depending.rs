@@ -324,3 +324,57 @@ fn what_is_held_back_survives_a_restart_and_moves_step_by_step() {
         awaited: "#]],
     );
 }
+
+#[test]
+fn what_it_depends_on_need_not_be_ready_all_at_once() {
+    let mut bench = Bench::new();
+    let mut known = Known::default();
+    let files = [
+        ("a.yaml", needing("a", "one", "b, c", "")),
+        ("b.yaml", needing("b", "one", "", "")),
+        ("c.yaml", needing("c", "one", "", "")),
+    ];
+    known.load(&mut bench, &files);
+    known.load(&mut bench, &[("a.yaml", needing("a", "two", "b, c", ""))]);
+    // One replica for all of them (`--max-replicas 1`): they take turns.
+    known.ready = vec!["b-00001"];
+    let world = known.advance(&mut bench).unwrap();
+    assert_eq!(world.awaited.iter().map(|id| &*id.name).collect::<Vec<_>>(), ["c-00001"]);
+    known.ready.clear();
+    assert_eq!(known.advance(&mut bench), None, "what was ready is not started again");
+    known.ready = vec!["c-00001"];
+    check(
+        &known.advance(&mut bench).unwrap(),
+        expect![[r#"
+            default/a: a-00002 100%
+            default/b: b-00001 100%
+            default/c: c-00001 100%
+            awaited: "#]],
+    );
+    // What was ready while another revision waited says nothing.
+    known.ready.clear();
+    let loaded = known.load(&mut bench, &[("a.yaml", needing("a", "three", "b, c", ""))]);
+    check(
+        &loaded.world,
+        expect![[r#"
+        default/a: a-00002 100%
+          DependenciesNotReady: a-00003 gets traffic once what it depends on is ready: default/b (b-00001 starts); default/c (c-00001 starts)
+        default/b: b-00001 100%
+        default/c: c-00001 100%
+        awaited: b-00001 c-00001"#]],
+    );
+    // Nor what cannot be started any more.
+    known.ready = vec!["b-00001"];
+    known.advance(&mut bench).unwrap();
+    known.ready = vec!["c-00001"];
+    known.failing = vec!["b-00001"];
+    check(
+        &known.advance(&mut bench).unwrap(),
+        expect![[r#"
+        default/a: a-00002 100%
+          DependenciesNotReady: a-00003 gets traffic once what it depends on is ready: default/b (b-00001 cannot be started)
+        default/b: b-00001 100%
+        default/c: c-00001 100%
+        awaited: b-00001"#]],
+    );
+}
