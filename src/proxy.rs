@@ -18,6 +18,7 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod framing;
+mod grpc;
 mod guard;
 mod head;
 mod headers;

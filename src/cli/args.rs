@@ -254,7 +254,8 @@ pub struct EchoArgs {
     #[arg(long, value_name = "NAME", env = "TARGET", default_value = "World")]
     pub target: String,
 
-    /// How many of 100 requests fail with 500: a bad version, to try things with
+    /// How many of 100 requests fail with 500, and gRPC's with INTERNAL: a bad version, to try
+    /// things with
     #[arg(long, value_name = "N", env = "FAIL_PERCENT", default_value_t = 0)]
     #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
     pub fail_percent: u8,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::grpc;
 use super::relay::Relay;
 use super::sweep::Fired;
 
@@ -122,8 +123,10 @@ impl Stream {
                         if data.is_empty() && !self.incoming.is_end_stream() {
                             continue;
                         }
-                    } else if frame.is_trailers() {
-                        self.expected.trailers = false;
+                    } else if let Some(trailers) = frame.trailers_ref()
+                        && std::mem::take(&mut self.expected.trailers)
+                    {
+                        relay.exchange.call_ended(grpc::Status::of(trailers));
                     }
                     if self.incoming.is_end_stream() && self.ends_in_order() {
                         self.complete();

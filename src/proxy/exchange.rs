@@ -15,6 +15,7 @@ use crate::traces::SpanContext;
 use super::access_log::{Ending, Record};
 use super::body::{Cut, ResponseBody};
 use super::connection::{Active, Connection};
+use super::grpc;
 use super::noted::{Met, Note};
 use super::refusal;
 use super::shared::Position;
@@ -71,6 +72,8 @@ pub(super) struct Exchange {
     /// One more than nanoseconds: in eight bytes, as the status in two. An exchange is moved.
     ended: Option<NonZeroU64>,
     status: Option<NonZeroU16>,
+    /// What a gRPC call ended with, where the replica said so.
+    grpc: Option<grpc::Status>,
     reason: Option<Reason>,
     bytes: u64,
     answered: bool,
@@ -106,6 +109,7 @@ impl Exchange {
             clockwork,
             ended: None,
             status: None,
+            grpc: None,
             reason: None,
             bytes: 0,
             answered: false,
@@ -141,6 +145,11 @@ impl Exchange {
         if let Some(trace) = &mut self.trace {
             trace.answered(self.worker.shared.clock.now(), status);
         }
+    }
+
+    /// The replica said how the gRPC call ended that it is.
+    pub(super) fn call_ended(&mut self, status: grpc::Status) {
+        self.grpc = Some(status);
     }
 
     /// It is sent to an endpoint; what that is told of the trace, where it is recorded.
@@ -287,6 +296,7 @@ impl Exchange {
             None => match self.status.map(NonZeroU16::get) {
                 Some(500..) => Ended::Failed,
                 Some(101) => Ended::Upgraded,
+                Some(_) if self.grpc.is_some_and(grpc::Status::is_failure) => Ended::Failed,
                 Some(_) if self.ended.is_some() => {
                     let took = now.since(self.arrived).saturating_sub(self.waited);
                     Ended::Answered(nanos_of(took))
@@ -300,6 +310,7 @@ impl Exchange {
     fn write_trace(&mut self, trace: Box<Trace>, now: Nanos) {
         let ending = trace::Ending {
             status: self.status.map(NonZeroU16::get),
+            grpc: self.grpc,
             reason: self.reason,
             bytes: self.bytes,
         };

@@ -15,6 +15,7 @@ use super::answer::{Gone, closing, discard_short};
 use super::attempt::{Again, Attempts, Stop, admit, admit_at_once, after_failure};
 use super::body::{Expected, ResponseBody};
 use super::forwarded::X_REQUEST_ID;
+use super::grpc;
 use super::headers::{has_odd_encoding, strip_response};
 use super::refusal;
 use super::relay::Relay;
@@ -153,23 +154,25 @@ fn respond(mut relay: Box<Relay>, mut response: Response<Incoming>) -> Response<
         None => exchange.arrived,
     };
     exchange.timer().response_started(idle, relay.returned.as_ref(), now);
-    let expected = if relay.outgoing.is_http2() {
-        expected(relay.outgoing.method(), &response)
-    } else {
-        Expected::default()
-    };
+    let mut expected = Expected::default();
+    if relay.outgoing.is_http2() {
+        let headers = response.headers();
+        let is_call = grpc::is_grpc(headers);
+        expected.bytes = expected_bytes(relay.outgoing.method(), &response);
+        expected.trailers = is_call && !headers.contains_key(grpc::STATUS);
+        if is_call && !expected.trailers {
+            relay.exchange.call_ended(grpc::Status::of(headers));
+        }
+    }
     response.map(|body| ResponseBody::stream(body, relay, expected))
 }
 
-/// What must come before the end of an HTTP/2 response counts as one.
-fn expected(method: &Method, response: &Response<Incoming>) -> Expected {
-    let headers = response.headers();
+/// How many bytes must come before the end of an HTTP/2 response counts as one.
+fn expected_bytes(method: &Method, response: &Response<Incoming>) -> Option<u64> {
     let bodiless = *method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let length = headers.get(http::header::CONTENT_LENGTH);
-    let bytes = length.and_then(|v| v.to_str().ok()?.parse().ok()).filter(|_| !bodiless);
-    let trailers = refusal::is_grpc(headers) && !headers.contains_key("grpc-status");
-    Expected { bytes, trailers }
+    let length = response.headers().get(http::header::CONTENT_LENGTH);
+    length.and_then(|v| v.to_str().ok()?.parse().ok()).filter(|_| !bodiless)
 }
 
 /// The replica switches protocols, if it was asked to.

@@ -3,20 +3,14 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
 use crate::model::{Problem, Reason};
 
 use super::body::ResponseBody;
+use super::grpc;
 
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 static X_REASON: HeaderName = HeaderName::from_static("tidegate-reason");
-
-/// Whether a request speaks gRPC.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
 
 /// The response for a problem.
 pub(super) fn response(
@@ -48,10 +42,10 @@ fn grpc_response(problem: &Problem) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS.clone(), HeaderValue::from_static(grpc_code(problem.reason)));
-    let message = percent_encoded(&format!("{}: {}", problem.reason, problem.message));
+    headers.insert(grpc::STATUS, grpc::Status::from(problem.reason).value());
+    let message = grpc::percent_encoded(&format!("{}: {}", problem.reason, problem.message));
     if let Ok(message) = HeaderValue::from_maybe_shared(Bytes::from(message)) {
-        headers.insert(GRPC_MESSAGE.clone(), message);
+        headers.insert(grpc::MESSAGE, message);
     }
     response
 }
@@ -70,55 +64,12 @@ pub(super) fn redirect(method: &Method, location: &str, grpc: bool) -> Response<
     response
 }
 
-/// The gRPC code of a reason (gRPC's `statuscodes.md`).
-fn grpc_code(reason: Reason) -> &'static str {
-    match reason {
-        // What the client asked for is there, but not so.
-        Reason::HttpsRedirect => "9",
-        Reason::NoRoute | Reason::ServiceRemoved => "12",
-        Reason::BadRequest
-        | Reason::PlainHttp
-        | Reason::HeadTooLarge
-        | Reason::TargetTooLong
-        | Reason::HeadTimeout => "13",
-        Reason::QueueTimeout
-        | Reason::RequestTimeout
-        | Reason::ResponseStartTimeout
-        | Reason::IdleTimeout
-        | Reason::GrpcTimeout => "4",
-        Reason::QueueFull
-        | Reason::Asleep
-        | Reason::WaitingPage
-        | Reason::RevisionMissing
-        | Reason::NoLocalCommand
-        | Reason::MissingConfig
-        | Reason::StartFailed
-        | Reason::UpstreamConnect
-        | Reason::UpstreamBroke
-        | Reason::ShuttingDown => "14",
-    }
-}
-
-/// `grpc-message` (gRPC's `PROTOCOL-HTTP2.md`): printable ASCII but `%` stands for itself.
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn grpc_messages_are_encoded() {
-        assert_eq!(percent_encoded("a b\n100 % ü"), "a b%0A100 %25 %C3%BC");
+    fn grpc_clients_are_told_in_their_terms() {
         let problem = Problem::new(Reason::QueueFull, "full\nnow");
         let response = response(&problem, true, Some(3));
         assert_eq!(response.status(), 200);

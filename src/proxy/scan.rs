@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::HeaderValue;
 
+use super::grpc;
 use super::headers::is_ours;
 
 /// Which headers that concern us are there.
@@ -58,7 +59,7 @@ pub(super) fn scan(headers: &HeaderMap) -> Scan<'_> {
                     seen.lengths = seen.lengths.saturating_add(1);
                 }
                 "content-type" => {
-                    seen.grpc |= value.as_bytes().starts_with(b"application/grpc");
+                    seen.grpc |= grpc::is_content_type(value.as_bytes());
                 }
                 _ => {}
             },

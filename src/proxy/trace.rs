@@ -26,8 +26,12 @@ use crate::stats::Nanos;
 use crate::traces::{Attribute, Event, Kind, Span, SpanContext, SpanId, TraceId};
 use crate::upstream::SendError;
 
+use super::grpc;
 use super::noted::Met;
 use super::worker::Worker;
+
+/// How a gRPC call ended, by the name that OpenTelemetry's tools know.
+const GRPC_STATUS: &str = "rpc.grpc.status_code";
 
 pub(super) use carried::{begin, refused};
 pub(super) use describe::{Asked, Choice};
@@ -232,12 +236,17 @@ impl Trace {
 
     /// The attempt failed.
     pub(super) fn failed(&mut self, now: Nanos, error: &SendError) {
-        self.end_attempt(now, Some((error.reason.token(), error.to_string())));
+        self.end_attempt(now, Some((error.reason.token(), error.to_string())), None);
         self.resent += 1;
     }
 
-    /// The attempt ended; `error` says of which type it failed, and how.
-    fn end_attempt(&mut self, now: Nanos, error: Option<(&'static str, String)>) {
+    /// The attempt ended, and with it a call; `error` says of which type it failed, and how.
+    fn end_attempt(
+        &mut self,
+        now: Nanos,
+        error: Option<(&'static str, String)>,
+        call: Option<grpc::Status>,
+    ) {
         let Some(attempt) = self.attempt.take() else { return };
         let (method, resent, wall) = (self.method, self.resent, self.wall);
         let own = self.decision.own.span;
@@ -255,6 +264,13 @@ impl Trace {
             span.events.push(Event { at: wall.of(at), name: "response.head" });
             if status >= 500 {
                 attributes.push(("error.type", status.to_string().into()));
+                span.error = Some(String::new());
+            }
+        }
+        if let Some(status) = call {
+            attributes.push((GRPC_STATUS, status.code().into()));
+            if status.is_failure() {
+                attributes.push(("error.type", status.name().into()));
                 span.error = Some(String::new());
             }
         }

@@ -1,6 +1,6 @@
 //! New revisions that are tried beside the old one under load.
 
-use crate::client::get;
+use crate::client::{call, full, get, h2, message, send2};
 use crate::load::Load;
 use crate::rollout::{new_of_100, shares};
 use crate::serving::{Service, Tidegate, file, host};
@@ -77,6 +77,30 @@ async fn a_bad_revision_is_taken_back_and_the_next_one_tried() {
             && outcomes.keys().all(|word| word.starts_with("Hello") || word.starts_with("500")),
         "{outcomes:?}"
     );
+}
+
+#[tokio::test]
+async fn calls_that_fail_are_errors_though_their_status_is_200() {
+    let tidegate = Tidegate::serve(&tried(&saying("old").h2c()));
+    let mut connection = h2(tidegate.address()).await;
+    let mut ask = async move || {
+        let call = call(&host("a"), "/tidegate.Echo/Unary").body(full(message(b"hi")));
+        send2(&mut connection, call.unwrap()).await.status
+    };
+    assert_eq!(ask().await, 200);
+    let calls = tokio::spawn(async move {
+        loop {
+            assert_eq!(ask().await, 200);
+        }
+    });
+    tidegate.write(&tried(&saying("new").h2c().env("FAIL_PERCENT", "20")));
+    tidegate.logged("canary: a-00002 is taken back").await;
+    let canary = canary(&tidegate).await;
+    assert_eq!(canary["reason"], "errors", "{canary}");
+    tidegate.write(&tried(&saying("new").h2c()));
+    tidegate.logged("canary: a-00003 is through, and has all").await;
+    calls.abort();
+    assert!(calls.await.unwrap_err().is_cancelled(), "a call was not answered");
 }
 
 #[tokio::test]

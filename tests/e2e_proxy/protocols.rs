@@ -190,6 +190,22 @@ async fn grpc_calls_of_all_kinds() {
 }
 
 #[tokio::test]
+async fn grpc_web_needs_no_http2() {
+    let tidegate = Tidegate::serve(&services());
+    let at = tidegate.address();
+    for name in ["one", "two"] {
+        let web = |request: http::request::Builder| {
+            let request = request.header("content-type", "application/grpc-web+proto");
+            request.body(full(message(b"hi"))).unwrap()
+        };
+        let answer = send1(&mut h1(at).await, web(request("POST", &host(name), "/size"))).await;
+        assert_eq!((answer.status, answer.reason()), (200, None), "{name}: {answer:?}");
+        let answer = send2(&mut h2(at).await, web(request2("POST", &host(name), "/size"))).await;
+        assert_eq!((answer.status, answer.reason()), (200, None), "{name}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn grpc_errors_are_statuses() {
     // Takes everything, says nothing.
     let mute = Backend::start(|_, mut stream| async move {

@@ -13,7 +13,9 @@ use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 
 use crate::backend::Backend;
-use crate::client::{call, empty, full, get, h1, h2, message, raw, request, request2, send1, soon};
+use crate::client::{
+    call, empty, full, get, h1, h2, message, raw, request, request2, send1, send2, soon,
+};
 use crate::serving::{Service, Tidegate, file, host};
 
 /// Hands each request to `answer`; `settings` sees the builder, `over` says after how many
@@ -157,6 +159,30 @@ async fn broken_streams_do_not_look_whole() {
         Err(_) => false,
     };
     assert!(!whole, "a call without its status looks whole");
+}
+
+#[tokio::test]
+async fn grpc_web_has_its_end_in_the_body() {
+    let replica = replica(
+        |_| {},
+        usize::MAX,
+        |_, mut respond| {
+            let response = Response::builder().header("content-type", "application/grpc-web+proto");
+            let mut body = respond.send_response(response.body(()).unwrap(), false).unwrap();
+            body.send_data("message, status".into(), true).unwrap();
+        },
+    )
+    .await;
+    let tidegate = Tidegate::serve(&service(replica.address));
+    let at = tidegate.address();
+    let web = |request: http::request::Builder| {
+        let request = request.header("content-type", "application/grpc-web+proto");
+        request.body(full(message(b"hi"))).unwrap()
+    };
+    let answer = send1(&mut h1(at).await, web(request("POST", &host("a"), "/x.Y/Z"))).await;
+    assert_eq!((answer.status, answer.text()), (200, "message, status"));
+    let answer = send2(&mut h2(at).await, web(request2("POST", &host("a"), "/x.Y/Z"))).await;
+    assert_eq!((answer.status, answer.text()), (200, "message, status"));
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 
 use crate::backend::{Backend, head};
-use crate::client::{H2, empty, get, h1, h2, request, request2, send1, send2, soon};
+use crate::client::{
+    H2, call, empty, full, get, h1, h2, message, request, request2, send1, send2, soon,
+};
 use crate::collector::{Collector, Protocol, Trace, text};
 use crate::serving::{Service, Tidegate, file, host};
 
@@ -79,6 +81,41 @@ async fn cold_and_warm_requests_on_both_paths() {
               upstream (client) http.request.method=GET server.address=127.0.0.1 http.response.status_code=200 [response.head]
         "#]]).await;
     }
+}
+
+#[tokio::test]
+async fn calls_end_with_a_status() {
+    let collector = Collector::start(Protocol::Grpc).await;
+    let tidegate = Tidegate::with(
+        &(file(&[Service::new("a").h2c()]) + &collector.config("1")),
+        &["--workers", "1"],
+    );
+    let mut connection = h2(tidegate.address()).await;
+    assert_eq!(get2(&mut connection, "a", "/size").await, 200);
+    let mut ask = async |path: &str, status: &str| {
+        let call = call(&host("a"), path).header("x-grpc-status", status);
+        let answer = send2(&mut connection, call.body(full(message(b"hi"))).unwrap()).await;
+        answer.grpc_status().map(str::to_owned)
+    };
+    // Not there: the replica's fault; of no such caller: the caller's. The first without a body.
+    assert_eq!(ask("/none", "0").await.as_deref(), Some("12"));
+    assert_eq!(ask("/tidegate.Echo/Unary", "16").await.as_deref(), Some("16"));
+    assert_eq!(ask("/tidegate.Echo/ClientStream", "14").await.as_deref(), Some("14"));
+    check(&collector, "/none", &expect![[r#"
+        POST (server) http.request.method=POST url.path=/none url.scheme=http server.address=a.default.localhost network.protocol.version=2 http.response.status_code=200 rpc.grpc.status_code=12 k8s.namespace.name=default kn.revision.name=a-00001 kn.configuration.name=a kn.service.name=a error.type=UNIMPLEMENTED Error
+          route tidegate.route.by=share tidegate.route.percent=100
+          upstream (client) http.request.method=POST server.address=127.0.0.1 http.response.status_code=200 rpc.grpc.status_code=12 error.type=UNIMPLEMENTED [response.head] Error
+    "#]]).await;
+    check(&collector, "/tidegate.Echo/Unary", &expect![[r#"
+        POST (server) http.request.method=POST url.path=/tidegate.Echo/Unary url.scheme=http server.address=a.default.localhost network.protocol.version=2 http.response.status_code=200 rpc.grpc.status_code=16 k8s.namespace.name=default kn.revision.name=a-00001 kn.configuration.name=a kn.service.name=a
+          route tidegate.route.by=share tidegate.route.percent=100
+          upstream (client) http.request.method=POST server.address=127.0.0.1 http.response.status_code=200 rpc.grpc.status_code=16 [response.head]
+    "#]]).await;
+    check(&collector, "/tidegate.Echo/ClientStream", &expect![[r#"
+        POST (server) http.request.method=POST url.path=/tidegate.Echo/ClientStream url.scheme=http server.address=a.default.localhost network.protocol.version=2 http.response.status_code=200 rpc.grpc.status_code=14 k8s.namespace.name=default kn.revision.name=a-00001 kn.configuration.name=a kn.service.name=a error.type=UNAVAILABLE Error
+          route tidegate.route.by=share tidegate.route.percent=100
+          upstream (client) http.request.method=POST server.address=127.0.0.1 http.response.status_code=200 rpc.grpc.status_code=14 error.type=UNAVAILABLE [response.head] Error
+    "#]]).await;
 }
 
 #[tokio::test]

@@ -30,15 +30,17 @@ const SERVICE_UNKNOWN: &[u8] = &[0, 0, 0, 0, 2, 8, 3];
 type Status = (u32, &'static str);
 const OK: Status = (0, "");
 const TOO_LARGE: Status = (8, "message larger than 64 MiB");
+const FAILED: Status = (13, "failed on purpose");
 const UNIMPLEMENTED: Status =
     (12, "unknown method: tidegate.Echo has Unary ClientStream ServerStream Bidi");
 
 /// Whether the request is a call.
 pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    request.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        // Not gRPC-Web's.
+        rest.is_some_and(|rest| !rest.starts_with(b"-web"))
+    })
 }
 
 /// Answers a call. Metadata steers it: `x-delay-ms` waits before the first message, `x-repeat`
@@ -48,6 +50,9 @@ pub(super) fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response
     if request.version() != Version::HTTP_2 {
         let text = "gRPC needs HTTP/2: name the container port h2c in the manifest\n";
         return plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, text);
+    }
+    if request.uri().path().starts_with("/tidegate.Echo/") && state.fails() {
+        return trailers_only(FAILED);
     }
     let (head, incoming) = request.into_parts();
     let options = Options::from(&head.headers);

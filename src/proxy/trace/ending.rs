@@ -4,14 +4,17 @@ use crate::model::{Reason, RevisionSpec};
 use crate::stats::Nanos;
 use crate::traces::{Kind, Recorded, Span, Tracer, Value};
 
-use super::Trace;
 use super::describe::OTHER;
+use super::{GRPC_STATUS, Trace};
+use crate::proxy::grpc;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::proxy) struct Ending {
     /// The status that the client was told; none if it left before.
     pub(in crate::proxy) status: Option<u16>,
+    /// What a gRPC call ended with, where the replica said so.
+    pub(in crate::proxy) grpc: Option<grpc::Status>,
     /// Why tidegate answered itself, or cut the response.
     pub(in crate::proxy) reason: Option<Reason>,
     /// Bytes of the response's body.
@@ -27,7 +30,10 @@ impl Ending {
             Some(reason) if failed.is_some() || self.status.is_none_or(|status| status < 400) => {
                 Some(reason.token().to_owned())
             }
-            _ => failed.map(|status| status.to_string()),
+            _ => failed.map(|status| status.to_string()).or_else(|| {
+                let failed = self.grpc.filter(|status| status.is_failure());
+                failed.map(|status| status.name().to_owned())
+            }),
         }
     }
 }
@@ -52,10 +58,13 @@ impl Trace {
     ) -> Recorded {
         // Cut, which is the replica's failure or ours; or given up, as the client or a timer did.
         let cut = ending.reason.map(|reason| (reason.token(), String::new()));
-        self.end_attempt(now, cut);
+        self.end_attempt(now, cut, ending.grpc);
         let mut attributes = std::mem::take(&mut self.attributes);
         if let Some(status) = ending.status {
             attributes.push(("http.response.status_code", status.into()));
+        }
+        if let Some(status) = ending.grpc {
+            attributes.push((GRPC_STATUS, status.code().into()));
         }
         // What tidegate says itself is not counted.
         if ending.bytes > 0 || ending.reason.is_none() {

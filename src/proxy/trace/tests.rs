@@ -183,10 +183,15 @@ fn a_start_that_was_over_is_not_waited_for() {
 #[test]
 fn what_fails_and_whose_failure_it_is() {
     let worker = worker();
-    let error = |status: Option<u16>, reason: Option<Reason>| {
+    let call = |code: &'static str| {
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert(grpc::STATUS, http::HeaderValue::from_static(code));
+        Some(grpc::Status::of(&trailers))
+    };
+    let error = |status: Option<u16>, grpc: Option<grpc::Status>, reason: Option<Reason>| {
         let mut trace = trace(&worker, &ASKED);
         trace.attempt(ms(1_002), "127.0.0.1:9000".parse().unwrap());
-        let ending = Ending { status, reason, bytes: 0 };
+        let ending = Ending { status, grpc, reason, bytes: 0 };
         let recorded = trace.recorded(ms(1_500), ending, None);
         let server = recorded.spans.last().unwrap();
         let kind = server.attributes.iter().find(|(name, _)| *name == "error.type");
@@ -196,15 +201,19 @@ fn what_fails_and_whose_failure_it_is() {
             Value::Number(number) => number.to_string(),
         })
     };
-    for (status, reason, expected) in [
-        (Some(200), None, None),
-        (Some(404), None, None),
-        (Some(500), None, Some("500")),
-        (None, None, None),
-        (Some(404), Some(Reason::NoRoute), None),
-        (Some(503), Some(Reason::QueueFull), Some("queue_full")),
-        (Some(200), Some(Reason::UpstreamBroke), Some("upstream_broke")),
+    for (status, grpc, reason, expected) in [
+        (Some(200), None, None, None),
+        (Some(404), None, None, None),
+        (Some(500), None, None, Some("500")),
+        (None, None, None, None),
+        (Some(200), call("0"), None, None),
+        (Some(200), call("5"), None, None),
+        (Some(200), call("14"), None, Some("UNAVAILABLE")),
+        (Some(404), None, Some(Reason::NoRoute), None),
+        (Some(503), None, Some(Reason::QueueFull), Some("queue_full")),
+        (Some(200), None, Some(Reason::UpstreamBroke), Some("upstream_broke")),
     ] {
-        assert_eq!(error(status, reason).as_deref(), expected, "{status:?} {reason:?}");
+        let found = error(status, grpc, reason);
+        assert_eq!(found.as_deref(), expected, "{status:?} {grpc:?} {reason:?}");
     }
 }
