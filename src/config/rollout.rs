@@ -181,6 +181,13 @@ impl Rollout {
         }))
     }
 
+    /// The newest revision that is followed of a configuration, by the route's own hosts or a tag's.
+    pub fn newest_of(&self, configuration: &str) -> Option<&str> {
+        let mut all = self.configurations.iter();
+        all.find(|known| known.configuration_name == configuration)
+            .map(ConfigurationRollout::newest)
+    }
+
     /// When the next step is due that may be taken.
     pub fn next_step(&self, stand: Stand<'_>) -> Option<UnixNanos> {
         let moving = self.configurations.iter().filter(|configuration| !configuration.is_done());

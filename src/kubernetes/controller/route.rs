@@ -68,7 +68,7 @@ pub(super) async fn reconcile(cluster: &Cluster, name: ObjectName) -> Result<Nex
     let mut next = if plan.is_waiting { Next::After(gate::AGAIN) } else { Next::WhenTold };
     let mut done = Ok(());
     if let Some(leads) = &plan.leads {
-        next = leads.next.map_or(Next::WhenTold, Next::After);
+        next = leads.next.map_or(Next::WhenTold, Next::After).or(next);
         done = put_services(cluster, &route, leads, &services).await;
         let news = canaries::news(&route, leads.rollout.as_ref());
         if let Some(version) = note_rollout(cluster, &route, leads).await? {

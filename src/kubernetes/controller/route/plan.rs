@@ -119,6 +119,9 @@ impl Plan {
     }
 }
 
+/// URLs by tag; none = the Route's own.
+type Urls = BTreeMap<Option<String>, String>;
+
 /// Plans a Route.
 pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
     let former = route.get("status").cloned().unwrap_or_default();
@@ -129,7 +132,17 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
     let mut ingress = if route.is_observed() { Ingress::Former } else { Ingress::Told };
     let names = Names::new(route, &around.settings.domain, &around.settings.network);
     let mut is_waiting = false;
-    let leads = match (urls(route, &names, around.services), resolve(route, around.known)) {
+    let mut assign = |conditions: &mut Conditions, traffic, urls: &Urls| {
+        let Some(text) = waits(route, &traffic, around.known) else {
+            conditions.mark_true(ASSIGNED);
+            return Some(traffic);
+        };
+        conditions.mark_unknown(ASSIGNED, DEPENDENCIES_NOT_READY, &text);
+        is_waiting = true;
+        moving(route, urls, around.known)
+    };
+    let traffic = resolve(route, None, around.known);
+    let leads = match (urls(route, &names, around.services), traffic) {
         (Err(problem), _) => {
             conditions.mark_false(ASSIGNED, "ErrorConfig", &problem);
             None
@@ -139,35 +152,40 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
             bad.mark(&mut conditions);
             None
         }
-        (Ok(urls), Ok(traffic)) if let Some(text) = waits(route, &traffic, around.known) => {
-            status.insert("url".to_owned(), json!(urls.get(&None)));
-            conditions.mark_unknown(ASSIGNED, DEPENDENCIES_NOT_READY, &text);
-            is_waiting = true;
-            None
-        }
         (Ok(urls), Ok(traffic)) => {
-            conditions.mark_true(ASSIGNED);
-            let (rollout, next) = rollout(route, &traffic, around);
-            let shown = traffic.status(&rollout.clone().unwrap_or_default(), &urls);
             status.insert("url".to_owned(), json!(urls.get(&None)));
-            status.insert("address".to_owned(), json!({"url": names.address()}));
-            status.insert("traffic".to_owned(), shown);
-            mark_certificate(&mut conditions, around.settings.network.external_domain_tls);
-            let is_known = ["url", "traffic"].iter().all(|key| former.get(key) == status.get(*key));
-            let is_moving = rollout.as_ref().is_some_and(|rollout| !rollout.is_done());
-            ingress = match () {
-                () if is_moving => Ingress::Moving,
-                () if is_known && route.is_observed() => Ingress::Ready,
-                // Ready means that it works: the proxies get to know it first.
-                () => Ingress::Told,
-            };
-            let tags: BTreeSet<Option<&str>> = traffic.tags().collect();
-            let of = |tag| placeholder(route, &names, tag, around.internal);
-            let services = tags.into_iter().map(of).collect();
-            Some(Leads { services, rollout, next })
+            let traffic = assign(&mut conditions, traffic, &urls);
+            traffic.map(|traffic| {
+                let (rollout, next) = rollout(route, &traffic, around);
+                let shown = traffic.status(&rollout.clone().unwrap_or_default(), &urls);
+                status.insert("address".to_owned(), json!({"url": names.address()}));
+                status.insert("traffic".to_owned(), shown);
+                mark_certificate(&mut conditions, around.settings.network.external_domain_tls);
+                let is_known =
+                    ["url", "traffic"].iter().all(|key| former.get(key) == status.get(*key));
+                let is_moving = rollout.as_ref().is_some_and(|rollout| !rollout.is_done());
+                ingress = match () {
+                    () if is_moving => Ingress::Moving,
+                    () if is_known && route.is_observed() => Ingress::Ready,
+                    // Ready means that it works: the proxies get to know it first.
+                    () => Ingress::Told,
+                };
+                let tags: BTreeSet<Option<&str>> = traffic.tags().collect();
+                let of = |tag| placeholder(route, &names, tag, around.internal);
+                let services = tags.into_iter().map(of).collect();
+                Leads { services, rollout, next }
+            })
         }
     };
     Plan { conditions, status, ingress, is_waiting, leads }
+}
+
+/// The traffic before, if it moves: it goes on while what comes after it waits.
+fn moving(route: &Value, urls: &Urls, known: &dyn Known) -> Option<Traffic> {
+    let before = noted(route).filter(|before| !before.is_done())?;
+    let traffic = resolve(route, Some(&before), known).ok()?;
+    // If only revisions came since; else nothing says what was asked for before.
+    (traffic.status(&before, urls) == route["status"]["traffic"]).then_some(traffic)
 }
 
 /// No certificates are made for Routes: those of the listeners and of DomainMappings are given.
@@ -183,11 +201,7 @@ fn mark_certificate(conditions: &mut Conditions, is_asked: bool) {
 
 /// URLs of the Route and of the tags it asks for. Each name is seen from outside unless the Route
 /// is not, or its own Service has a label.
-fn urls(
-    route: &Value,
-    names: &Names<'_>,
-    services: &[Value],
-) -> Result<BTreeMap<Option<String>, String>, String> {
+fn urls(route: &Value, names: &Names<'_>, services: &[Value]) -> Result<Urls, String> {
     let asked = route.list("/spec/traffic").iter().map(|entry| entry.text("/tag"));
     let tags: BTreeSet<Option<&str>> =
         asked.map(|tag| Some(tag).filter(|tag| !tag.is_empty())).chain([None]).collect();

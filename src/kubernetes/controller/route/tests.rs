@@ -107,11 +107,13 @@ impl Stage {
         let mut plan = self.plan(route);
         let leads = plan.leads.take();
         route["status"] = plan.status(None);
-        let rollout = leads.as_ref().and_then(|leads| leads.rollout.as_ref());
-        let rollout = rollout.map(|rollout| serde_json::to_string(rollout).unwrap());
-        let annotations = route["metadata"]["annotations"].as_object_mut().unwrap();
-        annotations.remove(ROLLOUT_ANNOTATION);
-        annotations.extend(rollout.map(|text| (ROLLOUT_ANNOTATION.to_owned(), json!(text))));
+        if let Some(leads) = &leads {
+            let rollout = leads.rollout.as_ref();
+            let rollout = rollout.map(|rollout| serde_json::to_string(rollout).unwrap());
+            let annotations = route["metadata"]["annotations"].as_object_mut().unwrap();
+            annotations.remove(ROLLOUT_ANNOTATION);
+            annotations.extend(rollout.map(|text| (ROLLOUT_ANNOTATION.to_owned(), json!(text))));
+        }
         leads
     }
 }

@@ -114,16 +114,25 @@ impl Bad {
     }
 }
 
-/// Leads the traffic of a Route to revisions.
+/// Leads the traffic of a Route to revisions; `kept` are shares whose newest revisions are followed
+/// in place of those that came since.
 ///
 /// # Errors
 /// The first part that leads nowhere, or the last that waiting will not help.
-pub(super) fn resolve(route: &Value, known: &dyn Known) -> Result<Traffic, Bad> {
+pub(super) fn resolve(
+    route: &Value,
+    kept: Option<&Rollout>,
+    known: &dyn Known,
+) -> Result<Traffic, Bad> {
     let mut traffic = Traffic::default();
     let mut bad: Option<Bad> = None;
     let tried = tried(route);
+    let follow = |configuration: &str| match kept.and_then(|kept| kept.newest_of(configuration)) {
+        Some(newest) => Ok(newest.to_owned()),
+        None => newest(configuration, &tried, known),
+    };
     for entry in route.list("/spec/traffic") {
-        match target(route, entry, &tried, known) {
+        match target(route, entry, &follow, known) {
             Ok(Some(target)) => traffic.add(target),
             Ok(None) => {}
             Err(found) if bad.is_none() || found.is_failure() => bad = Some(found),
@@ -142,7 +151,7 @@ pub(super) fn resolve(route: &Value, known: &dyn Known) -> Result<Traffic, Bad> 
 fn target(
     route: &Value,
     entry: &Value,
-    tried: &BTreeSet<String>,
+    follow: &dyn Fn(&str) -> Result<String, Bad>,
     known: &dyn Known,
 ) -> Result<Option<Target>, Bad> {
     let named = entry.text("/revisionName");
@@ -151,7 +160,7 @@ fn target(
         if configuration.is_empty() {
             return Ok(None);
         }
-        (newest(configuration, tried, known)?, configuration.to_owned())
+        (follow(configuration)?, configuration.to_owned())
     } else {
         let revision = revision(named, known)?;
         let (expected, actual) = (route.label(SERVICE), revision.label(SERVICE));

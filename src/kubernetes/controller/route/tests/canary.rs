@@ -70,6 +70,30 @@ fn a_good_one_gets_through() {
 }
 
 #[test]
+fn one_that_waits_keeps_no_bad_one_in_traffic() {
+    let counts = Counts::default();
+    let (stage, mut route) = stage(&counts);
+    let mut log = look(&stage, &mut route);
+    let mut stage = stage
+        .revision_of("hello", "hello-3", "True")
+        .configured("hello", "hello-3", "hello-3", "True");
+    let needs = json!({"tidegate.dev/depends-on": "db"});
+    stage.revisions.get_mut("hello-3").unwrap()["metadata"]["annotations"] = needs;
+    for (requests, errors) in [(3, 0), (40, 20), (400, 0)] {
+        *counts.lock() = (requests, errors);
+        log.push_str(&look(&stage, &mut route));
+    }
+    expect![[r#"
+        hello-1=95 hello-2=5 Unknown Some(1s)
+          CanaryBegun: hello-2 is tried with 5 of 100 % beside hello-1
+        hello-1=95 hello-2=5 Unknown Some(1s)
+        hello-1=100 Unknown None
+          CanaryTakenBack: hello-2 is taken back: 20 of 40 requests failed (50 %), of hello-1 0 of 40 (0 %): more than 1 point above
+        hello-1=100 Unknown None
+    "#]].assert_eq(&log);
+}
+
+#[test]
 fn a_bad_one_is_taken_back() {
     let counts = Counts::default();
     let (stage, mut route) = stage(&counts);

@@ -68,3 +68,61 @@ fn what_needs_itself_does_not_wait_for_ever() {
     stage.revisions.insert("db-1".to_owned(), db);
     check(&stage, &mut route, "hello-2", "True ");
 }
+
+#[test]
+fn what_moves_goes_on_while_the_next_one_waits() {
+    let mut route = route(&latest());
+    route["metadata"]["annotations"] = json!({"serving.knative.dev/rollout-duration": "100s"});
+    let mut stage = depending(Stage::new(), "hello-1", "");
+    stage.pass(&mut route);
+    stage.pass(&mut route);
+    stage = depending(stage, "hello-2", "");
+    let mut text = String::new();
+    let mut look = |stage: &mut Stage, seconds: i64, route: &mut Value| {
+        stage.seconds += seconds;
+        let next = stage.pass(route).and_then(|leads| leads.next);
+        let (_, why) = state(route);
+        let shares = route["status"].list("/traffic").iter();
+        let shares: Vec<String> =
+            shares.map(|t| format!("{}={}", t.text("/revisionName"), t["percent"])).collect();
+        let _ = writeln!(text, "{} {next:?} {why}", shares.join(" "));
+    };
+    look(&mut stage, 0, &mut route);
+    look(&mut stage, 1, &mut route);
+    stage = depending(stage, "hello-3", "db");
+    for seconds in [0, 40, 40, 40, 40] {
+        look(&mut stage, seconds, &mut route);
+    }
+    stage = other(stage, "db", "True", "db-1");
+    look(&mut stage, 0, &mut route);
+    expect![[r#"
+        hello-1=99 hello-2=1 None True 
+        hello-1=99 hello-2=1 Some(1s) True 
+        hello-1=99 hello-2=1 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=98 hello-2=2 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=97 hello-2=3 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=96 hello-2=4 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=95 hello-2=5 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=95 hello-2=4 hello-3=1 None True 
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn a_change_of_the_traffic_itself_stays_out_while_it_waits() {
+    let mut route = route(&latest());
+    route["metadata"]["annotations"] = json!({"serving.knative.dev/rollout-duration": "100s"});
+    let stage = depending(Stage::new(), "hello-1", "");
+    stage.pass(&mut route);
+    let stage = depending(stage, "hello-2", "");
+    stage.pass(&mut route);
+    stage.pass(&mut route);
+    let stage = depending(stage, "hello-3", "db");
+    let before = route["status"]["traffic"].clone();
+    route["spec"]["traffic"] = json!([
+        {"configurationName": "hello", "latestRevision": true, "percent": 50},
+        {"revisionName": "hello-1", "percent": 50},
+    ]);
+    assert!(stage.plan(&route).leads.is_none());
+    stage.pass(&mut route);
+    assert_eq!(route["status"]["traffic"], before);
+}
