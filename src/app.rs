@@ -5,6 +5,7 @@ mod carry;
 pub mod cluster;
 mod control;
 mod doors;
+mod estimate;
 mod https;
 mod inherited;
 mod kubernetes;
@@ -26,6 +27,7 @@ mod views;
 mod wakes;
 
 pub use control::{Control, ControlParts};
+pub use estimate::estimate_settings;
 pub use https::ShownAt;
 pub use kubernetes::peer_families;
 pub use live::Live;

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Ok(Command::Sidecar(args)) => app::sidecar(&args),
         Ok(Command::Validate(args)) => app::validate(&args),
         Ok(Command::Plan(args)) => app::plan(&args),
+        Ok(Command::Estimate(args)) => app::estimate_settings(&args),
         Ok(Command::Echo(args)) => echo::run(&args),
         Ok(Command::Status(args)) => status::run(&args),
         Ok(Command::Why(args)) => why::run(&args),

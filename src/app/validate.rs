@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use crate::cli::args::{Manifests, ValidateArgs};
 use crate::cli::{complain, exit, say};
-use crate::config::world::{Loaded, Loader, LoaderOptions};
+use crate::config::admission::Annotations;
+use crate::config::world::{Loaded, Loader, LoaderOptions, SourceFile};
 use crate::local::files::ConfigFiles;
 
 /// Settings of the loader as the command line gives them.
@@ -17,6 +18,7 @@ pub(super) fn loader_options(
         default_service,
         run: manifests.run.iter().map(|run| (run.target(), run.command.clone())).collect(),
         strict: manifests.strict,
+        scaling: Annotations::new(),
         one_machine: true,
     }
 }
@@ -25,8 +27,8 @@ pub(super) fn loader_options(
 pub(super) struct Checked {
     pub(super) loader: Loader,
     pub(super) loaded: Loaded,
-    /// How many files there are.
-    pub(super) files: usize,
+    /// What it was loaded from.
+    pub(super) files: Vec<SourceFile>,
 }
 
 /// Loads manifests and says what is wrong with them; none after a problem that is no manifest's.
@@ -47,7 +49,7 @@ pub(super) fn load(manifests: &Manifests) -> Option<Checked> {
     };
     let mut loader = Loader::new(loader_options(manifests, None));
     let loaded = loader.load(&files);
-    Some(Checked { loader, loaded, files: files.len() })
+    Some(Checked { loader, loaded, files })
 }
 
 /// Checks manifests: 0 without a problem, else 1.
@@ -66,7 +68,8 @@ pub fn validate(args: &ValidateArgs) -> ExitCode {
         return ExitCode::from(exit::FAILURE);
     }
     say(format_args!(
-        "valid: {files} files, {} services, {} revisions",
+        "valid: {} files, {} services, {} revisions",
+        files.len(),
         loaded.world.services.len(),
         loaded.world.revisions.len()
     ));

@@ -17,7 +17,7 @@ use crate::model::{RevisionId, RevisionSpec};
 use crate::stats::{Nanos, Pokes, RevisionStats};
 
 /// Seconds from tick to tick.
-const TICK_S: u64 = 2;
+pub(super) const TICK_S: u64 = 2;
 
 /// All revisions.
 #[derive(Debug, Default)]

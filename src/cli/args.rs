@@ -3,6 +3,7 @@
 
 mod client;
 mod cluster;
+mod estimate;
 mod https;
 mod parse;
 mod plan;
@@ -26,6 +27,7 @@ pub use client::{
     TrafficArgs, WaitArgs, WhyArgs,
 };
 pub use cluster::ClusterArgs;
+pub use estimate::{EstimateArgs, EstimateOutput};
 pub use https::{AdminArgs, AdminClientArgs, HttpsArgs, TokenArgs};
 pub use parse::{HostAddress, RunCommand, Share, StateDir, UpstreamAddress, WaitFor};
 pub use plan::{PlanArgs, PlanOutput};
@@ -115,6 +117,9 @@ pub enum Command {
     /// Print in which order services come, by what they depend on
     #[command(after_help = plan::EXAMPLES)]
     Plan(PlanArgs),
+    /// Say what settings would have cost under a load that was measured
+    #[command(after_help = estimate::EXAMPLES)]
+    Estimate(EstimateArgs),
     /// Run the built-in backend, for examples and tests
     #[command(after_help = ECHO_EXAMPLES)]
     Echo(EchoArgs),

@@ -29,7 +29,8 @@ mod crds;
 mod tests;
 
 pub use annotations::{
-    AUTOSCALING, Annotations, HPA, KPA, autoscaling, first_of, validate_annotations,
+    AUTOSCALING, Annotations, HPA, KPA, autoscaling, autoscaling_names, first_of,
+    validate_annotations,
 };
 pub use plain::{config_map_data, logging_settings, value_bytes};
 pub use scaling::pod_autoscaler_annotations;

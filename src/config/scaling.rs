@@ -34,6 +34,14 @@ impl PodAutoscalerSettings {
         Self { annotations: pod_autoscaler_annotations(object) }
     }
 
+    /// The same, and annotations that win over them.
+    #[must_use]
+    pub fn with(mut self, annotations: &Annotations) -> Self {
+        self.annotations
+            .extend(annotations.iter().map(|(key, value)| (key.clone(), value.clone())));
+        self
+    }
+
     /// All of them, as annotations.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()))

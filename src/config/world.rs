@@ -66,6 +66,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::admission::Annotations;
 use super::problem::{ConfigProblem, Severity};
 use super::rollout::UnixNanos;
 use super::settings::{LoggingSettings, ObservabilityConfig};
@@ -93,6 +94,9 @@ pub struct LoaderOptions {
     pub run: Vec<(String, String)>,
     /// `--strict`: what is skipped with a warning otherwise is a problem.
     pub strict: bool,
+    /// Autoscaling annotations of all revisions that win over whatever the files say: what other
+    /// settings would come to.
+    pub scaling: Annotations,
     /// Whether one machine's defaults hold: initial scale 0, progress deadline 60 s.
     pub one_machine: bool,
 }
@@ -105,6 +109,7 @@ impl Default for LoaderOptions {
             default_service: None,
             run: Vec::new(),
             strict: false,
+            scaling: Annotations::new(),
             one_machine: true,
         }
     }

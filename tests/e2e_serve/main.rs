@@ -8,6 +8,7 @@ mod serving;
 
 mod command_line;
 mod dependencies;
+mod estimate;
 mod examples;
 mod first_answer;
 mod manifests;

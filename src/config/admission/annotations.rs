@@ -52,6 +52,11 @@ pub fn autoscaling<'a>(annotations: &'a Annotations, name: &str) -> Option<(&'a 
     first_of(annotations, &[&group(name), &group(older)])
 }
 
+/// Names of the autoscaling annotations that are known, in the spelling to use.
+pub fn autoscaling_names() -> impl Iterator<Item = &'static str> {
+    AUTOSCALING_KEYS.iter().map(|(name, _)| *name)
+}
+
 /// The first of several keys that is given, with its value.
 pub fn first_of<'a>(annotations: &'a Annotations, keys: &[&str]) -> Option<(&'a str, &'a str)> {
     let entry = keys.iter().find_map(|key| annotations.get_key_value(*key))?;

@@ -194,8 +194,11 @@ impl Build<'_> {
         let own = own_settings(&annotations).unwrap_or_default();
         let concurrency = container_concurrency(spec);
         let autoscaler = &self.settings.autoscaler;
-        let mut scaling =
-            resolve(autoscaler, &annotations, concurrency, is_reachable, scalers.get(id));
+        let scaler = scalers.get(id);
+        let other = &self.options.scaling;
+        let other = (!other.is_empty()).then(|| scaler.cloned().unwrap_or_default().with(other));
+        let scaler = other.as_ref().or(scaler);
+        let mut scaling = resolve(autoscaler, &annotations, concurrency, is_reachable, scaler);
         if progress_deadline(&annotations).is_none() {
             scaling.progress_deadline = self.settings.progress_deadline;
         }
