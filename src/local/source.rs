@@ -19,7 +19,7 @@ use crate::config::world::{
     Advance, Export, FileChange, Loaded, Loader, LoaderOptions, Moment, NewTraffic, OrderError,
     TrafficChange,
 };
-use crate::model::{RevisionId, ServiceId, World};
+use crate::model::{ServiceId, World};
 use crate::platform::{ConfigSource, SourceError, Update, Updates};
 
 use super::files::{ConfigFiles, FilesError};
@@ -243,11 +243,10 @@ impl FileSource {
 
     /// Loads files, or moves traffic on; whether anybody still takes updates.
     async fn take(&mut self, wake: Wake, updates: &Updates) -> bool {
-        let standing = |id: &RevisionId| self.progress.standing(id);
-        let is_ready = |id: &RevisionId| self.progress.is_ready(id);
-        let counted = |old: &_, new: &_, since| self.progress.counted(old, new, since);
         let now = self.wall.now();
-        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
+        let reload = |loader: &mut Loader, progress: &Progress, changes| {
+            progress.at(now, |moment| loader.load_changes(changes, moment))
+        };
         let loaded = match wake {
             Wake::Ask(Ask::Traffic(ask)) => return self.traffic(ask, updates).await,
             Wake::Ask(Ask::Export(secrets, reply)) => {
@@ -256,7 +255,7 @@ impl FileSource {
                 return true;
             }
             Wake::Files(changes) => {
-                let loaded = self.loader.load_changes(changes, &moment);
+                let loaded = reload(&mut self.loader, &self.progress, changes);
                 tracing::info!(
                     services = loaded.world.services.len(),
                     problems = loaded.problems.len(),
@@ -264,18 +263,18 @@ impl FileSource {
                 );
                 loaded
             }
-            Wake::Rollout => match self.loader.advance(&moment) {
+            Wake::Rollout => match self.progress.at(now, |moment| self.loader.advance(moment)) {
                 Advance::Still => return true,
                 Advance::Moved(world) => return self.send(world, updates).await,
                 Advance::Loaded(loaded) => *loaded,
-                Advance::Reload => self.loader.load_changes(Vec::new(), &moment),
+                Advance::Reload => reload(&mut self.loader, &self.progress, Vec::new()),
             },
             Wake::Collect => {
                 self.collect_at = Instant::now() + COLLECT_EVERY;
-                if !self.loader.may_collect(moment.now) {
+                if !self.loader.may_collect(now) {
                     return true;
                 }
-                self.loader.load_changes(Vec::new(), &moment)
+                reload(&mut self.loader, &self.progress, Vec::new())
             }
         };
         self.hand_on(loaded, updates).await
@@ -289,12 +288,8 @@ impl FileSource {
             let _ = reply.send(self.loader.plan_traffic(&service, &new));
             return true;
         }
-        let standing = |id: &RevisionId| self.progress.standing(id);
-        let is_ready = |id: &RevisionId| self.progress.is_ready(id);
-        let counted = |old: &_, new: &_, since| self.progress.counted(old, new, since);
-        let now = self.wall.now();
-        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
-        match self.loader.order_traffic(&service, &new, &moment) {
+        let order = |moment: &Moment<'_>| self.loader.order_traffic(&service, &new, moment);
+        match self.progress.at(self.wall.now(), order) {
             Ok((change, loaded)) => {
                 let shown = |shares: &[(String, u8)]| {
                     let shares = shares.iter().map(|(name, percent)| format!("{name}={percent}"));
@@ -315,12 +310,8 @@ impl FileSource {
 
     /// Waits until files changed, somebody asks, moving traffic may get further, or revisions may be too old.
     async fn wake(&mut self) -> Wake {
-        let standing = |id: &RevisionId| self.progress.standing(id);
-        let is_ready = |id: &RevisionId| self.progress.is_ready(id);
-        let counted = |old: &_, new: &_, since| self.progress.counted(old, new, since);
-        let now = self.wall.now();
-        let moment = Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted };
-        let step = self.loader.next_step(&moment).map(|at| self.wall.instant(at));
+        let step = self.progress.at(self.wall.now(), |moment| self.loader.next_step(moment));
+        let step = step.map(|at| self.wall.instant(at));
         let moves = !self.rolling.is_empty() || !self.held.is_empty();
         let updated = async {
             self.progress.updated().await;

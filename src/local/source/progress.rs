@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::rollout::{Standing, UnixNanos};
+use crate::config::world::Moment;
 use crate::model::{Evidence, RevisionId, World};
 
 /// Whether a world is in effect.
@@ -48,8 +49,16 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Has something done with what is known at a moment.
+    pub(super) fn at<T>(&self, now: UnixNanos, done: impl FnOnce(&Moment<'_>) -> T) -> T {
+        let standing = |id: &RevisionId| self.standing(id);
+        let is_ready = |id: &RevisionId| self.is_ready(id);
+        let counted = |old: &_, new: &_, since| self.counted(old, new, since);
+        done(&Moment { now, standing: &standing, is_ready: &is_ready, counted: &counted })
+    }
+
     /// How a revision is doing: until what was sent is in effect, its share is not.
-    pub(super) fn standing(&self, id: &RevisionId) -> Standing {
+    fn standing(&self, id: &RevisionId) -> Standing {
         let Some(outcome) = &self.outcome else { return Standing::Pending };
         match (outcome.standing)(id) {
             Standing::Ready if !self.is_in_effect(outcome) => Standing::Pending,
@@ -58,7 +67,7 @@ impl Progress {
     }
 
     /// Whether a revision, as it was sent last, has a replica that is ready.
-    pub(super) fn is_ready(&self, id: &RevisionId) -> bool {
+    fn is_ready(&self, id: &RevisionId) -> bool {
         let ready = |outcome: &Outcome| self.is_in_effect(outcome) && (outcome.is_ready)(id);
         self.outcome.as_ref().is_some_and(ready)
     }
@@ -68,12 +77,7 @@ impl Progress {
     }
 
     /// What was counted of an old and a new revision.
-    pub(super) fn counted(
-        &self,
-        old: &RevisionId,
-        new: &RevisionId,
-        since: UnixNanos,
-    ) -> Option<Evidence> {
+    fn counted(&self, old: &RevisionId, new: &RevisionId, since: UnixNanos) -> Option<Evidence> {
         self.outcome.as_ref().and_then(|outcome| (outcome.counted)(old, new, since))
     }
 
