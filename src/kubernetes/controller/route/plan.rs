@@ -180,9 +180,9 @@ pub(super) fn plan(route: &Value, around: &Around<'_>) -> Plan {
     Plan { conditions, status, ingress, is_waiting, leads }
 }
 
-/// The traffic before, if it moves: it goes on while what comes after it waits.
+/// The traffic before, if it moves step by step: it goes on while what comes after it waits.
 fn moving(route: &Value, urls: &Urls, known: &dyn Known) -> Option<Traffic> {
-    let before = noted(route).filter(|before| !before.is_done())?;
+    let before = noted(route)?;
     let traffic = resolve(route, Some(&before), known).ok()?;
     // If only revisions came since; else nothing says what was asked for before.
     (traffic.status(&before, urls) == route["status"]["traffic"]).then_some(traffic)

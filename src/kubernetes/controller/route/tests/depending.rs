@@ -82,28 +82,35 @@ fn what_moves_goes_on_while_the_next_one_waits() {
         stage.seconds += seconds;
         let next = stage.pass(route).and_then(|leads| leads.next);
         let (_, why) = state(route);
+        let conditions = route["status"].list("/conditions").iter();
+        let mut ingress = conditions.filter(|one| one.text("/type") == "IngressReady");
+        let ingress = ingress.next().map_or("", |one| one.text("/status"));
         let shares = route["status"].list("/traffic").iter();
         let shares: Vec<String> =
             shares.map(|t| format!("{}={}", t.text("/revisionName"), t["percent"])).collect();
-        let _ = writeln!(text, "{} {next:?} {why}", shares.join(" "));
+        let _ = writeln!(text, "{} {next:?} {ingress} {why}", shares.join(" "));
     };
     look(&mut stage, 0, &mut route);
     look(&mut stage, 1, &mut route);
     stage = depending(stage, "hello-3", "db");
-    for seconds in [0, 40, 40, 40, 40] {
+    for seconds in [0, 40, 40] {
         look(&mut stage, seconds, &mut route);
     }
+    for _ in 0..100 {
+        stage.seconds += 1;
+        stage.pass(&mut route);
+    }
+    look(&mut stage, 1, &mut route);
     stage = other(stage, "db", "True", "db-1");
     look(&mut stage, 0, &mut route);
     expect![[r#"
-        hello-1=99 hello-2=1 None True 
-        hello-1=99 hello-2=1 Some(1s) True 
-        hello-1=99 hello-2=1 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
-        hello-1=98 hello-2=2 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
-        hello-1=97 hello-2=3 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
-        hello-1=96 hello-2=4 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
-        hello-1=95 hello-2=5 Some(1s) Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
-        hello-1=95 hello-2=4 hello-3=1 None True 
+        hello-1=99 hello-2=1 None Unknown True 
+        hello-1=99 hello-2=1 Some(1s) Unknown True 
+        hello-1=99 hello-2=1 Some(1s) Unknown Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=98 hello-2=2 Some(1s) Unknown Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-1=97 hello-2=3 Some(1s) Unknown Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-2=100 None True Unknown hello-3 gets traffic once what it depends on is ready: ns/db, which is not there.
+        hello-2=99 hello-3=1 None Unknown True 
     "#]].assert_eq(&text);
 }
 
