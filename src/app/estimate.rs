@@ -156,6 +156,12 @@ fn annotations(text: &str) -> Result<Annotations, String> {
             let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             return Err(format!("--set {text}: there is no {AUTOSCALING}/{key}{near}"));
         }
+        if matches!(key, "metric" | "class") {
+            return Err(format!(
+                "--set {text}: the load is measured in the metric that the manifests have: change \
+                 {key} in a copy of the file, and ask for a load in that"
+            ));
+        }
         annotations.insert(format!("{AUTOSCALING}/{key}"), value.trim().to_owned());
     }
     Ok(annotations)

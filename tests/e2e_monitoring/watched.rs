@@ -30,7 +30,7 @@ impl Watched {
             Service::new("none").command(""),
             Service::new("broken").command(r#"["false"]"#),
         ];
-        // A collector that is away: its series are there all the same.
+        // Collectors that are away: their series are there all the same.
         let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let forwarding = format!(
             "---\napiVersion: logging.knative.dev/v1alpha1\nkind: LoggingConfig\nmetadata:\n  \
@@ -38,12 +38,17 @@ impl Watched {
              host: 127.0.0.1\n      port: {}\n",
             nowhere.port()
         );
+        let traced = format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-observability\n  \
+             namespace: knative-serving\ndata:\n  tracing-protocol: grpc\n  \
+             tracing-endpoint: http://{nowhere}\n  tracing-sampling-rate: \"1\"\n"
+        );
         let secure = ["--https", "127.0.0.1:0", "--state-dir", state.to_str().unwrap()];
         let arguments = [&secure[..], &pair.arguments()].concat();
         let manifests = |tried: &str| {
             let tried = Service::new("tried").env("TARGET", tried).yaml();
             let canary = "  name: tried\n  annotations: {tidegate.dev/rollout: canary}\n";
-            file(&services) + &tried.replacen("  name: tried\n", canary, 1) + &forwarding
+            file(&services) + &tried.replacen("  name: tried\n", canary, 1) + &forwarding + &traced
         };
         let tidegate = Tidegate::with(&manifests("old"), &arguments);
         // A new revision of it is tried from now on.

@@ -97,6 +97,7 @@ fn what_is_wrong_is_said() {
     for (load, arguments, expected) in [
         (&named, vec!["--set", "min-scale=x"], "autoscaling.knative.dev/min-scale: invalid value"),
         (&named, vec!["--set", "min-scal=1"], "did you mean min-scale?"),
+        (&named, vec!["--set", "metric=rps"], "change metric in a copy of the file"),
         (&named, vec!["--set", "1"], "write KEY=VALUE, such as min-scale=1"),
         (&named, vec!["c"], "there is no service default/c; known: default/a, default/b"),
         (&named, vec!["b"], "- has no series of default/b: it has those of default/a"),
