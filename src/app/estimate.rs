@@ -15,7 +15,7 @@ use crate::cli::{complain, exit, say};
 use crate::config::admission::{AUTOSCALING, Annotations, autoscaling_names};
 use crate::config::problem::ConfigProblem;
 use crate::config::text::nearest;
-use crate::config::world::{Loader, LoaderOptions, SourceFile};
+use crate::config::world::{Loaded, Loader, LoaderOptions, SourceFile};
 use crate::model::{Metric, RevisionSpec, ServiceId, World};
 use load::Load;
 
@@ -57,40 +57,41 @@ fn rows(args: &EstimateArgs) -> Result<Vec<Row>, Vec<String>> {
         return Err(texts(&loaded.problems));
     }
     let services = chosen(args, &loaded.world, &load)?;
-    let mut rows = Vec::new();
-    let alternatives = args.settings.iter().map(|text| Some(text.as_str()));
+    let mut worlds = vec![(None, loaded.world)];
     let mut problems = Vec::new();
-    for settings in std::iter::once(None).chain(alternatives) {
-        let world = match settings {
-            None => Arc::clone(&loaded.world),
-            Some(text) => {
-                let scaling = annotations(text).map_err(|problem| vec![problem])?;
-                let mut files = files.clone();
-                files.push(probe(text, &scaling));
-                let options = loader_options(&args.manifests, None);
-                let mut loader = Loader::new(LoaderOptions { scaling, ..options });
-                let changed = loader.load(&files);
-                problems.extend(texts(&changed.problems));
-                changed.world
+    for text in &args.settings {
+        let changed = match annotations(text) {
+            Ok(scaling) => changed(text, scaling, &files, args),
+            Err(problem) => {
+                problems.push(problem);
+                continue;
             }
         };
-        for service in &services {
-            let Some(spec) = newest(service, &world) else { continue };
-            let start = args.cold_start;
-            rows.push(Row {
-                service: service.clone(),
-                settings: settings.map(str::to_owned),
-                metric: spec.scaling.metric,
-                estimate: estimate(&spec.scaling, load.of(service), start),
-            });
-        }
+        problems.extend(texts(&changed.problems));
+        worlds.push((Some(text.clone()), changed.world));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
     // What is compared stands together.
-    rows.sort_by(|a, b| a.service.cmp(&b.service));
-    Ok(rows)
+    let pairs = services.iter().flat_map(|service| worlds.iter().map(move |of| (service, of)));
+    let rows = pairs.filter_map(|(service, (settings, world))| {
+        let scaling = &newest(service, world)?.scaling;
+        Some(Row {
+            service: service.clone(),
+            settings: settings.clone(),
+            metric: scaling.metric,
+            estimate: estimate(scaling, load.of(service), args.cold_start),
+        })
+    });
+    Ok(rows.collect())
+}
+
+/// The manifests with other settings, and what is wrong with these.
+fn changed(text: &str, scaling: Annotations, files: &[SourceFile], args: &EstimateArgs) -> Loaded {
+    let files = [files, &[probe(text, &scaling)]].concat();
+    let options = LoaderOptions { scaling, ..loader_options(&args.manifests, None) };
+    Loader::new(options).load(&files)
 }
 
 /// The services that were asked for, else those that had load.
