@@ -44,15 +44,21 @@ fn look(stage: &Stage, route: &mut Value) -> String {
     text
 }
 
+/// What looks come to, one after another, each with what was counted by then.
+fn looks(stage: &Stage, route: &mut Value, counts: &Counts, seen: &[(u64, u64)], log: &mut String) {
+    for counted in seen {
+        *counts.lock() = *counted;
+        log.push_str(&look(stage, route));
+    }
+}
+
 #[test]
 fn a_good_one_gets_through() {
     let counts = Counts::default();
     let (stage, mut route) = stage(&counts);
     let mut log = look(&stage, &mut route);
-    for requests in [50, 100, 10, 100, 100, 100] {
-        *counts.lock() = (requests, 0);
-        log.push_str(&look(&stage, &mut route));
-    }
+    let seen = [50, 100, 10, 100, 100, 100].map(|requests| (requests, 0));
+    looks(&stage, &mut route, &counts, &seen, &mut log);
     expect![[r#"
         hello-1=95 hello-2=5 Unknown Some(1s)
           CanaryBegun: hello-2 is tried with 5 of 100 % beside hello-1
@@ -79,10 +85,8 @@ fn one_that_waits_keeps_no_bad_one_in_traffic() {
         .configured("hello", "hello-3", "hello-3", "True");
     let needs = json!({"tidegate.dev/depends-on": "db"});
     stage.revisions.get_mut("hello-3").unwrap()["metadata"]["annotations"] = needs;
-    for (requests, errors) in [(3, 0), (40, 20), (400, 0)] {
-        *counts.lock() = (requests, errors);
-        log.push_str(&look(&stage, &mut route));
-    }
+    let seen = [(3, 0), (40, 20), (400, 0)];
+    looks(&stage, &mut route, &counts, &seen, &mut log);
     expect![[r#"
         hello-1=95 hello-2=5 Unknown Some(1s)
           CanaryBegun: hello-2 is tried with 5 of 100 % beside hello-1
@@ -98,10 +102,8 @@ fn a_bad_one_is_taken_back() {
     let counts = Counts::default();
     let (stage, mut route) = stage(&counts);
     let mut log = look(&stage, &mut route);
-    for (requests, errors) in [(3, 0), (40, 20), (400, 0), (400, 0)] {
-        *counts.lock() = (requests, errors);
-        log.push_str(&look(&stage, &mut route));
-    }
+    let seen = [(3, 0), (40, 20), (400, 0), (400, 0)];
+    looks(&stage, &mut route, &counts, &seen, &mut log);
     expect![[r#"
         hello-1=95 hello-2=5 Unknown Some(1s)
           CanaryBegun: hello-2 is tried with 5 of 100 % beside hello-1
