@@ -2,6 +2,7 @@
 //! has checked it.
 
 mod canary;
+mod grpc;
 mod id;
 mod pods;
 mod process;
@@ -15,6 +16,7 @@ mod reason;
 mod time;
 
 pub use canary::{Canary, CanaryRules, CanaryState, Compared, Evidence, Figures, Harm, TakenBack};
+pub use grpc::is_grpc;
 pub use id::{EndpointId, ObjectName, RevisionId, ServiceId};
 pub use pods::{ObjectReference, PodsSpec};
 pub use process::{

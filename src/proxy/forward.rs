@@ -157,7 +157,7 @@ fn respond(mut relay: Box<Relay>, mut response: Response<Incoming>) -> Response<
     let mut expected = Expected::default();
     if relay.outgoing.is_http2() {
         let headers = response.headers();
-        let is_call = grpc::is_grpc(headers);
+        let is_call = grpc::is_call(headers);
         expected.bytes = expected_bytes(relay.outgoing.method(), &response);
         expected.trailers = is_call && !headers.contains_key(grpc::STATUS);
         if is_call && !expected.trailers {

@@ -1,24 +1,17 @@
-//! gRPC as far as a proxy has to know it: which messages speak it, and how its calls end
+//! gRPC as far as a proxy has to know it: which messages are of calls, and how these end
 //! (gRPC's `PROTOCOL-HTTP2.md` and `statuscodes.md`).
 
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use crate::model::Reason;
+use crate::model::{Reason, is_grpc};
 
 pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether a content type is gRPC's: not gRPC-Web's, which any HTTP carries, and which has its
-/// trailers in the body.
-pub(super) fn is_content_type(value: &[u8]) -> bool {
-    let rest = value.strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
-}
-
 /// Whether headers are of a call or its response.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| is_content_type(value.as_bytes()))
+pub(super) fn is_call(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
 /// How a call ended.
@@ -147,23 +140,6 @@ pub(super) fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn web_is_another_protocol() {
-        let table = [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc;charset=utf-8", true),
-            ("application/grpc-web", false),
-            ("application/grpc-web+proto", false),
-            ("application/grpc-web-text", false),
-            ("application/grpcish", false),
-            ("application/json", false),
-        ];
-        for (value, expected) in table {
-            assert_eq!(is_content_type(value.as_bytes()), expected, "{value}");
-        }
-    }
 
     #[test]
     fn statuses_are_read_and_judged() {

@@ -3,7 +3,8 @@
 use http::HeaderMap;
 use http::header::HeaderValue;
 
-use super::grpc;
+use crate::model::is_grpc;
+
 use super::headers::is_ours;
 
 /// Which headers that concern us are there.
@@ -59,7 +60,7 @@ pub(super) fn scan(headers: &HeaderMap) -> Scan<'_> {
                     seen.lengths = seen.lengths.saturating_add(1);
                 }
                 "content-type" => {
-                    seen.grpc |= grpc::is_content_type(value.as_bytes());
+                    seen.grpc |= is_grpc(value.as_bytes());
                 }
                 _ => {}
             },

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::body::{self, Body, Gone, Writer};
 use super::http::{plain, value};
 use super::state::State;
+use crate::model::is_grpc as is_grpc_type;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -36,11 +37,8 @@ const UNIMPLEMENTED: Status =
 
 /// Whether the request is a call.
 pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
-    request.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
-        let rest = value.as_bytes().strip_prefix(b"application/grpc");
-        // Not gRPC-Web's.
-        rest.is_some_and(|rest| !rest.starts_with(b"-web"))
-    })
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| is_grpc_type(value.as_bytes()))
 }
 
 /// Answers a call. Metadata steers it: `x-delay-ms` waits before the first message, `x-repeat`

@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use httparse::{Header, ParserConfig, Status};
 
+use crate::model::is_grpc;
 use crate::proxy::forwarded::{Client, is_usable_id, new_id};
 use crate::proxy::framing::request_length;
-use crate::proxy::grpc;
 use crate::proxy::trace::Told;
 use crate::snapshot::{HostKind, normalize};
 use crate::traces::{HEADER_BYTES, SPAN_AT};
@@ -190,7 +190,7 @@ fn scan<'h, 'b>(
             Kind::RequestId => *at = Kind::Dropped,
             Kind::Connection | Kind::Other => return None,
         }
-        if kind == Kind::Kept && header.name.len() == 12 && grpc::is_content_type(header.value) {
+        if kind == Kind::Kept && header.name.len() == 12 && is_grpc(header.value) {
             return None;
         }
     }
